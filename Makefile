@@ -1,0 +1,34 @@
+# Each target sets up what it needs in ./.venv on a fresh clone; nothing else is needed than Python >= 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-ci lint bench clean help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
+
+demo: $(READY)  ## all five stages on made-up EEG, then events marked in an unseen recording
+	$(BIN)/eegdm demo
+
+test: $(READY)  ## unit tests, golden numbers, one run of each stage
+	$(BIN)/python -m pytest -m "not ci"
+
+test-ci: $(READY)  ## the longer tests: every documented command as a user types it
+	$(BIN)/python -m pytest -m ci
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check . && $(BIN)/mypy
+
+$(READY): requirements.lock pyproject.toml
+	@echo "Installing EEGDM and what it stands on (about 3 GB on disk) into $(abspath $(VENV)); nothing outside that folder is touched."
+	@echo "torch comes first: set it up there by hand beforehand if this machine needs a particular build of it."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $(READY)
+
+clean:  ## remove what make made (not runs/)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache dist
