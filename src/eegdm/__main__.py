@@ -1,0 +1,5 @@
+"""`python -m eegdm` is `eegdm`."""
+
+from eegdm.cli import main
+
+main()

@@ -1,0 +1,298 @@
+"""The folders that stages write: manifest, fingerprint, atomic write, open, verify.
+
+A finished artefact is a folder whose ``manifest.json`` names its kind, the configuration and the inputs it was made from, and the
+size and SHA-256 of each of its files. The manifest is written last, so a folder without one is unfinished work: the
+stage that owns it goes on where it stopped. Every write is temp, fsync, rename; nothing half-written has a final name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eegdm import __version__
+from eegdm.errors import UserError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PLAN = "plan.json"
+LOCK = ".lock"
+KINDS = ("recordings", "backbone", "latents", "classifier", "report")
+MAX_JSON_BYTES = 256 * 2**20
+_CHUNK = 2**20
+
+
+# ---------------------------------------------------------------------------------------------------------------- writing
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success flush it to disk and rename it to ``path``, else remove it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success rename it to ``path``, else remove it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.rglob("*"):
+            _fsync(file)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Write ``obj`` as indented JSON, atomically. NaN is refused: it is no JSON."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(obj, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON, or say in one line why it can't be read."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise UserError(f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB, not a file that eegdm wrote")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: can't be read as JSON ({error})") from error
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write a pandas DataFrame as Parquet, atomically."""
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def read_table(path: Path) -> Any:
+    """Read a Parquet file into a pandas DataFrame, or say in one line why it can't be read."""
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises many kinds for damaged files
+        raise UserError(f"{path}: can't be read as Parquet ({error.__class__.__name__}: {' '.join(str(error).split())[:200]})") from error
+
+
+# ------------------------------------------------------------------------------------------------------------ identifying
+
+
+def fingerprint(obj: Any) -> str:
+    """Return 16 hex digits that identify a JSON-able object, whatever the order of its keys."""
+    text = json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@dataclass
+class Artifact:
+    """A finished folder: its manifest, read."""
+
+    path: Path
+    kind: str
+    config: dict[str, Any]
+    inputs: dict[str, Any]
+    fingerprint: str
+    files: dict[str, dict[str, Any]]
+    summary: dict[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+
+@contextmanager
+def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any]) -> Iterator[Path]:
+    """Hold the folder of an artefact while a stage fills it.
+
+    Writes ``plan.json`` (what is being made, from what) at the start, so that a resumed run continues only its own work, and holds a
+    lock, so that two processes never mix their files. Call :func:`finish` inside. On error the finished parts stay for the next run.
+
+    Raises:
+        UserError: the folder holds other work, can't be written, or another process is at it.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    plan = {"kind": kind, "format": FORMAT, "config": config, "inputs": inputs}
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK)
+        with lock.acquire(timeout=0):
+            _claim(path, plan)
+            _sweep(path)
+            yield path
+    except Timeout:
+        raise UserError(f"{path}: another process is writing here; wait for it to end, or choose another root=") from None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise UserError(f"{error.filename or path}: {error.strerror}; what was finished is kept, the same command resumes") from error
+
+
+def _claim(path: Path, plan: dict[str, Any]) -> None:
+    if (path / PLAN).exists():
+        refuse_mismatch(path, read_json(path / PLAN), plan)
+        return
+    strangers = [p.name for p in path.iterdir() if p.name != LOCK and not p.name.startswith(".")]
+    if strangers:
+        raise UserError(f"{path}: is not empty and was not begun by eegdm (it holds {strangers[0]!r}); choose another folder")
+    write_json(path / PLAN, plan)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed run left half-written; the lock is held, so nobody else is writing."""
+    for leftover in path.rglob(".*.tmp*"):
+        leftover.unlink()
+
+
+def reopen(path: Path) -> None:
+    """Make a finished folder unfinished again, before its files change."""
+    (path / MANIFEST).unlink(missing_ok=True)
+
+
+def refuse_mismatch(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse a folder that was made from other settings or inputs, naming the first differences."""
+    if found.get("kind") != wanted["kind"]:
+        raise UserError(f"{path}: holds a {found.get('kind')}, not a {wanted['kind']}")
+    changes = differences(found.get("config", {}), wanted["config"]) + differences(found.get("inputs", {}), wanted["inputs"])
+    if changes:
+        shown = "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+        raise UserError(f"{path}: was made with {shown}. Remove that folder, or choose another root= for this run")
+
+
+def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+    """List ``key=found, this run wants wanted`` for each leaf in which two nested dicts differ."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted(found.keys() | wanted.keys())
+        return [d for k in keys for d in differences(found.get(k), wanted.get(k), f"{name}.{k}" if name else k)]
+    return [] if found == wanted else [f"{name}={found!r}, this run wants {wanted!r}"]
+
+
+def finish(path: Path, summary: dict[str, Any] | None = None, unlisted: tuple[str, ...] = ()) -> Artifact:
+    """Write the manifest that makes the folder a finished artefact.
+
+    Args:
+        path: the folder, inside :func:`building`.
+        summary: what ``eegdm info`` shows.
+        unlisted: names of files and folders that belong to the unfinished state (checkpoints, logs) and are not sealed.
+    """
+    plan = read_json(path / PLAN)
+    skip = {MANIFEST, PLAN, LOCK, *unlisted}
+    names = sorted(
+        p.relative_to(path)
+        for p in path.rglob("*")
+        if p.is_file() and p.relative_to(path).parts[0] not in skip and not p.name.endswith(".lock") and ".tmp" not in p.name
+    )
+    files = {n.as_posix(): {"bytes": (path / n).stat().st_size, "sha256": sha256(path / n)} for n in names}
+    content = fingerprint({"plan": plan, "files": files})
+    manifest = {**plan, "version": __version__, "fingerprint": content, "summary": summary or {}, "files": files}
+    write_json(path / MANIFEST, manifest)
+    return open_artifact(path, plan["kind"])
+
+
+# ---------------------------------------------------------------------------------------------------------------- reading
+
+
+def is_finished(path: Path) -> bool:
+    """Whether the folder holds a manifest."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+def open_artifact(path: Path, kind: str | None = None) -> Artifact:
+    """Open a finished folder; check its manifest and the sizes of its files.
+
+    Raises:
+        UserError: no such folder, unfinished, of another kind, from a newer format, or a file is missing or of another size.
+    """
+    artifact = read_manifest(path, kind)
+    if kind is not None and artifact.kind != kind:
+        raise UserError(f"{path}: holds a {artifact.kind}, not a {kind}")
+    for name, entry in artifact.files.items():
+        _check_size(path, name, entry)
+    return artifact
+
+
+def read_manifest(path: Path, kind: str | None = None) -> Artifact:
+    """Read a finished folder's manifest; its files may be damaged."""
+    path = Path(path)
+    if not is_finished(path):
+        state = "is unfinished: run its command again" if (path / PLAN).exists() else "is not there or was not written by eegdm"
+        raise UserError(f"{path}: {kind or 'artefact'} folder {state}")
+    manifest = read_json(path / MANIFEST)
+    wanted = {"kind": str, "format": int, "config": dict, "inputs": dict, "fingerprint": str, "files": dict, "summary": dict, "version": str}
+    wrong = [k for k, t in wanted.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(k), t)]
+    if wrong:
+        raise UserError(f"{path / MANIFEST}: is not a manifest of eegdm (wrong or missing: {', '.join(wrong)})")
+    if manifest["format"] > FORMAT:
+        raise UserError(f"{path}: written in format {manifest['format']} by eegdm {manifest['version']}; "
+                        f"this version reads up to {FORMAT}: upgrade eegdm")
+    return Artifact(path, **{k: manifest[k] for k in wanted if k != "format"})
+
+
+def _check_size(path: Path, name: str, entry: Any) -> None:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"{path / MANIFEST}: names {name!r}, which is outside the folder")
+    file = path / name
+    if not file.is_file():
+        raise UserError(f"{file}: is missing; remove {path / MANIFEST} and run the command again")
+    if not isinstance(entry, dict) or file.stat().st_size != entry.get("bytes"):
+        raise UserError(f"{file}: has {file.stat().st_size} bytes, its manifest says {entry}; "
+                        f"remove it and {path / MANIFEST} and run the command again")
+
+
+def verify(path: Path) -> list[str]:
+    """Read every byte of an artefact; return one line per damaged or missing file, and none if it is whole."""
+    artifact = read_manifest(path)
+    plan = {k: read_json(artifact / MANIFEST)[k] for k in ("kind", "format", "config", "inputs")}
+    faults = []
+    if fingerprint({"plan": plan, "files": artifact.files}) != artifact.fingerprint:
+        faults.append(f"{MANIFEST}: its content does not fit its fingerprint")
+    for name, entry in artifact.files.items():
+        try:
+            _check_size(artifact.path, name, entry)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if sha256(artifact / name) != entry.get("sha256"):
+            faults.append(f"{name}: its SHA-256 differs from the manifest's")
+    return faults

@@ -1,0 +1,64 @@
+"""Work on many recordings at once: one failure is one line, the rest goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from eegdm.errors import UserError
+
+KILLED = "the process that worked on it was killed (out of memory, or a crash in a library)"
+
+
+def each(
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int = 0, cluster: str | None = None
+) -> Iterator[tuple[Any, Any]]:
+    """Yield (item, result) as results come, in any order; a fault of one item is its result, as an exception.
+
+    Args:
+        function: picklable; must not depend on which process runs it.
+        items: picklable.
+        workers: local processes; 0 means one per core.
+        cluster: address of a dask scheduler that does the work instead.
+    """
+    if cluster is not None:
+        yield from _on_cluster(function, items, cluster)
+        return
+    workers = min(workers or os.cpu_count() or 1, len(items))
+    lost = []
+    for item, result in _in_pool(function, items, workers):
+        if isinstance(result, BrokenProcessPool):
+            lost.append(item)  # one item killed its worker and took the pool along: each lost one gets a pool of its own
+        else:
+            yield item, result
+    for item in lost:
+        for _, result in _in_pool(function, [item], 1):
+            yield item, UserError(KILLED) if isinstance(result, BrokenProcessPool) else result
+
+
+def _in_pool(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[tuple[Any, Any]]:
+    if not items:
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(function, item): item for item in items}
+        for future in as_completed(futures):
+            error = future.exception()
+            yield futures[future], error if error is not None else future.result()
+
+
+def _on_cluster(function: Callable[[Any], Any], items: Sequence[Any], cluster: str) -> Iterator[tuple[Any, Any]]:
+    try:
+        from distributed import Client, KilledWorker
+        from distributed import as_completed as completed
+    except ModuleNotFoundError as error:
+        raise UserError(f"run.cluster={cluster}: {error}; install it by `pip install 'eegdm[dask]'`") from error
+    with Client(cluster, timeout="30s") as client:
+        futures = {client.submit(function, item, pure=False): item for item in items}
+        for future in completed(futures):
+            error = future.exception()
+            result = UserError(KILLED) if isinstance(error, KilledWorker) else error if error is not None else future.result()
+            yield futures[future], result

@@ -1,0 +1,62 @@
+"""`eegdm info`: what a folder holds, from what it was made, how large it is, whether it is intact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eegdm import artifacts
+from eegdm.errors import UserError
+
+
+def describe(folder: Path, verify: bool = False) -> Iterator[str]:
+    """Yield lines about a finished artefact.
+
+    Raises:
+        UserError: no artefact, or with ``verify`` a damaged one; all damages are named first.
+    """
+    folder = Path(folder)
+    artifact = artifacts.read_manifest(folder) if verify else artifacts.open_artifact(folder)
+    size = sum(entry["bytes"] for entry in artifact.files.values())
+    yield f"{folder}: {artifact.kind}, {len(artifact.files)} files, {_human(size)}, written by eegdm {artifact.version}"
+    yield f"fingerprint {artifact.fingerprint}"
+    for name, value in artifact.inputs.items():
+        yield f"made from {name} {value}"
+    for name, value in artifact.summary.items():
+        yield from _lines(name, value)
+    if artifact.kind == "recordings":
+        yield from _recordings(artifact)
+    if verify:
+        faults = artifacts.verify(folder)
+        if faults:
+            raise UserError("\n".join(faults))
+        yield "intact: every file has the size and SHA-256 of the manifest"
+
+
+def _lines(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield f"{name}: " + ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items())
+    else:
+        yield f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"
+
+
+def _recordings(artifact: artifacts.Artifact) -> Iterator[str]:
+    table = artifacts.read_table(artifact / "recordings.parquet")
+    events = artifacts.read_table(artifact / "events.parquet")
+    if table.split.notna().any() and len(events):
+        split = dict(zip(table.recording, table.split, strict=True))
+        counts = events.assign(split=events.recording.map(split)).groupby(["split", "label"]).size()
+        for part, row in counts.groupby(level=0):
+            yield f"events in the corpus's {part} part: " + ", ".join(f"{label} {n:,}" for (_, label), n in row.items()) + f" ({row.sum():,})"
+    for r in table[table.status != "ok"].itertuples():
+        yield f"failed {r.file}: {r.reason}"
+
+
+def _human(size: int) -> str:
+    value, unit = float(size), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007 - the last one reached is used
+        if value < 1024:
+            break
+        value /= 1024
+    return f"{value:.1f} {unit}"

@@ -1,0 +1,24 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of open recordings and golden numbers beside the checkout."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the open recordings (../shared) are not beside this checkout")
+    return folder
+
+
+def golden_folder(name: str) -> Path:
+    """The golden set ``name``: beside the checkout if there, else the copy kept with the tests."""
+    beside = ROOT.parent / "shared" / "golden" / name
+    return beside if beside.is_dir() else Path(__file__).parent / "golden" / name

@@ -1,0 +1,118 @@
+"""Folders that identify themselves, writes that are whole or absent."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from eegdm import artifacts
+from eegdm.errors import UserError
+
+
+def make(folder: Path, config: dict | None = None, kind: str = "latents") -> artifacts.Artifact:
+    with artifacts.building(folder, kind, config or {"a": {"b": 1}}, {"recordings": "abc"}):
+        (folder / "part").mkdir(exist_ok=True)
+        (folder / "part" / "data.bin").write_bytes(b"0123456789")
+        return artifacts.finish(folder, {"windows": 3})
+
+
+def test_an_artifact_reopens_as_it_was_made(tmp_path: Path) -> None:
+    made = make(tmp_path / "x")
+    opened = artifacts.open_artifact(tmp_path / "x", "latents")
+    assert opened == made
+    assert opened.config == {"a": {"b": 1}} and opened.summary == {"windows": 3}
+    assert list(opened.files) == ["part/data.bin"]
+    assert artifacts.verify(tmp_path / "x") == []
+
+
+def test_the_fingerprint_depends_on_content_and_settings_only(tmp_path: Path) -> None:
+    one, two = make(tmp_path / "one"), make(tmp_path / "elsewhere" / "two")
+    other = make(tmp_path / "three", {"a": {"b": 2}})
+    assert one.fingerprint == two.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("position", [0, 5, 9])
+def test_a_flipped_bit_is_found_and_named(tmp_path: Path, position: int) -> None:
+    make(tmp_path / "x")
+    file = tmp_path / "x" / "part" / "data.bin"
+    damaged = bytearray(file.read_bytes())
+    damaged[position] ^= 1
+    file.write_bytes(damaged)
+    assert [f.partition(":")[0] for f in artifacts.verify(tmp_path / "x")] == ["part/data.bin"]
+
+
+def test_a_changed_manifest_is_found(tmp_path: Path) -> None:
+    make(tmp_path / "x")
+    path = tmp_path / "x" / artifacts.MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["config"]["a"]["b"] = 7
+    path.write_text(json.dumps(manifest))
+    assert artifacts.verify(tmp_path / "x")[0].startswith("manifest.json")
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(UserError, match=r"a\.b=1, this run wants 2"):
+        make(tmp_path / "x", {"a": {"b": 2}})
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="thesis.txt"):
+        make(tmp_path / "x")
+    assert (tmp_path / "x" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"format": 99}, "upgrade"), ({"kind": "backbone"}, "holds a backbone"), ({"files": {"../../etc/passwd": {"bytes": 1}}}, "outside"),
+    ({"files": {"part/data.bin": {"bytes": 9}}}, "10 bytes"), ({"files": {"gone.npy": {"bytes": 1}}}, "missing"), ({"files": 3}, "not a manifest"),
+])  # fmt: skip
+def test_a_manifest_that_lies_is_refused(tmp_path: Path, change: dict, message: str) -> None:
+    make(tmp_path / "x")
+    path = tmp_path / "x" / artifacts.MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=message):
+        artifacts.open_artifact(tmp_path / "x", "latents")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    artifacts.write_json(path, {"old": 1})
+    with pytest.raises(RuntimeError), artifacts.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert artifacts.read_json(path) == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
+    make(tmp_path / "x")
+    leftover = tmp_path / "x" / "part" / ".data.bin.12345.tmp.bin"
+    leftover.write_bytes(b"half")
+    make(tmp_path / "x")
+    assert not leftover.exists()
+
+
+def _hold(folder: Path, ready, done) -> None:  # noqa: ANN001
+    with artifacts.building(folder, "latents", {}, {}):
+        ready.set()
+        done.wait(30)
+
+
+def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path / "x", ready, done))
+    other.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(UserError, match="another process"):
+            make(tmp_path / "x")
+    finally:
+        done.set()
+        other.join()
+    assert other.exitcode == 0

@@ -1,0 +1,101 @@
+"""Settings: every fault at once, in words; recipes say what differs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from eegdm.compose import choices, compose, expand
+from eegdm.config import Config, leaves
+from eegdm.errors import UserError
+
+PUBLISHED = {"base", "linear", "nolaw", "base_t0", "base_t1", "base_t2", "base_filters", "base_filterm", "base_gatem", "base_firsthalf",
+             "base_secondhalf", "base_firstquarter", "base_secondquarter", "base_thirdquarter", "base_forthquarter", "noise", "no_fusion",
+             "mean_fusion", "base_chbmit", "base_chbmit_bin_filt"}  # fmt: skip
+OURS = {"small", "demo", "demo_random", "random_weights"}
+
+
+def test_the_recipes_are_all_there() -> None:
+    assert set(choices("recipe")) == PUBLISHED | OURS
+
+
+@pytest.mark.parametrize("recipe", sorted(PUBLISHED | OURS))
+def test_every_recipe_composes_and_names_itself(recipe: str) -> None:
+    assert compose([f"recipe={recipe}"]).recipe == recipe
+
+
+@pytest.mark.parametrize("corpus", choices("corpus"))
+def test_every_corpus_composes(corpus: str) -> None:
+    assert compose([f"corpus={corpus}"]).corpus.name == corpus
+
+
+def test_base_is_the_published_configuration() -> None:
+    c = compose(["recipe=base", "corpus=tuev"])
+    assert (c.backbone.d_model, c.backbone.n_blocks, c.backbone.d_state, c.diffusion.n_steps) == (128, 20, 128, 50)
+    assert (c.pretrain.batch_size, c.pretrain.epochs, c.pretrain.lr, c.pretrain.grad_clip) == (108, 100, 1e-4, 1.0)
+    assert (c.finetune.batch_size, c.finetune.max_lr, c.finetune.epochs, c.finetune.patience, c.finetune.patience_from) == (256, 5e-4, 50, 3, 20)
+    assert (c.windows.edge, c.windows.split, c.signal.notch, c.latents.query, c.latents.pool) == ("wrap", "published", [50.0], ["gate"], ["std"])
+
+
+def test_chbmit_recipes_bring_their_corpus() -> None:
+    c = compose(["recipe=base_chbmit_bin_filt"])
+    assert (c.corpus.name, c.finetune.loss, c.finetune.pos_weight, c.windows.duration_s, c.signal.montage) == ("chbmit", "binary", 150.51, 10, "chbmit")
+
+
+def test_all_faults_are_told_at_once_with_suggestions() -> None:
+    with pytest.raises(UserError) as error:
+        compose(["recipe=bse", "latnts.step=1", "pretrain.lr=fast", "seed", "windows=grid"])
+    lines = str(error.value).splitlines()
+    assert len(lines) == 5
+    assert 'did you mean "base"?' in lines[0] and 'did you mean "latents.step"?' in lines[1]
+    assert "pretrain.lr" in lines[2] and "key=value" in lines[3] and "windows.policy" in lines[4]
+
+
+def test_values_out_of_range_and_contradictions_are_told_at_once() -> None:
+    with pytest.raises(UserError) as error:
+        compose(["latents.step=90", "fusion.n_heads=7", "latents.query=[gat]", "windows.duration_s=-1", "latents.forward=noisy"])
+    text = str(error.value)
+    assert 'did you mean "gate"?' in text and "0.5 to 600 s" in text and "must divide" in text and "latents.cached=false" in text
+    assert "49" in text
+
+
+def test_short_names_are_the_long_ones() -> None:
+    c = compose(["seed=3", "root=a b", "backbone=x/y.ckpt", "backbone.d_model=64", "split=kfold", "labels=published"])
+    assert (c.run.seed, c.run.root, c.run.backbone, c.backbone.d_model, c.windows.split, c.windows.labels) == (
+        3, "a b", "x/y.ckpt", 64, "kfold", "published")  # fmt: skip
+    assert c.explicit == ["run.seed", "run.root", "run.backbone", "backbone.d_model", "windows.split", "windows.labels"]
+
+
+def test_a_sweep_names_all_its_runs() -> None:
+    assert expand(["recipe=small", "seed=0,1", "windows.fold=1,2"]) == [
+        ["recipe=small", f"run.seed={s}", f"windows.fold={f}"] for s in (0, 1) for f in (1, 2)]
+
+
+def test_every_setting_explains_itself() -> None:
+    silent = [name for name, field, _ in leaves(Config()) if not field.metadata.get("help")]
+    assert silent == []
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import eegdm"], ["-m", "eegdm", "--help"], ["-m", "eegdm", "pretrain", "--settings"]])
+def test_starting_loads_nothing_heavy(arguments: list[str]) -> None:
+    heavy = "torch mne lightning diffusers pandas scipy sklearn matplotlib huggingface_hub".split()
+    code = arguments if arguments[0] == "-m" else arguments
+    run = subprocess.run([sys.executable, "-X", "importtime", *code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr[-2000:]
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.stderr.splitlines() if line.startswith("import time:")}
+    assert loaded.isdisjoint(heavy), sorted(loaded & set(heavy))
+
+
+@pytest.mark.parametrize("words", [["pretrain", "recipe=bas"], ["predict", "nofile.edf", "--model", "nowhere"], ["info", "nowhere"]])
+def test_faults_are_one_line_and_exit_status_2(words: list[str], tmp_path) -> None:  # noqa: ANN001
+    run = subprocess.run([sys.executable, "-m", "eegdm", *words], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr.startswith("eegdm: ") and run.stderr.count("\n") == 1 and "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_typed_mapping_replaces_the_default() -> None:
+    assert compose(["corpus=bids"]).corpus.label_map
+    assert compose(["corpus=bids", "corpus.label_map={T1: task, 'T 2': task}"]).corpus.label_map == {"T1": "task", "T 2": "task"}
