@@ -1,0 +1,290 @@
+"""Events: who says what happened when, read from each kind of annotation into one kind of table.
+
+An event table is a DataFrame in the file's order with the columns ``channel`` (a name of :data:`eegdm.data.montage.TCP`, or None
+for the whole recording), ``onset_s`` and ``duration_s`` (from the start of the recording), ``label`` (text). Readers refuse a file
+with a fault in one line that names the first bad row and counts the others; they never skip or mend a row.
+CHB-MIT's own formats are in :mod:`eegdm.data.chbmit`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import pandas as pd
+from pyarrow import ArrowException
+
+from eegdm import artifacts
+from eegdm.config import TUEV_CLASSES, did_you_mean
+from eegdm.data.montage import CHANNEL_ID, TCP, bipolar
+from eegdm.errors import UserError
+
+TABLE_REQUIRED = ("file", "onset_s", "duration_s", "label")
+TABLE_OPTIONAL = ("channel", "subject", "session", "run", "split")
+SPLITS = ("train", "val", "test")
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)  # float() alone takes 1_0, nan and Arabic digits too
+_WHOLE = re.compile(r"\d{1,4}", re.ASCII)
+
+
+class Event(NamedTuple):
+    """One row of an event table."""
+
+    channel: str | None
+    onset_s: float
+    duration_s: float
+    label: str
+
+
+def event_table(events: Iterable[Event]) -> pd.DataFrame:
+    """Return events as a DataFrame; an empty one has the same columns and types."""
+    rows = list(events)
+    return pd.DataFrame({
+        "channel": pd.Series([event.channel for event in rows], dtype=object),
+        "onset_s": pd.Series([event.onset_s for event in rows], dtype="float64"),
+        "duration_s": pd.Series([event.duration_s for event in rows], dtype="float64"),
+        "label": pd.Series([event.label for event in rows], dtype=object),
+    })  # fmt: skip
+
+
+def map_labels(events: pd.DataFrame, label_map: dict[str, str]) -> pd.DataFrame:
+    """Rename labels to classes and leave out events whose label is not named; an empty map keeps all as they are.
+
+    A key with ``*`` stands for every label of that shape (``sz*``: all of SzCORE's seizure types); an exact key goes before it.
+    """
+    if not label_map:
+        return events
+    classes = events.label.map({label: _class_of(label, label_map) for label in events.label.unique()})
+    named = classes.notna()
+    return events[named].assign(label=classes[named].astype(object)).reset_index(drop=True)
+
+
+def _class_of(label: str, label_map: dict[str, str]) -> str | None:
+    if label in label_map:
+        return label_map[label]
+    return next((name for key, name in label_map.items() if "*" in key and fnmatchcase(label, key)), None)
+
+
+# ------------------------------------------------------------------------------------------------------ what readers share
+
+
+def read_text(path: Path) -> str:
+    """Return a text file (UTF-8, any line ends), or say in one line why it can't be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read as text ({getattr(error, 'strerror', None) or error})") from error
+
+
+def parse_rows(path: Path, rows: Iterable[tuple[Any, Any]], parse: Callable[[Any], Any]) -> list[Any]:
+    """Parse (row number, row) pairs; raise one UserError that names the first bad row and counts the others."""
+    parsed, faults = [], []
+    for number, row in rows:
+        try:
+            parsed.append(parse(row))
+        except UserError as fault:
+            faults.append(f"{path}:{number}: {fault}")
+    if faults:
+        others = f" (and {len(faults) - 1} more bad rows)" if len(faults) > 1 else ""
+        raise UserError(faults[0] + others)
+    return parsed
+
+
+def shown(text: str) -> str:
+    """A stranger's text, quoted on one line and not too long."""
+    return ascii(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _seconds(name: str, text: str) -> float:
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+    if not 0 <= value < math.inf:
+        raise UserError(f"{name}={shown(text)} must be a number of seconds from 0 on")
+    return value
+
+
+def _whole(name: str, text: str, low: int, high: int) -> int:
+    if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
+        raise UserError(f"{name}={shown(text)} must be a whole number from {low} to {high}")
+    return int(text)
+
+
+# ------------------------------------------------------------------------------------------------------------------- TUEV
+
+
+def read_rec(path: Path) -> pd.DataFrame:
+    """Read a TUEV ``.rec`` file: rows ``channel,start_s,end_s,code``, channel 0..21 in TCP order, code 1..6 in order of TUEV_CLASSES.
+
+    Blank lines are no rows. ``onset_s + duration_s`` gives back ``end_s`` within 1e-9 s.
+
+    Raises:
+        UserError: a row has another shape, an unknown channel or code, a time that is no number from 0 on, or ends before it starts.
+    """
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return event_table(parse_rows(path, ((number, line) for number, line in lines if line.strip()), _rec_event))
+
+
+def _rec_event(line: str) -> Event:
+    fields = [field.strip() for field in line.split(",")]
+    if len(fields) != 4:
+        raise UserError(f"{shown(line)} must be channel,start_s,end_s,code")
+    channel = _whole("channel", fields[0], 0, len(TCP) - 1)
+    start, end = _seconds("start_s", fields[1]), _seconds("end_s", fields[2])
+    code = _whole("code", fields[3], 1, len(TUEV_CLASSES))
+    if end <= start:
+        raise UserError(f"end_s={fields[2]} must be after start_s={fields[1]}")
+    return Event(TCP[channel], start, end - start, TUEV_CLASSES[code - 1])
+
+
+# ------------------------------------------------------------------------------------------------------------------ tables
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read the events of many recordings from CSV, TSV or Parquet with the columns file, onset_s, duration_s and label.
+
+    Optional columns: channel (a TCP pair, old or new names), subject, session, run, split (train, val, test); an empty cell is None.
+    A row whose onset_s, duration_s and label are all empty is no event (its label here is ""): it says whose its file is, or its
+    split. ``file`` is a path below the corpus folder or a bare file name, to compare with recordings that were found; never opened.
+
+    Returns:
+        An event table with the further columns file, subject, session, run, split. Faults count lines of text files, and the
+        rows of Parquet, from 1.
+
+    Raises:
+        UserError: unreadable, a column is missing, or a row is at fault.
+    """
+    cells = _read_cells(Path(path))
+    _require_columns(path, cells, TABLE_REQUIRED)
+    for name in TABLE_OPTIONAL:
+        if name not in cells:
+            cells[name] = ""
+    rows = parse_rows(path, zip(cells.index, cells.to_dict("records"), strict=True), _table_row)
+    table = event_table(event for event, _ in rows)
+    for name in ("file", "subject", "session", "run", "split"):
+        table[name] = pd.Series([about[name] for _, about in rows], dtype=object)
+    return table
+
+
+def _table_row(row: dict[str, str]) -> tuple[Event, dict[str, str | None]]:
+    about = {name: row[name] or None for name in ("subject", "session", "run", "split")}
+    if about["split"] not in (None, *SPLITS):
+        raise UserError(f"split={shown(row['split'])} must be {', '.join(SPLITS)}{did_you_mean(row['split'], SPLITS)}")
+    return _table_event(row), {"file": _relative(row["file"]), **about}
+
+
+def _table_event(row: dict[str, str]) -> Event:
+    if not any(row[name] for name in ("onset_s", "duration_s", "label")):
+        return Event(None, math.nan, math.nan, "")
+    if not row["label"]:
+        raise UserError("label is empty; leave onset_s and duration_s empty too if the row is no event")
+    onset, duration = _seconds("onset_s", row["onset_s"]), _seconds("duration_s", row["duration_s"])
+    return Event(_channel(row["channel"]), onset, duration, row["label"])
+
+
+def _relative(file: str) -> str:
+    path = PurePosixPath(file)
+    if not file or path.is_absolute() or ".." in path.parts:
+        raise UserError(f"file={shown(file)} must be a path below the folder of the corpus, or a file name")
+    return path.as_posix()
+
+
+def _channel(name: str) -> str | None:
+    """The TCP channel that a cell names; None for an empty one."""
+    if not name:
+        return None
+    canonical = "-".join(bipolar(name) or ())
+    if canonical not in CHANNEL_ID:
+        raise UserError(f"channel={shown(name)} is none of the TCP pairs {', '.join(TCP)}{did_you_mean(name.upper(), TCP)}; "
+                        "leave it empty for the whole recording")
+    return canonical
+
+
+def _require_columns(path: Path, cells: pd.DataFrame, names: Iterable[str]) -> None:
+    missing = [name for name in names if name not in cells]
+    if missing:
+        wanted = "; ".join(f"has no column {name!r}{did_you_mean(name, cells.columns)}" for name in missing)
+        raise UserError(f"{path}: {wanted}; its columns are {', '.join(shown(name) for name in cells.columns[:30])}")
+
+
+def _read_cells(path: Path) -> pd.DataFrame:
+    """All cells of a table as stripped text, "" where there is none; the index counts lines (Parquet: rows) from 1."""
+    delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
+    if delimiter:
+        return _read_delimited(path, delimiter)
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        raise UserError(f"{path}: a table must be .csv, .tsv or .parquet")
+    frame = artifacts.read_table(path)
+    try:  # whole numbers in a column with gaps are "1", not "1.0"
+        cells = frame.convert_dtypes().astype("string").fillna("").astype(object)
+    except (ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: holds text that is not UTF-8") from error
+    cells.columns = cells.columns.map(str)
+    cells.index = pd.RangeIndex(1, len(cells) + 1)
+    return cells
+
+
+def _read_delimited(path: Path, delimiter: str) -> pd.DataFrame:
+    reader = csv.reader(io.StringIO(read_text(path)), delimiter=delimiter, strict=True)
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}") from error
+    rows = [(line, row) for line, row in rows if any(row)]
+    if not rows:
+        raise UserError(f"{path}: is empty; the first line must name the columns")
+    (_, header), *body = rows
+    if len(set(header)) < len(header):
+        raise UserError(f"{path}: names a column twice: {', '.join(shown(name) for name in header[:30])}")
+
+    def fitting(row: list[str]) -> list[str]:
+        if len(row) != len(header):
+            raise UserError(f"has {len(row)} cells, the header has {len(header)}")
+        return row
+
+    return pd.DataFrame(parse_rows(path, body, fitting), columns=header, index=[line for line, _ in body], dtype=object)
+
+
+# ------------------------------------------------------------------------------------------- files' own annotations, BIDS
+
+
+def from_annotations(raw: Any) -> pd.DataFrame:
+    """Return all annotations of an ``mne.io.Raw`` as events; an annotation of one TCP channel keeps it.
+
+    MNE's onsets count from the start of the measurement, these from the first sample that `raw` still has.
+    """
+    notes = raw.annotations
+    onsets = notes.onset - raw.first_time
+    rows = zip(notes.ch_names, onsets, notes.duration, notes.description, strict=True)
+    return event_table(Event(_single_channel(names), float(onset), float(length), str(text)) for names, onset, length, text in rows)
+
+
+def _single_channel(names: tuple[str, ...]) -> str | None:
+    canonical = "-".join(bipolar(names[0]) or ()) if len(names) == 1 else ""
+    return canonical if canonical in CHANNEL_ID else None
+
+
+def read_bids_events(path: Path) -> pd.DataFrame:
+    """Read a BIDS ``*_events.tsv``: SzCORE's dialect (label in ``eventType``: ``bckg``, ``sz...``) or plain ``trial_type``.
+
+    Rows without a label are left out. In plain BIDS a duration of ``n/a`` is an instant; in SzCORE's dialect it is a fault.
+    Events are of the whole recording: SzCORE's ``channels`` is not read.
+
+    Raises:
+        UserError: unreadable, a column is missing, or a time is no number from 0 on.
+    """
+    cells = _read_cells(Path(path))
+    label = "eventType" if "eventType" in cells else "trial_type"
+    _require_columns(path, cells, ("onset", "duration", label))
+    labelled = cells[~cells[label].isin(["", "n/a"])]
+    if label == "trial_type":
+        labelled = labelled.assign(duration=labelled.duration.replace("n/a", "0"))
+
+    def event(row: dict[str, str]) -> Event:
+        return Event(None, _seconds("onset", row["onset"]), _seconds("duration", row["duration"]), row[label])
+
+    return event_table(parse_rows(path, zip(labelled.index, labelled.to_dict("records"), strict=True), event))

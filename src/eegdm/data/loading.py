@@ -1,0 +1,196 @@
+"""From a recordings folder to batches: windows in model units, seeded order, the same whatever the number of processes.
+
+Randomness is a function, not a state: order, step and noise of sample i in epoch e come from (seed, e, i). A resumed run, or one
+on more devices, sees the same batches.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from eegdm import artifacts
+from eegdm.data.signal import compand, published_chbmit_window, wrap
+from eegdm.errors import UserError
+
+_OPEN_SIGNALS = 256  # memory maps kept open in a process; each holds a file descriptor
+
+
+def generator(*key: int) -> np.random.Generator:
+    """Return the random numbers that belong to these integers, always the same."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+@functools.lru_cache(maxsize=_OPEN_SIGNALS)
+def _open_signal(path: Path) -> np.ndarray:
+    try:
+        signal = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: can't be read as a recording's signal ({error})") from error
+    if signal.ndim != 2 or signal.dtype != np.float32:
+        raise UserError(f"{path}: holds {signal.dtype} of shape {signal.shape}, expected float32 (channels, samples)")
+    return signal
+
+
+class Recordings:
+    """A recordings folder, open for reading.
+
+    Attributes:
+        table: `recordings.parquet`, the recordings with status "ok" only.
+        events: `events.parquet`.
+    """
+
+    def __init__(self, path: Path, mu: float = 255.0) -> None:
+        self.artifact = artifacts.open_artifact(path, "recordings")
+        every = artifacts.read_table(self.artifact / "recordings.parquet")
+        self.failures = every[every.status != "ok"][["recording", "reason"]].reset_index(drop=True)
+        self.table = every[every.status == "ok"].reset_index(drop=True)
+        self.events = artifacts.read_table(self.artifact / "events.parquet")
+        self.mu = mu
+        self.per_window = bool(self.artifact.config["signal"]["per_window"])
+        self._files = {r.recording: self.artifact / r.signal for r in self.table.itertuples()}
+        if self.table.empty:
+            raise UserError(f"{path}: no recording could be used; `eegdm info {path}` lists the reasons")
+
+    @property
+    def ch_names(self) -> list[str]:
+        """All channels that any recording has, in montage order."""
+        ids = {name: i for r in self.table.itertuples() for name, i in zip(r.ch_names, r.channel_ids, strict=True)}
+        return sorted(ids, key=lambda name: (ids[name] < 0, ids[name], name))
+
+    @property
+    def sfreq(self) -> float:
+        """Sampling frequency of the windows that :meth:`window` gives, in Hz."""
+        found = sorted(set(self.table.sfreq))
+        if len(found) > 1:
+            raise UserError(f"{self.artifact.path}: recordings have different sampling frequencies {found}")
+        return 200.0 if self.per_window else float(found[0])
+
+    def signal(self, recording: str) -> np.ndarray:
+        """Return the memory-mapped float32 signal (channel, time), in 100 µV, before companding."""
+        return _open_signal(self._files[recording])
+
+    def window(self, recording: str, start: int, n_times: int, row: int | None = None) -> Float[np.ndarray, "channel time"]:
+        """Return a window in model units (100 µV, companded), of one channel (its row) or all; it wraps at the recording's ends."""
+        signal = self.signal(recording)
+        cut = wrap(signal if row is None else signal[row : row + 1], start, n_times)
+        if self.per_window:
+            return published_chbmit_window(cut * 100.0).astype(np.float32)
+        return compand(cut, self.mu) if self.mu else cut
+
+
+# ---------------------------------------------------------------------------------------------------------------- batches
+
+
+class DenoisingBatch(NamedTuple):
+    """Single channels and the noise to add to them."""
+
+    signal: Float[Tensor, "batch 1 time"]  # model units
+    noise: Float[Tensor, "batch 1 time"]  # standard normal
+    step: Int[Tensor, " batch"]
+    channel: Int[Tensor, " batch"]
+
+
+class WindowBatch(NamedTuple):
+    """Windows of all channels, as signals or as tokens, with their labels."""
+
+    data: Float[Tensor, "batch ..."]  # signals (batch, channel, time) or tokens (batch, block, pool, query, channel, feature)
+    mask: Bool[Tensor, "batch channel"]  # False where a recording lacks the channel
+    label: Int[Tensor, " batch"]
+    index: Int[Tensor, " batch"]
+    noise: Float[Tensor, "batch channel time"]  # empty unless the forward process is noisy
+
+
+class Denoising(Dataset):
+    """The rows of :func:`eegdm.data.windows.pretraining_view`, each with its step and noise; indexed by lists of (epoch, row)."""
+
+    def __init__(self, recordings: Recordings, view: pd.DataFrame, n_steps: int, seed: int) -> None:
+        self.recordings, self.n_steps, self.seed = recordings, n_steps, seed
+        self.rows = list(view[["recording", "start_sample", "n_times", "row", "channel_id"]].itertuples(index=False, name=None))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> DenoisingBatch:
+        signals, noises, steps, channels = [], [], [], []
+        for epoch, i in keys:
+            recording, start, n_times, row, channel = self.rows[i]
+            signal = self.recordings.window(recording, start, n_times, row)
+            random = generator(self.seed, epoch, i)
+            steps.append(int(random.integers(self.n_steps)))
+            noises.append(random.standard_normal(signal.shape, dtype=np.float32))
+            signals.append(signal)
+            channels.append(channel)
+        return DenoisingBatch(torch.from_numpy(np.stack(signals)), torch.from_numpy(np.stack(noises)), torch.tensor(steps),
+                              torch.tensor(channels))
+
+
+class Windows(Dataset):
+    """Labelled windows of all channels as signals; indexed by lists of (epoch, sample)."""
+
+    def __init__(self, recordings: Recordings, samples: pd.DataFrame, channels: list[str], noisy: bool = False, seed: int = 0) -> None:
+        self.recordings, self.channels, self.noisy, self.seed = recordings, channels, noisy, seed
+        self.keys = list(samples[["recording", "start_sample", "n_times"]].itertuples(index=False, name=None))
+        self.labels = samples.label.to_numpy()
+        column = {name: j for j, name in enumerate(channels)}
+        self.columns = {r.recording: np.array([column[n] for n in r.ch_names]) for r in recordings.table.itertuples()}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> WindowBatch:
+        windows = [self.recordings.window(*self.keys[i]) for _, i in keys]
+        data = np.zeros((len(keys), len(self.channels), windows[0].shape[-1]), np.float32)
+        mask = np.zeros(data.shape[:2], bool)
+        for k, (_, i) in enumerate(keys):
+            columns = self.columns[self.keys[i][0]]
+            data[k, columns], mask[k, columns] = windows[k], True
+        noise = np.stack([generator(self.seed, e, i).standard_normal(data.shape[1:], dtype=np.float32) for e, i in keys]) \
+            if self.noisy else np.zeros(0, np.float32)  # fmt: skip
+        index = np.array([i for _, i in keys])
+        return WindowBatch(*map(torch.from_numpy, (data, mask, self.labels[index], index, noise)))
+
+
+class GlobalBatches(Sampler):
+    """Yields lists of (epoch, index): this process's share of each global batch.
+
+    The composition of global batches depends on (seed, epoch) alone, not on the number of processes; in evaluation no index occurs twice.
+
+    Args:
+        n: number of samples.
+        batch_size: size of a global batch, over all processes.
+        seed: seed of the order; None keeps the order of the data.
+        rank, world: this process and how many there are.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int | None, rank: int = 0, world: int = 1) -> None:
+        self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls it before each."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.arange(self.n) if self.seed is None else generator(self.seed, self.epoch).permutation(self.n)
+        for first in range(0, self.n, self.batch_size):
+            share = order[first : first + self.batch_size][self.rank :: self.world]
+            yield [(self.epoch, int(i)) for i in share]
+
+
+def loader(dataset: Dataset, batch_size: int, seed: int | None, workers: int = 0, rank: int = 0, world: int = 1) -> DataLoader:
+    """Return a loader of global batches over a dataset that is indexed by lists."""
+    sampler = GlobalBatches(len(dataset), batch_size, seed, rank, world)  # type: ignore[arg-type]
+    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, persistent_workers=workers > 0)

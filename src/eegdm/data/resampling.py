@@ -1,0 +1,169 @@
+"""FFT resampling onto the time grid of MNE's `raw.resample`, at once or in overlapping blocks of bounded memory.
+
+MNE continues a recording by odd reflection to a power of two, P samples, and keeps the lowest frequencies of one FFT of
+that circle, which gives M = round(P sfreq_out / sfreq_in) samples. Two consequences, both reproduced here:
+
+- Output samples are P/M file samples apart, not sfreq_in / sfreq_out, and the first one need not fall on the file's first.
+- The circle has a jump where its ends join; the sharp cut in frequency makes it ring, by about jump / (5 distance in samples).
+
+A block of the circle is faded out at both ends, resampled by an FFT of its own whose spacing differs from P/M by very
+little, and moved onto the grid by a phase and, for what is left (a drift), by its Taylor series in time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from scipy import fft
+
+MARGIN_S = 10.0  # of which the outer half is faded out
+JOIN_REACH_S = 120.0  # blocks nearer than this to the join include it; beyond, its ringing is below 1e-5 of the jump
+TAYLOR_TOLERANCE = 1e-7
+
+
+class Span(NamedTuple):
+    """The output samples of a block and the stretch of the circle, in file samples from the recording's first, they come from."""
+
+    out_start: int
+    out_stop: int
+    start: int
+    stop: int
+    n_resampled: int
+    fade: int
+
+
+class Resampling(NamedTuple):
+    """MNE's layout: `n_times` file samples padded to `circle`, resampled to `new_circle`, `n_out` samples kept."""
+
+    n_times: int
+    pad: int
+    circle: int
+    new_circle: int
+    removed: int
+    n_out: int
+
+    @classmethod
+    def of(cls, n_times: int, sfreq_in: float, sfreq_out: float) -> Resampling:
+        """The layout of `raw.resample(sfreq_out)`; nothing is padded where the frequencies agree."""
+        if math.isclose(sfreq_in, sfreq_out, rel_tol=1e-6):
+            return cls(n_times, 0, n_times, n_times, 0, n_times)
+        ratio = sfreq_out / sfreq_in
+        circle = 2 ** math.ceil(math.log2(n_times + 2 * min(n_times // 8, 100)))
+        pad = (circle - n_times) // 2
+        return cls(n_times, pad, circle, max(round(ratio * circle), 1), round(ratio * pad), max(round(ratio * n_times), 1))
+
+    @property
+    def is_identity(self) -> bool:
+        return self.circle == self.new_circle
+
+    def spans(self, block: int, sfreq: float) -> list[Span]:
+        """Cut the recording into stretches of at most about `block` file samples at `sfreq` Hz; one if it is no longer."""
+        n_blocks = math.ceil(self.n_times / block)
+        if n_blocks == 1:
+            return [self._whole(0, self.n_out)]
+        edges = [self.n_out * index // n_blocks for index in range(n_blocks + 1)]
+        return [self._span(start, stop, sfreq) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+
+    def _whole(self, out_start: int, out_stop: int) -> Span:
+        return Span(out_start, out_stop, -self.pad, self.circle - self.pad, self.new_circle, fade=0)
+
+    def _span(self, out_start: int, out_stop: int, sfreq: float) -> Span:
+        if self.is_identity:
+            return Span(out_start, out_stop, out_start, out_stop, out_stop - out_start, fade=0)
+        margin, reach = math.ceil(MARGIN_S * sfreq), math.ceil(JOIN_REACH_S * sfreq)
+        join, other_join = -self.pad, self.circle - self.pad
+        start = (self.removed + out_start) * self.circle // self.new_circle - self.pad
+        stop = (self.removed + out_stop) * self.circle // self.new_circle - self.pad + 1
+        start = (join if start - join < reach else start) - margin
+        stop = (other_join if other_join - stop < reach else stop) + margin
+        length = self._good_length(stop - start)
+        if length >= self.circle:
+            return self._whole(out_start, out_stop)
+        return Span(out_start, out_stop, start, start + length, self._n_resampled(length), fade=margin // 2)
+
+    def _good_length(self, least: int) -> int:
+        """A length, up to a tenth more than `least`, that is fast to transform and near a whole number of output samples."""
+        lengths = [fft.next_fast_len(least, real=True)]
+        while (longer := fft.next_fast_len(lengths[-1] + 1, real=True)) < 1.1 * least:
+            lengths.append(longer)
+        return min(lengths, key=lambda length: abs(length * self.new_circle / self.circle - self._n_resampled(length)))
+
+    def _n_resampled(self, length: int) -> int:
+        return round(length * self.new_circle / self.circle)
+
+    def pieces(self, span: Span) -> list[tuple[int, int]]:
+        """The span as stretches between the two ends of the padded recording; two if it runs over the join."""
+        low, high = -self.pad, self.circle - self.pad
+        if span.start < low:
+            return [(span.start + self.circle, high), (low, span.stop)]
+        if span.stop > high:
+            return [(span.start, high), (low, span.stop - self.circle)]
+        return [(span.start, span.stop)]
+
+    def resampled(self, signals: Iterable[Float[ndarray, " span"]], span: Span) -> Float[ndarray, "channel out"]:
+        """Output samples out_start..out_stop of each channel's signal over the span (its pieces joined)."""
+        if self.is_identity:
+            return np.stack(list(signals))
+        length, new_length = span.stop - span.start, span.n_resampled
+        grid = self._grid(span)
+        fade = _fade(length, span.fade)
+        angle = 2j * np.pi / length * np.arange(min(length, new_length) // 2 + 1)
+        gain = np.exp(grid.shift * angle) * (new_length / length)
+        if min(length, new_length) % 2 == 0:  # the one frequency that is its own mirror image
+            gain[-1] *= 2 if new_length < length else 0.5
+        series = [grid.drift**order / math.factorial(order) for order in range(1, grid.taylor_order(angle[-1]) + 1)]
+        kept = slice(grid.first, grid.first + span.out_stop - span.out_start)
+        rows = []
+        for signal in signals:
+            spectrum = fft.rfft(signal * fade)[: len(gain)] * gain
+            rows.append(fft.irfft(spectrum, new_length)[kept])
+            for term in series:
+                spectrum *= angle
+                rows[-1] += term * fft.irfft(spectrum, new_length)[kept]
+        return np.stack(rows)
+
+    def _grid(self, span: Span) -> _Grid:
+        length, new_length = span.stop - span.start, span.n_resampled
+        middle = (span.out_start + span.out_stop) // 2
+        # where the middle output sample lies, in file samples from the span's start; exact integers until divided
+        position = ((self.removed + middle) * self.circle - (span.start + self.pad) * self.new_circle) / self.new_circle
+        nearest = round(position * new_length / length)
+        longer = (self.circle * new_length - length * self.new_circle) / (self.new_circle * new_length)
+        return _Grid(
+            first=nearest - (middle - span.out_start),
+            shift=position - nearest * length / new_length,
+            drift=(np.arange(span.out_start, span.out_stop) - middle) * longer,
+        )
+
+
+class _Grid(NamedTuple):
+    """How the output samples of a span lie to those its own FFT gives."""
+
+    first: int
+    """Index, among the FFT's samples, of the first output sample."""
+    shift: float
+    """By how many file samples the middle output sample is later than the FFT's."""
+    drift: Float[ndarray, " out"]
+    """By how many file samples more each other one is later."""
+
+    def taylor_order(self, highest: complex) -> int:
+        """Terms needed, beyond the first, to move frequencies up to `highest` (times i, per file sample) by the drift."""
+        largest = np.abs(self.drift).max() * abs(highest)
+        order = 0
+        while largest ** (order + 1) / math.factorial(order + 1) > TAYLOR_TOLERANCE:
+            order += 1
+        return order
+
+
+def _fade(length: int, n_faded: int) -> Float[ndarray, " span"]:
+    """1, with a rise from 0 and a fall to 0 of `n_faded` samples each."""
+    fade = np.ones(length)
+    ramp = np.sin(0.5 * np.pi * (np.arange(n_faded) + 0.5) / max(n_faded, 1)) ** 2
+    fade[:n_faded] = ramp
+    fade[length - n_faded :] = ramp[::-1]
+    return fade

@@ -1,0 +1,111 @@
+"""The latents folder: tokens of each distinct window once, in memory-mapped shards.
+
+``windows.parquet`` keys each window by (recording, start_sample, n_times) and says in which shard and from which row its tokens
+lie, one row per channel; ``shard-00000.npy`` is an array (row, block, pool, query, feature). With int8 the array holds
+round(value / scale) and ``scale-00000.npy`` the float32 scale of each (row, block, pool, query).
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from eegdm import artifacts
+from eegdm.data.loading import WindowBatch
+from eegdm.data.windows import KEY
+from eegdm.errors import UserError
+
+_OPEN_SHARDS = 256
+
+
+def shard_name(shard: int) -> str:
+    """File name of a shard, below the latents folder."""
+    return f"shards/shard-{shard:05d}.npy"
+
+
+def _scale_name(shard: int) -> str:
+    return f"shards/scale-{shard:05d}.npy"
+
+
+def shard_is_done(folder: Path, shard: int, dtype: str) -> bool:
+    """Whether a shard was written whole; the tokens are renamed into place after their scale."""
+    return (folder / shard_name(shard)).is_file() and (dtype != "int8" or (folder / _scale_name(shard)).is_file())
+
+
+def write_shard(folder: Path, shard: int, rows: np.ndarray, dtype: str) -> None:
+    """Write tokens (row, block, pool, query, feature) in the given number format, atomically."""
+    if dtype == "int8":
+        scale = np.maximum(np.abs(rows).max(-1, keepdims=True) / 127, np.finfo(np.float32).tiny).astype(np.float32)
+        _save(folder / _scale_name(shard), scale[..., 0])
+        rows = np.rint(rows / scale)
+    _save(folder / shard_name(shard), rows.astype(dtype))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with artifacts.atomic_path(path) as temporary:
+        np.save(temporary, array, allow_pickle=False)
+
+
+@functools.lru_cache(maxsize=_OPEN_SHARDS)
+def _open_shard(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: can't be read as a shard of tokens ({error}); remove it and run `eegdm cache` again") from error
+
+
+class TokenStore:
+    """A latents folder, open for reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.artifact = artifacts.open_artifact(path, "latents")
+        self.windows = artifacts.read_table(self.artifact / "windows.parquet")
+        self.dtype = self.artifact.config["latents"]["dtype"]
+        self._place = {key: place for key, place in zip(
+            self.windows[KEY].itertuples(index=False, name=None),
+            self.windows[["shard", "row", "n_channels"]].itertuples(index=False, name=None), strict=True)}
+
+    def __contains__(self, key: tuple[str, int, int]) -> bool:
+        return key in self._place
+
+    def read(self, key: tuple[str, int, int], blocks: slice = slice(None)) -> np.ndarray:
+        """Return the float32 tokens (channel, block, pool, query, feature) of a window, in the recording's channel order."""
+        shard, row, n = self._place[key]
+        tokens = _open_shard(self.artifact / shard_name(shard))[row : row + n, blocks].astype(np.float32)
+        if self.dtype == "int8":
+            tokens *= _open_shard(self.artifact / _scale_name(shard))[row : row + n, blocks, ..., None]
+        return tokens
+
+
+class CachedTokens(Dataset):
+    """Labelled windows as stored tokens; indexed by lists of (epoch, sample), like :class:`eegdm.data.loading.Windows`."""
+
+    def __init__(self, store: TokenStore, table: pd.DataFrame, samples: pd.DataFrame, channels: list[str], blocks: slice) -> None:
+        self.store, self.channels, self.blocks = store, channels, blocks
+        self.keys = list(samples[KEY].itertuples(index=False, name=None))
+        self.labels = samples.label.to_numpy()
+        column = {name: j for j, name in enumerate(channels)}
+        self.columns = {r.recording: np.array([column[n] for n in r.ch_names]) for r in table.itertuples()}
+        missing = next((key for key in self.keys if key not in store), None)
+        if missing is not None:
+            raise UserError(f"{store.artifact.path}: has no tokens of the window at sample {missing[1]} of {missing[0]}; "
+                            "it was cached with other windows settings: run `eegdm cache` for this run")
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> WindowBatch:
+        rows = [self.store.read(self.keys[i], self.blocks) for _, i in keys]
+        data = np.zeros((len(keys), len(self.channels), *rows[0].shape[1:]), np.float32)
+        mask = np.zeros(data.shape[:2], bool)
+        for k, (_, i) in enumerate(keys):
+            columns = self.columns[self.keys[i][0]]
+            data[k, columns], mask[k, columns] = rows[k], True
+        index = np.array([i for _, i in keys])
+        tokens = torch.from_numpy(data).permute(0, 2, 3, 4, 1, 5)
+        return WindowBatch(tokens, torch.from_numpy(mask), torch.from_numpy(self.labels[index]), torch.from_numpy(index), torch.zeros(0))

@@ -1,0 +1,211 @@
+"""Windows: views of recordings, by policy, labelling, edge rule and split. Nothing on disk depends on them.
+
+A window is (recording, start_sample, n_times); a *sample* is a window with a label, and for event windows with the channel that was
+annotated, so that one window may be several samples. All tables are pandas DataFrames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from eegdm.config import WindowConfig
+from eegdm.data.corpora import chbmit_split, tuev_validation_subjects
+from eegdm.data.signal import first_sample
+from eegdm.errors import UserError
+
+KEY = ["recording", "start_sample", "n_times"]
+SPLITS = ("train", "val", "test")
+SEIZURE_LEAD_S = 1.0  # extra windows in a seizure start this long before its onset ...
+SEIZURE_STEP_S = 5.0  # ... and every so often, while they start before its end + SEIZURE_LEAD_S (SPEC 1, CHB-MIT)
+
+
+def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowConfig, classes: list[str]) -> pd.DataFrame:
+    """List the labelled samples of all usable recordings.
+
+    Args:
+        recordings: `recordings.parquet`; only rows with status "ok" are cut.
+        events: `events.parquet`.
+        config: policy, labelling and edge rule.
+        classes: label of each logit.
+
+    Returns:
+        One row per sample in order of recording and event: recording, start_sample, n_times, label (index into classes), channel
+        (name or None), onset_s.
+
+    Raises:
+        UserError: an event's label is no class, or nothing is left to cut.
+    """
+    unknown = sorted(set(events.label) - set(classes))
+    if unknown:
+        raise UserError(f"events are labelled {unknown[0]!r}, which is none of corpus.classes={list(classes)}; "
+                        "add it there, or leave it out by corpus.label_map")
+    cut = _event_rows if config.policy == "event" else _grid_rows
+    by_recording = dict(tuple(events.groupby("recording", sort=False)))
+    none = events.iloc[:0]
+    usable = recordings[recordings.status == "ok"]
+    rows = [cut(r, by_recording.get(r.recording, none), config) for r in usable.itertuples()]
+    samples = pd.concat([r for r in rows if len(r)], ignore_index=True) if any(len(r) for r in rows) else None
+    if samples is None:
+        raise UserError(f"windows.policy={config.policy}, duration_s={config.duration_s}: no window fits into {len(usable)} recordings "
+                        f"with {len(events)} events; use policy=grid, shorter windows or edge=wrap")
+    samples["label"] = samples.label.map({name: i for i, name in enumerate(classes)}).astype("int64")
+    return samples
+
+
+def _table(recording: str, start: np.ndarray, n_times: int, label: object, channel: object, sfreq: float) -> pd.DataFrame:
+    return pd.DataFrame({"recording": recording, "start_sample": np.asarray(start, np.int64), "n_times": n_times, "label": label,
+                         "channel": channel, "onset_s": np.asarray(start) / sfreq})
+
+
+def _event_rows(recording: object, events: pd.DataFrame, config: WindowConfig) -> pd.DataFrame:
+    """One sample per event: a window around the event's middle (SPEC 1: a 1 s event with 2 s on either side)."""
+    n_times = round(config.duration_s * recording.sfreq)
+    lead = np.rint((config.duration_s - events.duration_s.to_numpy()) / 2 * recording.sfreq).astype(np.int64)
+    start = np.array([first_sample(t, recording.sfreq) for t in events.onset_s], np.int64) - lead
+    rows = _table(recording.recording, start, n_times, events.label.to_numpy(), events.channel.to_numpy(), recording.sfreq)
+    rows["onset_s"] = events.onset_s.to_numpy()
+    if config.edge == "wrap":
+        inside = (events.onset_s.to_numpy() >= 0) & (events.onset_s.to_numpy() * recording.sfreq < recording.n_times)
+        return rows[inside & (n_times <= recording.n_times)]
+    return rows[(start >= 0) & (start + n_times <= recording.n_times)]
+
+
+def _grid_rows(recording: object, events: pd.DataFrame, config: WindowConfig) -> pd.DataFrame:
+    """Windows on a grid; a shorter tail is dropped. `grid+seizure` adds windows along each event."""
+    sfreq = recording.sfreq
+    n_times = round(config.duration_s * sfreq)
+    start = grid(recording.n_times, n_times, round((config.step_s or config.duration_s) * sfreq))
+    label = _grid_labels(start / sfreq, config, events)
+    rows = _table(recording.recording, start, n_times, label, None, sfreq)
+    if config.policy == "grid+seizure":
+        extra = [_seizure_rows(recording, e, n_times) for e in events.itertuples()]
+        rows = pd.concat([rows, *[e for e in extra if len(e)]], ignore_index=True)
+    return rows
+
+
+def grid(n_times: int, length: int, step: int) -> np.ndarray:
+    """Start samples of all whole windows of ``length`` every ``step`` in a recording of ``n_times`` samples."""
+    return np.arange(0, n_times - length + 1, step, dtype=np.int64)
+
+
+def _seizure_rows(recording: object, event: object, n_times: int) -> pd.DataFrame:
+    end = event.onset_s + event.duration_s
+    onset = np.arange(event.onset_s - SEIZURE_LEAD_S, end + SEIZURE_LEAD_S, SEIZURE_STEP_S)
+    start = np.rint(onset * recording.sfreq).astype(np.int64)
+    start = start[(start >= 0) & (start + n_times <= recording.n_times)]
+    return _table(recording.recording, start, n_times, event.label, None, recording.sfreq)
+
+
+def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame) -> np.ndarray:
+    """Label of each grid window: the event it shares most time with (``overlap``), or that starts or ends in it (``published``)."""
+    label = np.full(len(onset_s), config.background, dtype=object)
+    most = np.zeros(len(onset_s))
+    stop_s = onset_s + config.duration_s
+    for event in events.itertuples():
+        end = event.onset_s + event.duration_s
+        shared = np.minimum(stop_s, end) - np.maximum(onset_s, event.onset_s)
+        if config.labels == "published":
+            # SPEC 1: second s belongs to the window (10 m, 10 m + 10]; a window wholly inside a seizure counts as background
+            hit = ((onset_s < event.onset_s) & (event.onset_s <= stop_s)) | ((onset_s < end) & (end <= stop_s))
+        else:
+            hit = shared > config.min_overlap_s
+        better = hit & (shared >= most)
+        label[better] = event.label
+        most[better] = shared[better]
+    return label
+
+
+def distinct(samples: pd.DataFrame) -> pd.DataFrame:
+    """The distinct windows of samples, in order of first occurrence."""
+    return samples[KEY].drop_duplicates(ignore_index=True)
+
+
+def pretraining_view(samples: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
+    """The published single-channel view: one row per distinct window and channel, windows in order of first occurrence.
+
+    The label is the class on that (window, channel), the last row winning, and -1 where nothing was annotated.
+    """
+    names = recordings.set_index("recording").ch_names
+    ids = recordings.set_index("recording").channel_ids
+    windows = distinct(samples)
+    windows["ch_name"] = windows.recording.map(names)
+    windows["channel_id"] = windows.recording.map(ids)
+    windows["row"] = windows.recording.map(names.map(lambda n: np.arange(len(n))))
+    view = windows.explode(["ch_name", "channel_id", "row"], ignore_index=True)
+    last = samples.dropna(subset="channel").drop_duplicates([*KEY, "channel"], keep="last")
+    view = view.merge(last[[*KEY, "channel", "label"]], how="left", left_on=[*KEY, "ch_name"], right_on=[*KEY, "channel"])
+    view["label"] = view.label.fillna(-1).astype("int64")
+    return view.drop(columns="channel").astype({"channel_id": "int64", "row": "int64"})
+
+
+# ----------------------------------------------------------------------------------------------------------------- splits
+
+
+def assign_splits(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> pd.Series:
+    """Return "train", "val" or "test" for each row of `recordings.parquet`.
+
+    Raises:
+        UserError: the split needs a column that is empty, or leaves one part without recordings.
+    """
+    if config.split == "published":
+        split = _published(recordings, corpus, config)
+    elif config.split == "column":
+        split = _by_column(recordings, config)
+    elif config.split == "kfold":
+        split = _kfold(_units(recordings, config.kfold_unit), config)
+    else:
+        split = _random(_units(recordings, config.split), config)
+    split = pd.Series(np.asarray(split), index=recordings.index, name="split")
+    empty = [part for part in SPLITS if not (split == part).any()]
+    if "train" in empty or ("test" in empty and config.test_fraction > 0):
+        raise UserError(f"windows.split={config.split}: no recording is left for {empty[0]} (of {len(recordings)} recordings); "
+                        "choose another split or fractions")
+    return split
+
+
+def _published(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> np.ndarray:
+    if corpus == "chbmit":
+        return np.array([chbmit_split(int(s[3:5])) for s in recordings.session])
+    own = recordings.split.to_numpy()
+    subjects = sorted(set(recordings.subject[own == "train"]))
+    held_out = tuev_validation_subjects(subjects, config.split_seed, config.val_fraction)
+    return np.where((own == "train") & recordings.subject.isin(held_out), "val", own)
+
+
+def _by_column(recordings: pd.DataFrame, config: WindowConfig) -> np.ndarray:
+    missing = recordings[~recordings.split.isin(SPLITS)]
+    if len(missing):
+        row = missing.iloc[0]
+        raise UserError(f"windows.split=column: {row.recording} has split={row.split!r}; each recording needs train, val or test")
+    return recordings.split.to_numpy()
+
+
+def _units(recordings: pd.DataFrame, unit: str) -> pd.Series:
+    """What stays together: a subject, or a session or run of one."""
+    if unit == "recording":
+        return recordings.recording
+    if unit != "subject" and recordings[unit].isna().any():
+        row = recordings[recordings[unit].isna()].iloc[0]
+        raise UserError(f"windows.split by {unit}: {row.recording} has no {unit}; name it in the table or by corpus.pattern")
+    return recordings.subject if unit == "subject" else recordings.subject + "/" + recordings[unit].astype(str)
+
+
+def _random(units: pd.Series, config: WindowConfig) -> np.ndarray:
+    names = np.array(sorted(units.unique()))
+    order = np.random.default_rng(config.split_seed).permutation(names)
+    n_test = round(config.test_fraction * len(names)) or int(config.test_fraction > 0)
+    n_val = round(config.val_fraction * (len(names) - n_test)) or int(config.val_fraction > 0)
+    part = {name: "test" if i < n_test else "val" if i < n_test + n_val else "train" for i, name in enumerate(order)}
+    return units.map(part).to_numpy()
+
+
+def _kfold(units: pd.Series, config: WindowConfig) -> np.ndarray:
+    names = np.array(sorted(units.unique()))
+    if len(names) < config.n_folds:
+        raise UserError(f"windows.n_folds={config.n_folds}: only {len(names)} {config.kfold_unit}s")
+    order = np.random.default_rng(config.split_seed).permutation(names)
+    fold = {name: i % config.n_folds for i, name in enumerate(order)}
+    number = units.map(fold).to_numpy()
+    validating = (config.fold + 1) % config.n_folds
+    return np.where(number == config.fold, "test", np.where(number == validating, "val", "train"))

@@ -1,0 +1,126 @@
+"""Windows, labels and splits, against what SPEC 1 says and against slow, obvious loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eegdm.config import TUEV_CLASSES, WindowConfig
+from eegdm.data.windows import assign_splits, distinct, make_samples, pretraining_view
+from eegdm.errors import UserError
+
+
+def recordings(n_times: int = 12_000, n: int = 1, **columns: list) -> pd.DataFrame:
+    base = {"recording": [f"r{i}" for i in range(n)], "subject": [f"s{i}" for i in range(n)], "session": None, "run": None, "split": None,
+            "sfreq": 200.0, "n_times": n_times, "ch_names": [["FP1-F7", "F7-T3"]] * n, "channel_ids": [[0, 1]] * n, "status": "ok"}
+    return pd.DataFrame(base | columns)
+
+
+def events(*rows: tuple) -> pd.DataFrame:
+    return pd.DataFrame([("r0", *r) for r in rows], columns=["recording", "channel", "onset_s", "duration_s", "label"])
+
+
+def test_an_event_of_one_second_gets_two_seconds_on_either_side() -> None:
+    samples = make_samples(recordings(), events(("FP1-F7", 20.0, 1.0, "SPSW")), WindowConfig(), list(TUEV_CLASSES))
+    assert samples[["start_sample", "n_times", "label", "channel"]].values.tolist() == [[3600, 1000, 0, "FP1-F7"]]
+
+
+@pytest.mark.parametrize(("edge", "expected"), [("wrap", [-300, 9000, 11500]), ("skip", [9000])])
+def test_windows_over_the_edge(edge: str, expected: list[int]) -> None:
+    table = events(("FP1-F7", 0.5, 1.0, "BCKG"), ("FP1-F7", 47.0, 1.0, "GPED"), ("FP1-F7", 59.5, 1.0, "GPED"), ("FP1-F7", 61.0, 1.0, "GPED"))
+    samples = make_samples(recordings(), table, WindowConfig(edge=edge), list(TUEV_CLASSES))
+    assert samples.start_sample.tolist() == expected
+
+
+def test_an_unknown_label_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="'T1'"):
+        make_samples(recordings(), events((None, 1.0, 1.0, "T1")), WindowConfig(), list(TUEV_CLASSES))
+
+
+SEIZURES = [(None, 95.0, 30.0, "seizure"), (None, 300.0, 3.0, "seizure")]
+
+
+def slow_grid_labels(rule: str, n: int) -> list[int]:
+    """Second by second: which windows of 10 s hold a second of a seizure, or (published) its first or last."""
+    labels = []
+    for m in range(n):
+        hit = False
+        for _, onset, duration, _ in SEIZURES:
+            if rule == "overlap":
+                hit |= any(onset <= t / 100 < onset + duration for t in range(1000 * m, 1000 * (m + 1)))
+            else:
+                hit |= any(10 * m < s <= 10 * m + 10 for s in (onset, onset + duration))
+        labels.append(int(hit))
+    return labels
+
+
+@pytest.mark.parametrize("rule", ["overlap", "published"])
+def test_grid_labels(rule: str) -> None:
+    config = WindowConfig(policy="grid", duration_s=10, labels=rule, background="background")
+    samples = make_samples(recordings(n_times=200 * 405), events(*SEIZURES), config, ["background", "seizure"])
+    assert samples.start_sample.tolist() == [2000 * i for i in range(40)]  # the tail of 5 s is dropped
+    assert samples.label.tolist() == slow_grid_labels(rule, 40)
+
+
+def test_the_published_rule_misses_a_window_inside_a_seizure() -> None:
+    assert slow_grid_labels("overlap", 40)[10:12] == [1, 1]
+    assert slow_grid_labels("published", 40)[9:13] == [1, 0, 0, 1]
+
+
+def test_extra_windows_in_a_seizure() -> None:
+    config = WindowConfig(policy="grid+seizure", duration_s=10, background="background")
+    samples = make_samples(recordings(n_times=200 * 405), events(SEIZURES[0]), config, ["background", "seizure"])
+    extra = samples.iloc[40:]
+    assert (extra.start_sample / 200).tolist() == [94, 99, 104, 109, 114, 119, 124]  # every 5 s from onset - 1 s, before end + 1 s
+    assert set(extra.label) == {1}
+
+
+def test_the_pretraining_view_has_each_window_and_channel_once_and_the_last_row_wins() -> None:
+    table = events(("FP1-F7", 20.0, 1.0, "SPSW"), ("F7-T3", 20.0, 1.0, "GPED"), ("F7-T3", 20.0, 1.0, "EYEM"), ("FP1-F7", 30.0, 1.0, "ARTF"))
+    samples = make_samples(recordings(), table, WindowConfig(), list(TUEV_CLASSES))
+    assert len(distinct(samples)) == 2
+    view = pretraining_view(samples, recordings())
+    assert view[["start_sample", "ch_name", "channel_id", "row", "label"]].values.tolist() == [
+        [3600, "FP1-F7", 0, 0, 0], [3600, "F7-T3", 1, 1, 3], [5600, "FP1-F7", 0, 0, 4], [5600, "F7-T3", 1, 1, -1]]
+
+
+def test_published_split_of_tuev_keeps_subjects_together() -> None:
+    table = recordings(n=12, subject=[f"s{i // 2}" for i in range(12)], split=["train"] * 10 + ["test"] * 2)
+    split = assign_splits(table, "tuev", WindowConfig(split="published"))
+    assert split.tolist()[10:] == ["test", "test"]
+    assert (split == "val").sum() == 2  # one of five subjects, two recordings
+    assert table.groupby(split).subject.agg(set).pipe(lambda s: s["val"] & s["train"]) == set()
+
+
+@pytest.mark.parametrize("unit", ["subject", "run"])
+def test_every_unit_is_tested_once_over_all_folds(unit: str) -> None:
+    table = recordings(n=12, subject=[f"s{i // 2}" for i in range(12)], run=[str(i % 2) for i in range(12)])
+    tested = []
+    for fold in range(3):
+        split = assign_splits(table, "folder", WindowConfig(split="kfold", n_folds=3, fold=fold, kfold_unit=unit))
+        names = table.subject if unit == "subject" else table.subject + table.run
+        assert all(len(set(split[names == name])) == 1 for name in set(names))
+        assert set(split) == {"train", "val", "test"}
+        tested += table.recording[split == "test"].tolist()
+    assert sorted(tested) == sorted(table.recording)
+
+
+def test_a_split_by_run_needs_runs() -> None:
+    with pytest.raises(UserError, match="has no run"):
+        assign_splits(recordings(n=5), "folder", WindowConfig(split="run"))
+
+
+def test_a_column_split_needs_every_row() -> None:
+    with pytest.raises(UserError, match="split='dev'"):
+        assign_splits(recordings(n=2, split=["train", "dev"]), "folder", WindowConfig(split="column"))
+
+
+def test_chbmit_split_is_by_patient() -> None:
+    table = recordings(n=4, session=["chb01", "chb21", "chb24", "chb20"])
+    assert assign_splits(table, "chbmit", WindowConfig(split="published")).tolist() == ["train", "val", "test", "train"]
+
+
+def test_samples_are_numbers_a_dataset_can_use() -> None:
+    samples = make_samples(recordings(), events(("FP1-F7", 20.0, 1.0, "SPSW")), WindowConfig(), list(TUEV_CLASSES))
+    assert samples.label.dtype == samples.start_sample.dtype == np.int64
