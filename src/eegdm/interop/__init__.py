@@ -1,0 +1,1 @@
+"""Other people's formats and interfaces: the published checkpoints, braindecode, scikit-learn."""

@@ -1,0 +1,283 @@
+"""SSMDP: the state-space network that denoises one EEG channel and whose activities become tokens.
+
+Source: EEGDM, arXiv 2508.14086 v3, section "SSMDP"; without arguments the published size, 5,931,649 parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from eegdm.errors import UserError
+from eegdm.models.pooling import PART, POOLS, SFREQ, parts, pool
+from eegdm.models.s4d import S4D
+from eegdm.pretrained import Pretrained
+
+QUERIES = ("gate", "filter", "inter")
+Compat = Literal["published"] | None
+
+_SAMPLES_AT_ONCE = {"cpu": 16_000}
+_SAMPLES_AT_ONCE_ELSEWHERE = 512_000
+"""Samples, over all rows, that `SSMDP.tokens` takes through the blocks at once without gradients: what stays in a
+CPU's caches, and what fills an accelerator with about 5 GB."""
+
+
+class Activities(NamedTuple):
+    """What a block computes at each sample; inter = gate x filter."""
+
+    gate: Float[Tensor, "batch time feature"]
+    filter: Float[Tensor, "batch time feature"]
+    inter: Float[Tensor, "batch time feature"]
+
+
+class Block(nn.Module):
+    """A residual block: norm, condition, widen, SSMs, gate. ``next`` and ``skip`` lead on; the last block has no next."""
+
+    def __init__(self, d_model: int, d_state: int, d_cond: int, last: bool) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.condition = nn.Linear(d_cond, d_model)
+        self.widen = nn.Linear(d_model, 2 * d_model)
+        self.ssm = S4D(2 * d_model, d_state)
+        self.next = None if last else nn.Linear(d_model, d_model)
+        self.skip = nn.Linear(d_model, d_model)
+        nn.init.zeros_(self.condition.weight)
+        nn.init.zeros_(self.condition.bias)
+
+    def forward(
+        self, x: Float[Tensor, "batch time feature"], condition: Float[Tensor, "batch cond"], rate: float
+    ) -> Activities:
+        h = self.norm(x) + self.condition(condition)[:, None]
+        gate, filtered = self.ssm(self.widen(h), rate).chunk(2, dim=-1)
+        gate, filtered = gate.sigmoid(), filtered.tanh()
+        return Activities(gate, filtered, gate * filtered)
+
+
+class SSMDP(Pretrained, nn.Module):
+    """Predicts the diffusion velocity of one channel, given the step and the channel's id.
+
+    Signals are in model units (100 µV, companded); steps count from 0. ``compat="published"`` repeats two errors of
+    the published code: dt is scaled by f/200 instead of 200/f, with pools of 200 samples at any rate, and in signals
+    of several parts channels and parts are mixed up.
+
+    Args:
+        d_model: features per sample (H).
+        n_blocks: residual blocks.
+        d_state: SSM states, two per conjugate pair of modes.
+        d_cond: width of the condition vector.
+        d_embed: width of the step and channel embeddings; even, at least 4.
+        n_channel_ids: channels that the backbone can be conditioned on.
+        compat: what the methods do that are not told otherwise.
+    """
+
+    def __init__(
+        self,
+        d_model: int = 128,
+        n_blocks: int = 20,
+        d_state: int = 128,
+        d_cond: int = 512,
+        d_embed: int = 128,
+        n_channel_ids: int = 22,
+        compat: Compat = None,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "d_model": d_model,
+            "n_blocks": n_blocks,
+            "d_state": d_state,
+            "d_cond": d_cond,
+            "d_embed": d_embed,
+            "n_channel_ids": n_channel_ids,
+            "compat": compat,
+        }
+        self.compat = compat
+        self.lift = nn.Linear(1, d_model)
+        self.blocks = nn.ModuleList(Block(d_model, d_state, d_cond, last=i == n_blocks - 1) for i in range(n_blocks))
+        self.head = _head(d_model)
+        self.step_mlp = _condition_mlp(d_embed, d_cond)
+        self.channel_embed = nn.Embedding(n_channel_ids, d_embed)
+        self.channel_mlp = _condition_mlp(d_embed, d_cond)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch 1 time"],
+        step: Int[Tensor, " batch"],
+        channel: Int[Tensor, " batch"],
+        sfreq: float = SFREQ,
+        compat: Compat = None,
+    ) -> Float[Tensor, "batch 1 time"]:
+        """Return the velocity of the noised signal ``x``, sampled at ``sfreq`` Hz, at diffusion step ``step``."""
+        walk = self._walk(x, step, channel, _rate(sfreq, compat or self.compat))
+        skips = (block.skip(activities.inter) for block, activities in zip(self._blocks, walk, strict=True))
+        return self.head(sum(skips)).transpose(1, 2)
+
+    def activations(
+        self,
+        x: Float[Tensor, "batch 1 time"],
+        step: Int[Tensor, " batch"],
+        channel: Int[Tensor, " batch"],
+        query: str = "gate",
+        sfreq: float = SFREQ,
+        compat: Compat = None,
+    ) -> Float[Tensor, "batch block time feature"]:
+        """Return the activities ``query`` (gate, filter or inter) of every block."""
+        _check_choices("query", (query,), QUERIES)
+        walk = self._walk(x, step, channel, _rate(sfreq, compat or self.compat))
+        return torch.stack([getattr(activities, query) for activities in walk], dim=1)
+
+    def tokens(
+        self,
+        x: Float[Tensor, "batch channel time"],
+        channels: Sequence[int] | Int[Tensor, " channel"],
+        query: str | Sequence[str] = "gate",
+        pool: str | Sequence[str] = "std",
+        step: int = 1,
+        sfreq: float = SFREQ,
+        window: int = 200,
+        stride: int = 200,
+        compat: Compat = None,
+        blocks: slice = slice(None),
+    ) -> Float[Tensor, "batch block pool query channel feature"]:
+        """Return pooled activities of every channel, pools in order of time.
+
+        A signal longer than 5 s is taken in parts of 5 s, each on its own. Runs under the caller's grad mode; without
+        gradients the memory is bounded whatever the number of rows.
+
+        Args:
+            channels: the channel id of each channel of ``x``.
+            query, pool: what to read and how to pool it (std or mean); several queries go with as many pools.
+            step: the diffusion step that the backbone is told.
+            window, stride: pooling window and its step, in samples at 200 Hz.
+            blocks: the blocks to read; those after it are not computed.
+
+        Raises:
+            UserError: an unknown query or pool, channel ids that do not fit, or a signal without a whole pool.
+        """
+        compat = compat or self.compat
+        reads = _reads(query, pool)
+        ids = self._channel_ids(channels, x.shape[1])
+        if compat == "published":
+            x = _mix_parts(x)
+        layout = parts(x.shape[2], window, stride, SFREQ if compat == "published" else sfreq)
+        rows, row_ids = x.flatten(0, 1)[:, None], ids.repeat(len(x)).to(x.device)
+        found = [
+            self._read(rows[..., part.start : part.stop], row_ids, step, _rate(sfreq, compat), part.pools, reads, blocks)
+            for part in layout
+        ]
+        return torch.cat(found, dim=2).unflatten(0, x.shape[:2]).permute(0, 2, 3, 4, 1, 5)
+
+    def _read(
+        self,
+        rows: Float[Tensor, "row 1 time"],
+        ids: Int[Tensor, " row"],
+        step: int,
+        rate: float,
+        bounds: list[tuple[int, int]],
+        reads: list[tuple[str, str]],
+        blocks: slice,
+    ) -> Float[Tensor, "row block pool query feature"]:
+        """Pool block by block, so that never more than one block's activities exist (but for gradients)."""
+        at_once = len(rows)
+        if not torch.is_grad_enabled():
+            at_once = max(1, _SAMPLES_AT_ONCE.get(rows.device.type, _SAMPLES_AT_ONCE_ELSEWHERE) // rows.shape[-1])
+        start, stop, _ = blocks.indices(len(self.blocks))
+        found = []
+        for some, some_ids in zip(rows.split(at_once), ids.split(at_once), strict=True):
+            walk = islice(self._walk(some, torch.full_like(some_ids, step), some_ids, rate), stop)
+            pooled = [
+                torch.stack([pool(getattr(activities, query), bounds, kind) for query, kind in reads], dim=2)
+                for index, activities in enumerate(walk)
+                if index >= start
+            ]
+            found.append(torch.stack(pooled, dim=1))
+        return torch.cat(found)
+
+    def _walk(
+        self, x: Float[Tensor, "batch 1 time"], step: Int[Tensor, " batch"], channel: Int[Tensor, " batch"], rate: float
+    ) -> Iterator[Activities]:
+        """Yield each block's activities; a caller who stops early spares the rest, the residual stream included."""
+        if x.ndim != 3 or x.shape[1] != 1:
+            raise UserError(f"x has shape {tuple(x.shape)}; the backbone takes (batch, 1, time), one channel a row")
+        condition = self.step_mlp(step_embedding(step, self.channel_embed.embedding_dim).to(x.dtype))
+        condition = condition + self.channel_mlp(self.channel_embed(channel))
+        stream = self.lift(x.transpose(1, 2)).relu()
+        for block in self._blocks:
+            activities = block(stream, condition, rate)
+            yield activities
+            if block.next is not None:
+                stream = block.next(activities.inter) + stream
+
+    @property
+    def _blocks(self) -> list[Block]:
+        return cast("list[Block]", self.blocks)
+
+    def _channel_ids(self, channels: Sequence[int] | Int[Tensor, " channel"], n_channels: int) -> Int[Tensor, " channel"]:
+        ids = torch.as_tensor(channels).cpu()
+        n_ids = self.channel_embed.num_embeddings
+        if len(ids) != n_channels or not bool(((ids >= 0) & (ids < n_ids)).all()):
+            raise UserError(
+                f"channels={ids.tolist()} for a signal of {n_channels} channels: give each channel's id, 0..{n_ids - 1}"
+            )
+        return ids
+
+
+def step_embedding(step: Int[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:
+    """Return [sin(t f), cos(t f)] with f_i = exp(-i ln(10000)/(w/2-1)), i = 0 .. w/2-1, for each step t."""
+    n_frequencies = width // 2
+    index = torch.arange(n_frequencies, device=step.device)
+    phase = step[:, None] * torch.exp(-index * (math.log(10_000) / (n_frequencies - 1)))
+    return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
+def _condition_mlp(d_embed: int, d_cond: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(d_embed, d_cond), nn.SiLU(), nn.Linear(d_cond, d_cond), nn.SiLU())
+
+
+def _head(d_model: int) -> nn.Sequential:
+    """Return the readout, whose output starts at zero."""
+    hidden, velocity = nn.Linear(d_model, d_model), nn.Linear(d_model, 1)
+    nn.init.kaiming_normal_(hidden.weight)
+    nn.init.zeros_(velocity.weight)
+    nn.init.zeros_(velocity.bias)
+    return nn.Sequential(hidden, nn.ReLU(), velocity)
+
+
+def _rate(sfreq: float, compat: Compat) -> float:
+    """Return the factor of dt: a lower sampling rate makes a longer step (published: the other way)."""
+    if compat not in (None, "published"):
+        raise UserError(f"compat={compat!r} is unknown; leave it out, or say published")
+    if not sfreq > 0:
+        raise UserError(f"sfreq={sfreq}: a sampling rate in Hz is above 0")
+    return sfreq / SFREQ if compat == "published" else SFREQ / sfreq
+
+
+def _reads(query: str | Sequence[str], pool: str | Sequence[str]) -> list[tuple[str, str]]:
+    queries = (query,) if isinstance(query, str) else tuple(query)
+    pools = (pool,) if isinstance(pool, str) else tuple(pool)
+    _check_choices("query", queries, QUERIES)
+    _check_choices("pool", pools, POOLS)
+    if len(queries) != len(pools):
+        raise UserError(f"query={list(queries)} and pool={list(pools)}: give one pool per query")
+    return list(zip(queries, pools, strict=True))
+
+
+def _check_choices(name: str, values: tuple[str, ...], allowed: tuple[str, ...]) -> None:
+    for value in values:
+        if value not in allowed:
+            raise UserError(f"{name}={value!r} is unknown; choose from {', '.join(allowed)}")
+
+
+def _mix_parts(x: Float[Tensor, "batch channel time"]) -> Float[Tensor, "batch channel time"]:
+    """Reorder as the published code does: cut as (channel, part), then taken for (part, channel)."""
+    batch, n_channels, n_times = x.shape
+    if n_times <= PART:
+        return x
+    if n_times % PART:
+        raise UserError(f"compat=published takes up to {PART} samples or a multiple of that, got {n_times}")
+    return x.reshape(batch, n_times // PART, n_channels, PART).transpose(1, 2).reshape(x.shape)

@@ -1,0 +1,138 @@
+"""EEGDM: backbone and fusion transformer in one, windows of EEG in, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from eegdm.data.montage import CHANNEL_ID, TCP
+from eegdm.errors import UserError
+from eegdm.models.backbone import SSMDP, Compat
+from eegdm.models.fusion import LatentFusionTransformer
+from eegdm.models.latents import TokenSpec, extract
+from eegdm.models.pooling import SFREQ, pool_bounds
+from eegdm.pretrained import Pretrained
+
+TUEV_CLASSES = ("SPSW", "GPED", "PLED", "EYEM", "ARTF", "BCKG")
+
+
+class EEGDM(Pretrained, nn.Module):
+    """A classifier of EEG windows; without arguments the published TUEV model at full size.
+
+    Args:
+        backbone: the network that is read, or its arguments.
+        fusion: the classifier of tokens, or those of its arguments that do not follow from the others.
+        tokens: what is read from the backbone.
+        channels: TCP names of the channels of a window, in order.
+        classes: names of the classes; one alone is a binary decision with one logit.
+        sfreq: sampling rate of the windows, Hz.
+        n_times: samples of a window.
+        signal: how recordings were filtered and companded; kept for those who read recordings, not used here.
+        decision: which classes are events, thresholds and the like; kept, not used here.
+        compat: "published" for classifiers that were trained with the published errors; see :class:`SSMDP`.
+
+    Raises:
+        UserError: an unknown channel, or parts that do not fit one another.
+    """
+
+    def __init__(
+        self,
+        backbone: SSMDP | dict[str, Any] | None = None,
+        fusion: LatentFusionTransformer | dict[str, Any] | None = None,
+        tokens: TokenSpec | dict[str, Any] | None = None,
+        channels: Sequence[str] = TCP,
+        classes: Sequence[str] = TUEV_CLASSES,
+        sfreq: float = SFREQ,
+        n_times: int = 1000,
+        signal: dict[str, Any] | None = None,
+        decision: dict[str, Any] | None = None,
+        compat: Compat = None,
+    ) -> None:
+        super().__init__()
+        self.channels, self.classes = tuple(channels), tuple(classes)
+        self.channel_ids = _channel_ids(self.channels)
+        self.sfreq, self.n_times, self.compat = sfreq, n_times, compat
+        self.signal, self.decision = dict(signal or {}), dict(decision or {})
+        self.spec = tokens if isinstance(tokens, TokenSpec) else TokenSpec.from_dict(tokens or {})
+        self.backbone = backbone if isinstance(backbone, SSMDP) else SSMDP(**(backbone or {}))
+        shape = self._token_shape()
+        if not isinstance(fusion, LatentFusionTransformer):
+            fusion = LatentFusionTransformer(**(shape | (fusion or {})))
+        self.fusion = fusion
+        _check_fit(shape, fusion.config)
+
+    @property
+    def config(self) -> dict[str, Any]:  # type: ignore[override]  # computed: signal and decision may be set later
+        """The JSON-able arguments that build this model again."""
+        return {
+            "backbone": self.backbone.config,
+            "fusion": self.fusion.config,
+            "tokens": self.spec.to_dict(),
+            "channels": list(self.channels),
+            "classes": list(self.classes),
+            "sfreq": self.sfreq,
+            "n_times": self.n_times,
+            "signal": self.signal,
+            "decision": self.decision,
+            "compat": self.compat,
+        }
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channel time"],
+        mask: Bool[Tensor, "batch channel"] | None = None,
+        sfreq: float | None = None,
+        noise: Float[Tensor, "batch channel time"] | torch.Generator | None = None,
+    ) -> Float[Tensor, "batch class"]:
+        """Return logits of windows in model units (100 µV, companded).
+
+        Args:
+            mask: True where a channel is there; a missing one may hold anything.
+            sfreq: the windows' sampling rate, Hz, if it is not the model's.
+            noise: for tokens with ``forward="noisy"``: standard normal noise, or a seeded generator to draw it from.
+        """
+        if x.ndim != 3 or x.shape[1] != len(self.channels):
+            raise UserError(f"x has shape {tuple(x.shape)}; the model takes (batch, {len(self.channels)}, time): "
+                            f"{', '.join(self.channels)}")  # fmt: skip
+        if isinstance(noise, torch.Generator):
+            noise = torch.randn(x.shape, generator=noise, device=noise.device, dtype=x.dtype).to(x.device)
+        sfreq = self.sfreq if sfreq is None else sfreq
+        tokens = extract(self.backbone, x, self.channel_ids, self.spec, sfreq, noise, self.compat)
+        return self.logits_from_tokens(tokens, mask)
+
+    def logits_from_tokens(
+        self,
+        tokens: Float[Tensor, "batch block pool query channel feature"],
+        mask: Bool[Tensor, "batch channel"] | None = None,
+    ) -> Float[Tensor, "batch class"]:
+        """Return logits of tokens made as ``spec`` says."""
+        return self.fusion(tokens, mask, self.compat)
+
+    def _token_shape(self) -> dict[str, int]:
+        """The arguments of the fusion transformer that follow from the other parts."""
+        return {
+            "n_blocks": len(self.backbone.blocks[self.spec.blocks]),
+            "n_pools": len(pool_bounds(self.n_times, self.spec.window, self.spec.stride, self.sfreq)),
+            "n_queries": len(self.spec.query),
+            "n_channels": len(self.channels),
+            "n_classes": len(self.classes),
+            "d_model": self.backbone.config["d_model"],
+        }
+
+
+def _channel_ids(channels: tuple[str, ...]) -> list[int]:
+    unknown = [name for name in channels if name not in CHANNEL_ID]
+    if unknown or not channels:
+        raise UserError(f"channels={list(channels)}: {', '.join(unknown) or 'nothing'} is not of the montage; "
+                        f"choose from {', '.join(TCP)}")  # fmt: skip
+    return [CHANNEL_ID[name] for name in channels]
+
+
+def _check_fit(shape: dict[str, int], fusion: dict[str, Any]) -> None:
+    faults = [f"{axis}={fusion[axis]} (the model has {size})" for axis, size in shape.items() if fusion[axis] != size]
+    if faults:
+        raise UserError(f"fusion has {', '.join(faults)}: build it for this backbone, these channels and windows")

@@ -1,0 +1,227 @@
+"""LFT: the transformer that fuses the tokens of all channels and blocks into a decision.
+
+Learned fusion tokens, some per pool, go up the backbone's blocks; at each they attend to one another and to that block's
+tokens of all channels. A classification stack then sees the fusion tokens of all pools together. Source: EEGDM, arXiv
+2508.14086 v3; without arguments the published size, 6,898,950 parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from eegdm.errors import UserError
+from eegdm.models.backbone import Compat
+from eegdm.pretrained import Pretrained
+
+FUSION_KINDS = ("lft", "none", "mean")
+
+
+def attend(
+    attention: nn.MultiheadAttention,
+    query: Float[Tensor, "batch token feature"],
+    key: Float[Tensor, "batch key feature"],
+    mask: Bool[Tensor, "batch key"] | None = None,
+) -> Float[Tensor, "batch token feature"]:
+    """Equals ``attention(query, key, key, key_padding_mask=~mask)[0]``, without making the weights; mask True = attend."""
+    width = attention.embed_dim
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    q = F.linear(query, weight[:width], bias[:width])
+    k, v = F.linear(key, weight[width:], bias[width:]).chunk(2, dim=-1)
+    q, k, v = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class FusionBlock(nn.Module):
+    """Fusion tokens attend to one another, then to one block's tokens of all channels, which are not normalised."""
+
+    def __init__(self, d_model: int, n_heads: int, ff: int) -> None:
+        super().__init__()
+        self.self_norm = nn.LayerNorm(d_model)
+        self.self_attn = nn.MultiheadAttention(d_model, n_heads, batch_first=True)
+        self.cross_norm = nn.LayerNorm(d_model)
+        self.cross_attn = nn.MultiheadAttention(d_model, n_heads, batch_first=True)
+        self.ff_norm = nn.LayerNorm(d_model)
+        self.ff = _feed_forward(d_model, ff)
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch token feature"],
+        keys: Float[Tensor, "batch key feature"],
+        mask: Bool[Tensor, "batch key"] | None,
+    ) -> Float[Tensor, "batch token feature"]:
+        h = self.self_norm(z)
+        z = z + attend(self.self_attn, h, h)
+        z = z + attend(self.cross_attn, self.cross_norm(z), keys, mask)
+        return z + self.ff(self.ff_norm(z))
+
+
+class StackLayer(nn.Module):
+    """A pre-norm transformer layer."""
+
+    def __init__(self, d_model: int, n_heads: int, ff: int) -> None:
+        super().__init__()
+        self.attn_norm = nn.LayerNorm(d_model)
+        self.attn = nn.MultiheadAttention(d_model, n_heads, batch_first=True)
+        self.ff_norm = nn.LayerNorm(d_model)
+        self.ff = _feed_forward(d_model, ff)
+
+    def forward(
+        self, x: Float[Tensor, "batch token feature"], mask: Bool[Tensor, "batch token"] | None
+    ) -> Float[Tensor, "batch token feature"]:
+        h = self.attn_norm(x)
+        x = x + attend(self.attn, h, h, mask)
+        return x + self.ff(self.ff_norm(x))
+
+
+class LatentFusionTransformer(Pretrained, nn.Module):
+    """Classifies the tokens of a window.
+
+    ``kind`` "lft" is the method; its ablations have neither fusion tokens nor fusion blocks: "none" gives all tokens
+    straight to the stack, "mean" their mean over blocks (published with ``depth`` 34 and 35). Any number of channels is
+    welcome to "lft"; the ablations know a channel by its place, ``n_channels`` at most.
+
+    Args:
+        n_blocks, n_pools, n_queries, n_channels: the axes of the tokens.
+        n_classes: logits.
+        d_model: features of a token.
+        n_tokens: fusion tokens per pool.
+        n_heads: of every attention.
+        ff: width of the feed-forward layers, in ``d_model``.
+        depth: layers of the classification stack.
+    """
+
+    def __init__(
+        self,
+        n_blocks: int = 20,
+        n_pools: int = 5,
+        n_queries: int = 1,
+        n_channels: int = 22,
+        n_classes: int = 6,
+        d_model: int = 128,
+        n_tokens: int = 16,
+        n_heads: int = 8,
+        ff: int = 4,
+        depth: int = 8,
+        kind: str = "lft",
+    ) -> None:
+        super().__init__()
+        if kind not in FUSION_KINDS:
+            raise UserError(f"fusion kind={kind!r} is unknown; choose from {', '.join(FUSION_KINDS)}")
+        self.config: dict[str, Any] = {
+            "n_blocks": n_blocks,
+            "n_pools": n_pools,
+            "n_queries": n_queries,
+            "n_channels": n_channels,
+            "n_classes": n_classes,
+            "d_model": d_model,
+            "n_tokens": n_tokens,
+            "n_heads": n_heads,
+            "ff": ff,
+            "depth": depth,
+            "kind": kind,
+        }
+        self.kind = kind
+        if kind == "lft":
+            self.fusion_tokens = nn.Parameter(torch.rand(n_pools, n_tokens, d_model))
+            self.fusion_blocks = nn.ModuleList(FusionBlock(d_model, n_heads, ff) for _ in range(n_blocks))
+            self.position = nn.Parameter(torch.rand(n_pools, n_tokens, d_model))
+        else:
+            n_levels = n_blocks if kind == "none" else 1
+            self.position = nn.Parameter(torch.rand(n_levels * n_pools * n_queries * n_channels, d_model))
+        self.stack = nn.ModuleList(StackLayer(d_model, n_heads, ff) for _ in range(depth))
+        self.out = nn.Linear(d_model, n_classes)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "batch block pool query channel feature"],
+        mask: Bool[Tensor, "batch channel"] | None = None,
+        compat: Compat = None,
+    ) -> Float[Tensor, "batch class"]:
+        """Return logits. A padded batch with its mask (True = the channel is there) equals its members one by one.
+
+        ``compat="published"`` takes tokens with too few pools, as the published code does at sampling rates below
+        200 Hz: the first pools are fused, the other pools' fusion tokens enter the stack as they were learned.
+        """
+        if self.kind == "lft":
+            sequence, present = (self.fuse(tokens, mask, compat) + self.position).flatten(1, 2), None
+        else:
+            sequence, present = self._flatten(tokens, mask)
+        for layer in self.stack:
+            sequence = layer(sequence, present)
+        return self.out(_mean(sequence, present))
+
+    def fuse(
+        self,
+        tokens: Float[Tensor, "batch block pool query channel feature"],
+        mask: Bool[Tensor, "batch channel"] | None = None,
+        compat: Compat = None,
+    ) -> Float[Tensor, "batch fused token feature"]:
+        """Return the fusion tokens of each pool after the last block (``kind="lft"`` alone has them)."""
+        if self.kind != "lft":
+            raise UserError(f"fusion kind={self.kind!r} has no fusion tokens; only kind='lft' fuses")
+        tokens, mask = self._checked(tokens, mask, compat)
+        batch, _, n_pools, n_queries = tokens.shape[:4]
+        z = self.fusion_tokens[:n_pools].expand(batch, -1, -1, -1).flatten(0, 1)
+        if mask is not None:  # as the keys lie: pools folded into the batch, queries beside channels
+            mask = mask.repeat_interleave(n_pools, dim=0).repeat(1, n_queries)
+        for i, block in enumerate(self.fusion_blocks):
+            z = block(z, tokens[:, i].flatten(2, 3).flatten(0, 1), mask)
+        untouched = self.fusion_tokens[n_pools:].expand(batch, -1, -1, -1)
+        return torch.cat([z.unflatten(0, (batch, n_pools)), untouched], dim=1)
+
+    def _flatten(
+        self,
+        tokens: Float[Tensor, "batch block pool query channel feature"],
+        mask: Bool[Tensor, "batch channel"] | None,
+    ) -> tuple[Float[Tensor, "batch token feature"], Bool[Tensor, "batch token"] | None]:
+        """Return the stack's input in the ablations, and which of it is there."""
+        tokens, mask = self._checked(tokens, mask, compat=None)
+        if self.kind == "mean":
+            tokens = tokens.mean(dim=1, keepdim=True)
+        levels = tokens.shape[1:4]
+        position = self.position.unflatten(0, (*levels, self.config["n_channels"]))[..., : tokens.shape[4], :]
+        if mask is not None:
+            mask = mask[:, None, None, None].expand(-1, *levels, -1).flatten(1)
+        return (tokens + position).flatten(1, 4), mask
+
+    def _checked(
+        self,
+        tokens: Float[Tensor, "batch block pool query channel feature"],
+        mask: Bool[Tensor, "batch channel"] | None,
+        compat: Compat,
+    ) -> tuple[Float[Tensor, "batch block pool query channel feature"], Bool[Tensor, "batch channel"] | None]:
+        """Return the arguments, absent channels set to zero; refuse what does not fit."""
+        if tokens.ndim != 6:
+            raise UserError(f"tokens have shape {tuple(tokens.shape)}, not (batch, block, pool, query, channel, feature)")
+        axes = ("n_blocks", "n_pools", "n_queries", "n_channels", "d_model")
+        got, wanted = dict(zip(axes, tokens.shape[1:], strict=True)), {axis: self.config[axis] for axis in axes}
+        if got["n_channels"] < wanted["n_channels"] or self.kind == "lft":
+            wanted["n_channels"] = got["n_channels"]
+        if compat == "published" and got["n_pools"] < wanted["n_pools"]:
+            wanted["n_pools"] = got["n_pools"]
+        if got != wanted:
+            faults = ", ".join(f"{axis}={got[axis]} (not {wanted[axis]})" for axis in axes if got[axis] != wanted[axis])
+            raise UserError(f"tokens have {faults}; give the classifier tokens made as those it was trained on")
+        if mask is None:
+            return tokens, None
+        if not bool(mask.any(dim=1).all()):
+            raise UserError("the channel mask leaves a window without any channel; leave that window out")
+        return tokens.masked_fill(~mask[:, None, None, None, :, None], 0.0), mask
+
+
+def _mean(
+    x: Float[Tensor, "batch token feature"], mask: Bool[Tensor, "batch token"] | None
+) -> Float[Tensor, "batch feature"]:
+    if mask is None:
+        return x.mean(dim=1)
+    return (x * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def _feed_forward(d_model: int, ff: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(d_model, ff * d_model), nn.GELU(), nn.Linear(ff * d_model, d_model))

@@ -1,0 +1,111 @@
+"""Tokens: what is read from the backbone, and of which version of the signal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from eegdm.errors import UserError
+from eegdm.models.backbone import SSMDP, Compat
+from eegdm.models.diffusion import NoiseSchedule
+from eegdm.models.pooling import PART, SFREQ, pool, pool_bounds
+
+__all__ = ["FORWARDS", "TokenSpec", "extract", "pool", "pool_bounds"]
+
+FORWARDS = ("none", "noiseless", "noisy")
+
+
+@dataclass(frozen=True)
+class TokenSpec:
+    """How tokens are made; the default is the published one.
+
+    The signal goes in raw (``forward="none"``), scaled by sqrt(abar_step) ("noiseless") or with noise as well ("noisy").
+    ``query`` and ``pool`` are zipped. Blocks ``first_block`` .. ``last_block`` - 1 are read (None: to the last).
+    ``window`` and ``stride`` are samples at 200 Hz.
+    """
+
+    query: tuple[str, ...] = ("gate",)
+    pool: tuple[str, ...] = ("std",)
+    step: int = 1
+    forward: str = "none"
+    schedule: str = "squaredcos_cap_v2"
+    n_steps: int = 50
+    window: int = 200
+    stride: int = 200
+    first_block: int = 0
+    last_block: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("query", "pool"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        if self.forward not in FORWARDS:
+            raise UserError(f"forward={self.forward!r} is unknown; choose from {', '.join(FORWARDS)}")
+        if not 0 <= self.step < self.n_steps:
+            raise UserError(f"step={self.step} is not one of the {self.n_steps} diffusion steps 0..{self.n_steps - 1}")
+        if not 2 <= self.window <= PART or self.stride < 1:
+            raise UserError(
+                f"window={self.window}, stride={self.stride}: a pool holds 2..{PART} samples and moves by 1 or more"
+            )
+
+    @property
+    def blocks(self) -> slice:
+        return slice(self.first_block, self.last_block)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able dict; :meth:`from_dict` undoes it."""
+        return asdict(self) | {"query": list(self.query), "pool": list(self.pool)}
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> TokenSpec:
+        unknown = settings.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise UserError(f"tokens: unknown settings {', '.join(sorted(unknown))}; they come from another version of eegdm")
+        return cls(**settings)
+
+
+def extract(
+    backbone: SSMDP,
+    x: Float[Tensor, "batch channel time"],
+    channels: Sequence[int] | Int[Tensor, " channel"],
+    spec: TokenSpec,
+    sfreq: float = SFREQ,
+    noise: Float[Tensor, "batch channel time"] | None = None,
+    compat: Compat = None,
+) -> Float[Tensor, "batch block pool query channel feature"]:
+    """Return the tokens that ``spec`` describes of ``x``, in model units at ``sfreq`` Hz.
+
+    Args:
+        channels: the channel id of each channel.
+        noise: standard normal, needed for ``forward="noisy"`` alone.
+        compat: see :class:`SSMDP`.
+    """
+    return backbone.tokens(
+        _forward_process(x, spec, noise),
+        channels,
+        query=spec.query,
+        pool=spec.pool,
+        step=spec.step,
+        sfreq=sfreq,
+        window=spec.window,
+        stride=spec.stride,
+        compat=compat,
+        blocks=spec.blocks,
+    )
+
+
+def _forward_process(
+    x: Float[Tensor, "batch channel time"], spec: TokenSpec, noise: Float[Tensor, "batch channel time"] | None
+) -> Float[Tensor, "batch channel time"]:
+    if spec.forward == "none":
+        return x
+    level = NoiseSchedule(spec.n_steps, spec.schedule).alphas_cumprod[spec.step].item()
+    if spec.forward == "noiseless":
+        return level**0.5 * x
+    if noise is None:
+        raise UserError("forward=noisy: the tokens depend on noise; pass noise=, standard normal and shaped as the signal")
+    return level**0.5 * x + (1 - level) ** 0.5 * noise
