@@ -1,0 +1,176 @@
+"""finetune: tokens, cached or on the fly -> a classifier that holds all it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from eegdm import artifacts
+from eegdm.artifacts import Artifact
+from eegdm.config import Config
+from eegdm.console import say
+from eegdm.data.loading import Recordings, Windows, generator, loader
+from eegdm.data.tokens import CachedTokens, TokenStore
+from eegdm.data.windows import KEY, assign_splits, distinct, make_samples
+from eegdm.layout import content_config, destination, upstream
+from eegdm.metrics import class_probabilities, fit_event_threshold, fit_temperature
+from eegdm.models.backbone import SSMDP
+from eegdm.models.eegdm import EEGDM
+from eegdm.stages.cache import device, open_backbone, token_spec
+from eegdm.training import CHECKPOINTS, FusionModule, PatientStopping, fit, in_order, make_trainer, shares
+
+
+class Data(NamedTuple):
+    """Recordings, the token source and the samples of each part."""
+
+    recordings: Recordings
+    store: TokenStore | None  # None: tokens are computed on the fly
+    samples: pd.DataFrame  # with a column `split`
+    inputs: dict[str, str]
+
+
+def run(config: Config) -> Path:
+    """Write ``classifier/seed=N/``: config.json, model.safetensors (EMA weights of the best epoch), curves.csv.
+
+    Raises:
+        UserError: an input is missing or does not fit, or the folder holds other work.
+    """
+    data, backbone = open_data(config)
+    folder = destination(config, "classifier", data.inputs)
+    if artifacts.is_finished(folder):
+        say(f"finetune: {folder} is finished")
+        return folder
+    with artifacts.building(folder, "classifier", content_config(config, "classifier"), data.inputs):
+        train, val = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "val"))
+        source = "cached tokens" if data.store else "tokens computed on the fly"
+        say(f"finetune: {len(train)} samples to learn from, {len(val)} to validate, {source} -> {folder}")
+        module, trainer = _train(config, data, backbone, train, val, folder)
+        if trainer.is_global_zero:
+            _write(folder, config, data, module)
+    return folder
+
+
+def open_data(config: Config) -> tuple[Data, SSMDP]:
+    """Open what tokens come from, and the backbone that makes them."""
+    source = upstream(config, "recordings")
+    backbone, identity = open_backbone(config, source.fingerprint)
+    inputs = {"recordings": source.fingerprint, "backbone": identity}
+    latents = upstream(config, "latents", inputs) if config.latents.cached else None
+    if latents is not None:
+        inputs["latents"] = latents.fingerprint
+    return label_data(config, source, latents, inputs), backbone
+
+
+def label_data(config: Config, source: Artifact, latents: Artifact | None, inputs: dict[str, str]) -> Data:
+    """Open recordings and tokens, and list the labelled samples with their split."""
+    recordings = Recordings(source.path, config.signal.mu)
+    samples = make_samples(recordings.table, recordings.events, config.windows, config.corpus.classes)
+    split = assign_splits(recordings.table, config.corpus.name, config.windows)
+    samples["split"] = samples.recording.map(dict(zip(recordings.table.recording, split, strict=True)))
+    if config.run.compat == "published" and config.windows.policy == "grid+seizure":
+        samples = samples.sort_values(KEY, kind="stable", ignore_index=True)
+    return Data(recordings, TokenStore(latents.path) if latents else None, samples, inputs)
+
+
+def make_dataset(config: Config, data: Data, samples: pd.DataFrame) -> Dataset:
+    """Return the samples as tokens (cached) or as signals (on the fly)."""
+    channels = data.recordings.ch_names
+    if data.store is not None:
+        return CachedTokens(data.store, data.recordings.table, samples, channels, slice(config.fusion.first_block, config.fusion.last_block))
+    return Windows(data.recordings, samples, channels, noisy=config.latents.forward == "noisy", seed=config.run.seed)
+
+
+def shared_windows(samples: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return one sample per distinct window, and for each sample the row of its window."""
+    windows = distinct(samples)
+    windows["row"] = np.arange(len(windows))
+    return windows.assign(label=0), samples.merge(windows, on=KEY, how="left").row.to_numpy()
+
+
+def make_classifier(config: Config, data: Data, backbone: SSMDP) -> EEGDM:
+    """Join a backbone with a fusion transformer of seeded random weights, sized for the data."""
+    recordings, c = data.recordings, config.fusion
+    fusion = {"n_tokens": c.n_tokens, "n_heads": c.n_heads, "ff": c.ff, "depth": c.depth, "kind": c.kind}
+    classes = config.corpus.classes[1:] if config.finetune.loss == "binary" else config.corpus.classes
+    signal = {**recordings.artifact.config["signal"], "mu": config.signal.mu}
+    n_times = recordings.window(*data.samples[KEY].iloc[0]).shape[-1]
+    return EEGDM(backbone, fusion, token_spec(config), channels=recordings.ch_names, classes=classes, sfreq=recordings.sfreq, n_times=n_times,
+                 signal=signal, compat=config.run.compat)
+
+
+def _train(
+    config: Config, data: Data, backbone: SSMDP, train: pd.DataFrame, val: pd.DataFrame, folder: Path
+) -> tuple[FusionModule, L.Trainer]:
+    c = config.finetune
+    L.seed_everything(int(generator(config.run.seed, 2).integers(2**31)), verbose=False)
+    model = make_classifier(config, data, backbone)
+    windows, window_of = shared_windows(val)
+    trainer = make_trainer(config, folder, c.epochs, c.grad_clip, [PatientStopping(f"val_{c.monitor}", c.patience, c.patience_from)],
+                           monitor=f"val_{c.monitor}")
+    training = loader(make_dataset(config, data, train), c.batch_size, config.run.seed, config.run.workers, **shares(trainer))
+    validation = loader(make_dataset(config, data, windows), c.batch_size, None, config.run.workers, **shares(trainer))
+    module = FusionModule(model, c, c.epochs * len(training), data.store is not None, val.label.to_numpy(), window_of)
+    fit(trainer, module, training, validation)
+    return module, trainer
+
+
+def _write(folder: Path, config: Config, data: Data, module: FusionModule) -> None:
+    best = torch.load(folder / CHECKPOINTS / "best.ckpt", map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    model = module.model
+    averaged = module.ema.ema_model
+    (model if config.finetune.train_backbone else model.fusion).load_state_dict(averaged.state_dict())
+    model.decision = decide(config, predict(config, data, model, data.samples[data.samples.split == "val"].reset_index(drop=True)))
+    model.save_pretrained(folder)
+    artifacts.finish(folder, {"best_epoch": int(best["epoch"]), "classes": list(config.corpus.classes)}, unlisted=(CHECKPOINTS, "logs"))
+    say(f"finetune: best epoch {best['epoch']}; wrote {folder}")
+
+
+@torch.inference_mode()
+def predict(config: Config, data: Data, model: EEGDM, samples: pd.DataFrame) -> pd.DataFrame:
+    """Return the samples with a column of logits per class; each distinct window is computed once."""
+    windows, window_of = shared_windows(samples)
+    where = device(config)
+    model = model.to(where).eval()
+    found = []
+    for batch in loader(make_dataset(config, data, windows), config.finetune.batch_size, None, config.run.workers):
+        values, mask = batch.data.to(where), batch.mask.to(where)
+        noise = batch.noise.to(where) if batch.noise.numel() else None
+        logits = model.logits_from_tokens(values, mask) if data.store is not None else model(values, mask, noise=noise)
+        found.append((batch.index.numpy(), logits.float().cpu().numpy()))
+    logits = in_order(found)[window_of]
+    subjects = dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))
+    columns = {f"logit_{name}": logits[:, i] for i, name in enumerate(model.classes)}
+    return samples.assign(subject=samples.recording.map(subjects), **columns)
+
+
+def logits_of(predictions: pd.DataFrame) -> np.ndarray:
+    """Return the logits (sample, class) of a table of predictions."""
+    return predictions.filter(regex="^logit_").to_numpy(np.float32)
+
+
+def decide(config: Config, val: pd.DataFrame) -> dict[str, Any]:
+    """Return how logits become events: temperature and threshold fitted on the validation samples."""
+    classes, events = list(config.corpus.classes), list(config.corpus.event_classes)
+    decision: dict[str, Any] = {"classes": classes, "event_classes": events, "temperature": 1.0, "threshold": 0.5, "smoothing_s": 0.0,
+                                "resolution_s": _resolution(config), "min_duration_s": _resolution(config)}
+    if len(val) == 0 or val.label.nunique() < 2:
+        return decision
+    temperature = fit_temperature(logits_of(val), val.label.to_numpy())
+    probability = class_probabilities(logits_of(val), temperature)
+    is_event = np.isin(np.array(classes)[val.label.to_numpy()], events)
+    of_event = probability[:, [classes.index(e) for e in events]].sum(1)
+    if is_event.any() and not is_event.all():
+        decision["threshold"] = float(fit_event_threshold(is_event.astype(int), of_event))
+    return {**decision, "temperature": float(temperature)}
+
+
+def _resolution(config: Config) -> float:
+    """Seconds that a window speaks for: the event in its middle (1 s, as TUEV's are), or all of a grid's window."""
+    return min(1.0, config.windows.duration_s) if config.windows.policy == "event" else config.windows.duration_s

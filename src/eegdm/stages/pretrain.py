@@ -1,0 +1,118 @@
+"""pretrain: recordings -> a backbone that has learned to denoise single channels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+
+from eegdm import artifacts
+from eegdm.config import Config
+from eegdm.console import say
+from eegdm.data.loading import Denoising, Recordings, generator, loader
+from eegdm.data.montage import TCP
+from eegdm.data.windows import assign_splits, make_samples, pretraining_view
+from eegdm.layout import content_config, destination, upstream
+from eegdm.models.backbone import SSMDP
+from eegdm.models.diffusion import NoiseSchedule, sample
+from eegdm.training import CHECKPOINTS, DenoisingModule, fit, make_trainer, shares
+
+VALIDATION_EPOCH = 2**31  # the "epoch" whose steps and noise every validation uses
+
+
+def run(config: Config) -> Path:
+    """Write ``backbone/``: config.json, model.safetensors (EMA weights), curves.csv, samples.npy.
+
+    Raises:
+        UserError: no recordings, no windows, or the folder holds other work.
+    """
+    source = upstream(config, "recordings")
+    inputs = {"recordings": source.fingerprint}
+    folder = destination(config, "backbone", inputs)
+    if artifacts.is_finished(folder):
+        say(f"pretrain: {folder} is finished")
+        return folder
+    with artifacts.building(folder, "backbone", content_config(config, "backbone"), inputs):
+        recordings = Recordings(source.path, config.signal.mu)
+        train, val = views(config, recordings)
+        say(f"pretrain: {len(train)} single-channel windows to learn from, {len(val)} to validate -> {folder}")
+        L.seed_everything(config.run.seed, verbose=False)
+        model, schedule = make_backbone(config), make_schedule(config)
+        module = DenoisingModule(model, schedule, config.pretrain, recordings.sfreq)
+        trainer = make_trainer(config, folder, config.pretrain.epochs, config.pretrain.grad_clip, [], monitor=None)
+        batch, seed, workers = config.pretrain.batch_size, config.run.seed, config.run.workers
+        order = None if config.run.compat == "published" else seed
+        training = loader(Denoising(recordings, train, schedule.n_steps, seed), batch, order, workers, **shares(trainer))
+        validation = loader(_Validation(recordings, val, schedule.n_steps, seed), batch, None, workers, **shares(trainer))
+        fit(trainer, module, training, validation)
+        if trainer.is_global_zero:
+            _write(folder, config, module.ema.ema_model, schedule, recordings)
+    return folder
+
+
+class _Validation(Denoising):
+    """Denoising with the same steps and noise in every epoch."""
+
+    def __getitem__(self, keys: list[tuple[int, int]]):  # noqa: ANN204 - as the base class
+        return super().__getitem__([(VALIDATION_EPOCH, i) for _, i in keys])
+
+
+def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the single-channel windows (see :func:`pretraining_view`) to learn from and to validate on."""
+    windows, how = config.windows, config.pretrain.windows
+    if how == "grid" or (how == "auto" and recordings.events.empty):
+        windows = replace(windows, policy="grid", labels="overlap", background="")
+        samples = make_samples(recordings.table, recordings.events.iloc[:0], windows, [""])
+    else:
+        samples = make_samples(recordings.table, recordings.events, windows, config.corpus.classes)
+    splits = dict(zip(recordings.table.recording, assign_splits(recordings.table, config.corpus.name, windows), strict=True))
+    part = samples.recording.map(splits)
+    train, val = (pretraining_view(_thin(samples[part == p], config.pretrain.max_windows), recordings.table) for p in ("train", "val"))
+    return train, val
+
+
+def _thin(samples: pd.DataFrame, most: int | None) -> pd.DataFrame:
+    """Keep at most so many samples, spread evenly."""
+    if most is None or len(samples) <= most:
+        return samples
+    return samples.iloc[np.linspace(0, len(samples) - 1, most).round().astype(int)]
+
+
+def make_backbone(config: Config) -> SSMDP:
+    """Build the backbone with seeded random weights."""
+    c = config.backbone
+    return SSMDP(d_model=c.d_model, n_blocks=c.n_blocks, d_state=c.d_state, d_cond=c.d_cond, d_embed=c.d_embed, n_channel_ids=len(TCP))
+
+
+def make_schedule(config: Config) -> NoiseSchedule:
+    """Build the noise schedule."""
+    c = config.diffusion
+    return NoiseSchedule(c.n_steps, c.schedule, c.beta_start, c.beta_end)
+
+
+def _write(folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, recordings: Recordings) -> None:
+    model.eval()
+    if config.pretrain.samples:
+        drawn = draw(model, schedule, config, recordings.sfreq)
+        with artifacts.atomic_path(folder / "samples.npy") as temporary:
+            np.save(temporary, drawn)
+    content = content_config(config, "backbone")
+    model.save_pretrained(folder, info={"diffusion": content["diffusion"], "signal": recordings.artifact.config["signal"] | content["signal"]})
+    artifacts.finish(folder, {"parameters": sum(p.numel() for p in model.parameters())}, unlisted=(CHECKPOINTS, "logs"))
+    say(f"pretrain: wrote {folder}")
+
+
+@torch.inference_mode()
+def draw(model: SSMDP, schedule: NoiseSchedule, config: Config, sfreq: float) -> np.ndarray:
+    """Generate windows by the reverse process: float32 (channel id, sample, time), in model units."""
+    n, n_times = config.pretrain.samples, round(config.windows.duration_s * sfreq)
+    device = next(model.parameters()).device
+    channel = torch.arange(len(TCP), device=device).repeat_interleave(n)
+    noise = torch.from_numpy(generator(config.run.seed, 1).standard_normal((schedule.n_steps, len(channel), 1, n_times), dtype=np.float32))
+    last_step = 1 if config.run.compat == "published" else 0
+    drawn = sample(model, schedule, channel, noise.to(device), last_step=last_step, sfreq=sfreq)
+    return drawn.reshape(len(TCP), n, n_times).cpu().numpy()

@@ -1,0 +1,265 @@
+"""report: recordings + classifiers -> scores on the test part, beside what simpler means reach, as a page, JSON and Markdown."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eegdm import __version__, artifacts
+from eegdm.artifacts import Artifact
+from eegdm.baselines import band_power, chance, linear_probe
+from eegdm.compose import CONF
+from eegdm.config import Config
+from eegdm.console import say, track
+from eegdm.data.loading import Recordings
+from eegdm.data.montage import TCP
+from eegdm.data.signal import expand
+from eegdm.data.windows import KEY, SPLITS
+from eegdm.errors import UserError
+from eegdm.layout import adopt, own_folder, upstream
+from eegdm.metrics import scores
+from eegdm.models.eegdm import EEGDM
+from eegdm.pretrained import load
+from eegdm.recordings import predict_signal
+from eegdm.reporting import Baseline, Example, Report, RunResult, Samples, write_report
+from eegdm.stages.finetune import Data, label_data, logits_of, predict, shared_windows
+
+EXAMPLE_S = 240.0  # how much of one test recording the page shows
+REAL_WINDOWS = 40  # real windows per channel beside the generated ones
+
+
+def run(config: Config) -> Path:
+    """Write ``report/``: report.html, report.json, report.md and the predictions of each classifier.
+
+    Raises:
+        UserError: no classifier is finished, or one does not fit the recordings.
+    """
+    folder = own_folder(config, "report")
+    source = upstream(config, "recordings")
+    found = _classifiers(config)
+    inputs = {"recordings": source.fingerprint, **{name: identity for name, _, identity in found}}
+    say(f"report: {len(found)} classifiers -> {folder}")
+    with artifacts.building(folder, "report", {}, {}):
+        artifacts.reopen(folder)
+        results, data = [], None
+        for name, path, _ in track(found, "report", len(found)):
+            own = copy.deepcopy(config)
+            own.run.seed = int(path.name.partition("=")[2]) if path.name.startswith("seed=") else config.run.seed
+            data, model = _open(own, source, path)
+            results.append(_score(own, data, model, name, path, folder))
+        assert data is not None
+        page = _page(own, data, model, results, source)
+        write_report(page, folder)
+        artifacts.finish(folder, {"classifiers": inputs})
+    _tell(page)
+    say(f"report: open {folder / 'report.html'}")
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------------------- classifiers
+
+
+def _classifiers(config: Config) -> list[tuple[str, Path, str]]:
+    """Name, path and fingerprint of each classifier to score."""
+    if config.run.classifiers:
+        paths = [Path(p) for p in config.run.classifiers]
+        return [(p.name if p.suffix else f"{p.parent.name}/{p.name}", p, _identity(p)) for p in paths]
+    found = _finished_seeds(config, config.recipe)
+    if not found:
+        where = own_folder(config, "classifier").parent
+        raise UserError(f"{where}: holds no finished classifier; run `eegdm finetune corpus={config.corpus.name} recipe={config.recipe}` first")
+    return found
+
+
+def _finished_seeds(config: Config, recipe: str) -> list[tuple[str, Path, str]]:
+    folder = Path(config.run.root) / config.corpus.name / recipe / "classifier"
+    seeds = sorted((p.parent for p in folder.glob(f"seed=*/{artifacts.MANIFEST}")), key=lambda p: int(p.name.partition("=")[2]))
+    return [(f"seed {p.name.partition('=')[2]}", p, _identity(p)) for p in seeds]
+
+
+def _identity(path: Path) -> str:
+    return artifacts.open_artifact(path, "classifier").fingerprint if artifacts.is_finished(path) else artifacts.sha256(path)
+
+
+def _open(config: Config, source: Artifact, path: Path) -> tuple[Data, EEGDM]:
+    """Open a classifier and the data it is scored on; its tokens are read if they are stored, else computed."""
+    model = load(str(path), compat=config.run.compat)
+    if not isinstance(model, EEGDM):
+        raise UserError(f"{path}: is a backbone; report needs classifiers")
+    latents, inputs = None, {"recordings": source.fingerprint}
+    if artifacts.is_finished(path):
+        made = artifacts.open_artifact(path, "classifier")
+        adopt(config, made)
+        inputs = made.inputs
+        if "latents" in inputs:
+            latents = upstream(config, "latents", {k: inputs[k] for k in ("recordings", "backbone")})
+    return label_data(config, source, latents, inputs), model
+
+
+def _score(config: Config, data: Data, model: EEGDM, name: str, path: Path, folder: Path) -> RunResult:
+    test = data.samples[data.samples.split == "test"].reset_index(drop=True)
+    if test.empty:
+        raise UserError(f"windows.split={config.windows.split}: no sample is in the test part")
+    predictions = predict(config, data, model, test)
+    artifacts.write_table(folder / f"predictions-{name.replace(' ', '=').replace('/', '-')}.parquet", predictions)
+    labels, logits = predictions.label.to_numpy(), logits_of(predictions)
+    curves = pd.read_csv(path / "curves.csv") if (path / "curves.csv").is_file() else pd.DataFrame()
+    binary = config.finetune.loss == "binary"
+    return RunResult(name=name, seed=config.run.seed, scores=scores(labels, logits, binary), label=labels, logits=logits, curves=curves,
+                     subject=predictions.subject.to_numpy().astype(str), recording=predictions.recording.to_numpy().astype(str),
+                     temperature=float(model.decision.get("temperature", 1.0)))
+
+
+# -------------------------------------------------------------------------------------------------------------- the page
+
+
+def _page(config: Config, data: Data, model: EEGDM, results: list[RunResult], source: Artifact) -> Report:
+    return Report(
+        title=f"EEGDM on {config.corpus.name}", corpus=config.corpus.name, recipe=config.recipe, classes=list(config.corpus.classes),
+        event_classes=list(config.corpus.event_classes), binary=config.finetune.loss == "binary", split=_split_text(config),
+        counts=_counts(config, data), runs=results, baselines=_baselines(config, data, source), pretraining=_pretraining(config),
+        generated=_samples(config, data.recordings), example=_example(config, data, model), failures=data.recordings.failures,
+        settings=_settings(config), provenance=_provenance(data),
+    )  # fmt: skip
+
+
+def _counts(config: Config, data: Data) -> pd.DataFrame:
+    """One row per split: subjects, recordings, windows, and windows of each class."""
+    subjects = dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))
+    rows = []
+    for part in SPLITS:
+        samples = data.samples[data.samples.split == part]
+        per_class = {name: int((samples.label == i).sum()) for i, name in enumerate(config.corpus.classes)}
+        rows.append({"split": part, "subjects": samples.recording.map(subjects).nunique(), "recordings": samples.recording.nunique(),
+                     "windows": len(samples), **per_class})
+    return pd.DataFrame(rows)
+
+
+def _split_text(config: Config) -> str:
+    w = config.windows
+    if w.split == "published":
+        return "Recordings are divided as published for this corpus; no test subject is among those learned from."
+    if w.split == "column":
+        return "Recordings are divided as the corpus's own table says."
+    if w.split == "kfold":
+        return f"{w.n_folds} folds of whole {w.kfold_unit}s, fold {w.fold} tested."
+    return f"Whole {w.split}s are divided at random (seed {w.split_seed}): {w.test_fraction:.0%} tested, {w.val_fraction:.0%} of the rest validate."
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    settings = asdict(config)
+    return {name: settings[name] for name in ("windows", "signal", "backbone", "diffusion", "pretrain", "latents", "fusion", "finetune")}
+
+
+def _provenance(data: Data) -> dict[str, Any]:
+    import mne
+    import torch
+
+    versions = {"eegdm": __version__, "torch": torch.__version__, "mne": mne.__version__, "python": platform.python_version()}
+    return {**versions, **{f"{name} fingerprint": value for name, value in data.inputs.items()}}
+
+
+def _baselines(config: Config, data: Data, source: Artifact) -> dict[str, Baseline]:
+    """Scores of simpler means on the same split."""
+    train, test = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "test"))
+    train_y, test_y = train.label.to_numpy(), test.label.to_numpy()
+    binary, n_classes = config.finetune.loss == "binary", len(config.corpus.classes)
+    blind = chance(train_y, test_y, n_classes, binary)
+    found = {"chance: majority class": Baseline([blind["majority class"]], "Always says the commonest class of the training windows."),
+             "chance: label prior": Baseline([blind["label prior"]], "Says each class at random, as often as it occurs in training.")}  # fmt: skip
+    subject = train.recording.map(dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))).to_numpy()
+    logits = linear_probe(_band_power(data, train), train_y, _band_power(data, test), n_classes, seed=0, unit=subject, balanced=binary)
+    logits = logits[:, 1:] - logits[:, :1] if binary else logits
+    found["band power + logistic regression"] = Baseline(
+        [scores(test_y, logits, binary)], "Logistic regression on the log power of five bands in each channel.")
+    for recipe in config.run.compare:
+        if compared := _compared(config, source, recipe):
+            found[recipe] = Baseline(compared, f"The same data and split with recipe={recipe}: {_sentence_of(recipe)}.")
+    return found
+
+
+def _sentence_of(recipe: str) -> str:
+    """The comment that opens a recipe's file."""
+    path = CONF / "recipe" / f"{recipe}.yaml"
+    lines = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ") and "@package" not in line] if path.is_file() else []
+    return lines[0].rstrip(".") if lines else "see its settings"
+
+
+def _compared(config: Config, source: Artifact, recipe: str) -> list[dict[str, Any]]:
+    """Scores of another recipe's finished seeds on its test part."""
+    found = []
+    for _, path, _ in _finished_seeds(config, recipe):
+        own = copy.deepcopy(config)
+        own.recipe, own.explicit = recipe, []
+        data, model = _open(own, source, path)
+        predictions = predict(own, data, model, data.samples[data.samples.split == "test"].reset_index(drop=True))
+        found.append(scores(predictions.label.to_numpy(), logits_of(predictions), own.finetune.loss == "binary"))
+    return found
+
+
+def _band_power(data: Data, samples: pd.DataFrame) -> np.ndarray:
+    """Band power of each sample's window, channels that a recording lacks as zero."""
+    windows, window_of = shared_windows(samples)
+    channels = data.recordings.ch_names
+    rows = {r.recording: [channels.index(n) for n in r.ch_names] for r in data.recordings.table.itertuples()}
+    found = []
+    for key in windows[KEY].itertuples(index=False, name=None):
+        power = band_power(data.recordings.window(*key)[None], data.recordings.sfreq).reshape(len(rows[key[0]]), -1)
+        full = np.zeros((len(channels), power.shape[1]))
+        full[rows[key[0]]] = power
+        found.append(full.ravel())
+    return np.stack(found)[window_of]
+
+
+def _pretraining(config: Config) -> pd.DataFrame | None:
+    path = own_folder(config, "backbone") / "curves.csv"
+    return pd.read_csv(path) if path.is_file() else None
+
+
+def _samples(config: Config, recordings: Recordings) -> Samples | None:
+    """Generated windows beside real ones, per channel, in µV."""
+    path = own_folder(config, "backbone") / "samples.npy"
+    if not path.is_file() or any(name not in TCP for name in recordings.ch_names):
+        return None
+    drawn = np.load(path, allow_pickle=False)[[TCP.index(name) for name in recordings.ch_names]]
+    generated = expand(drawn, config.signal.mu) if config.signal.mu else drawn
+    real = [_real_windows(recordings, r, drawn.shape[-1]) for r in recordings.table.itertuples() if len(r.ch_names) == len(recordings.ch_names)]
+    return Samples(np.concatenate(real, axis=1)[:, :REAL_WINDOWS], generated * 100, recordings.ch_names, recordings.sfreq) if real else None
+
+
+def _real_windows(recordings: Recordings, row: Any, n_times: int) -> np.ndarray:
+    signal = recordings.signal(row.recording)
+    starts = np.linspace(0, signal.shape[1] - n_times, 4).astype(int)
+    return np.stack([signal[:, s : s + n_times] for s in starts], axis=1) * 100
+
+
+def _example(config: Config, data: Data, model: EEGDM) -> Example | None:
+    """The first test recording (the part of it that holds most kinds of events) with its predicted events."""
+    test = data.samples[data.samples.split == "test"]
+    if data.recordings.per_window or test.empty:
+        return None
+    name = test.groupby("recording").label.nunique().sort_values(kind="stable").index[-1]
+    row = data.recordings.table.set_index("recording").loc[name]
+    signal = np.array(data.recordings.signal(name)[:, : round(EXAMPLE_S * row.sfreq)])
+    windows, predicted = predict_signal(signal, list(row.ch_names), model, device=config.run.device)
+    events = data.recordings.events
+    true = events[(events.recording == name) & (events.onset_s < EXAMPLE_S)].drop(columns="recording")
+    times = (windows.onset_s + windows.duration_s / 2).to_numpy()
+    return Example(recording=name, signal=signal * 100, sfreq=float(row.sfreq), ch_names=list(row.ch_names), times=times,
+                   probabilities=windows[list(config.corpus.classes)].to_numpy(), true_events=true, predicted_events=predicted)
+
+
+def _tell(page: Report) -> None:
+    """Print the headline scores beside the baselines."""
+    say(f"{'test part':36}" + "".join(f"{h.replace('_', ' '):>20}" for h in page.headline))
+    rows = [(f"{page.recipe}, {r.name}", r.scores) for r in page.runs]
+    rows += [(name, s) for name, baseline in page.baselines.items() for s in baseline.scores]
+    for name, result in rows:
+        say(f"{name:36}" + "".join(f"{'-' if result.get(h) is None else format(result[h], '.3f'):>20}" for h in page.headline))

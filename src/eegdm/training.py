@@ -1,0 +1,295 @@
+"""What both trainings share: parameter groups, the Lightning modules, checkpoints, curves, and the trainer."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from ema_pytorch import EMA
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.plugins.io import CheckpointIO
+from torch import Tensor, nn
+
+from eegdm.artifacts import atomic_path
+from eegdm.config import Config, EmaConfig, FinetuneConfig, PretrainConfig
+from eegdm.data.loading import DenoisingBatch, WindowBatch
+from eegdm.errors import UserError
+from eegdm.metrics import scores
+from eegdm.models.backbone import SSMDP
+from eegdm.models.diffusion import NoiseSchedule
+from eegdm.models.eegdm import EEGDM
+from eegdm.models.latents import extract
+
+CHECKPOINTS = "checkpoints"
+
+# ------------------------------------------------------------------------------------------------------- parameter groups
+
+
+def denoising_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Group the backbone's parameters: A, B and dt of every SSM are never decayed (SPEC 3)."""
+    kept = ("log_decay", "frequency", "log_dt", "B")
+    groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+    for name, parameter in model.named_parameters():
+        groups[".ssm." in name and name.rsplit(".", 1)[-1] in kept].append(parameter)
+    return [{"params": groups[False], "weight_decay": weight_decay}, {"params": groups[True], "weight_decay": 0.0}]
+
+
+def fusion_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Group trainable parameters: fusion tokens, biases and all other 1-D parameters are not decayed (SPEC 5)."""
+    decayed, kept = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            (kept if parameter.ndim == 1 or name.rsplit(".", 1)[-1] == "fusion_tokens" else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+
+
+def moving_average(model: nn.Module, config: EmaConfig) -> EMA:
+    """Return the moving average of a model's weights, with ema-pytorch's warm-up; call ``update()`` after each optimizer step."""
+    return EMA(model, beta=config.decay, update_after_step=config.start, update_every=config.every, include_online_model=False)
+
+
+# ---------------------------------------------------------------------------------------------------------------- modules
+
+
+class DenoisingModule(L.LightningModule):
+    """Learning to predict the velocity (SPEC 3)."""
+
+    def __init__(self, model: SSMDP, schedule: NoiseSchedule, config: PretrainConfig, sfreq: float) -> None:
+        super().__init__()
+        self.model, self.schedule, self.config, self.sfreq = model, schedule, config, sfreq
+        self.ema = moving_average(model, config.ema)
+
+    def loss(self, model: Callable[..., Tensor], batch: DenoisingBatch) -> Tensor:
+        """Mean squared error of the velocity."""
+        noised = self.schedule.add_noise(batch.signal, batch.noise, batch.step)
+        target = self.schedule.velocity(batch.signal, batch.noise, batch.step)
+        return F.mse_loss(model(noised, batch.step, batch.channel, sfreq=self.sfreq), target)
+
+    def training_step(self, batch: DenoisingBatch, _: int) -> Tensor:
+        loss = self.loss(self.model, batch)
+        self.log("train_loss", finite(loss), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.signal))
+        return loss
+
+    def validation_step(self, batch: DenoisingBatch, _: int) -> None:
+        loss = self.loss(self.ema.ema_model, batch)
+        self.log("val_loss", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(batch.signal))
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.ema.update()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(denoising_groups(self.model, self.config.weight_decay), lr=self.config.lr)
+
+
+class FusionModule(L.LightningModule):
+    """Learning to classify windows from tokens (SPEC 5).
+
+    Args:
+        model: backbone and fusion transformer; the backbone is frozen unless ``config.train_backbone``.
+        config: settings of the training.
+        total_steps: optimizer steps of the whole OneCycle schedule.
+        cached: whether batches hold tokens or signals.
+        val_labels: class of each validation sample.
+        val_window: row of the validation dataset that holds the sample's window, so that shared windows are computed once.
+    """
+
+    def __init__(
+        self, model: EEGDM, config: FinetuneConfig, total_steps: int, cached: bool, val_labels: np.ndarray, val_window: np.ndarray
+    ) -> None:
+        super().__init__()
+        self.model, self.config, self.total_steps, self.cached = model, config, total_steps, cached
+        self.val_labels, self.val_window = val_labels, val_window
+        self.binary = config.loss == "binary"
+        model.backbone.requires_grad_(config.train_backbone)
+        self.trained = model if config.train_backbone else model.fusion
+        self.ema = moving_average(self.trained, config.ema)
+        self.criterion = criterion(config)
+        self._found: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def logits(self, batch: WindowBatch, averaged: bool = False) -> Tensor:
+        """Logits (batch, class) by the online weights, or by their moving average."""
+        trained = self.ema.ema_model if averaged else self.trained
+        if self.cached:
+            return trained(batch.data, batch.mask)
+        if self.config.train_backbone:
+            return trained(batch.data, batch.mask, noise=batch.noise if batch.noise.numel() else None)
+        return trained(tokens_of(self.model, batch), batch.mask)
+
+    def training_step(self, batch: WindowBatch, _: int) -> Tensor:
+        loss = self.criterion(self.logits(batch), batch.label)
+        self.log("train_loss", finite(loss), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.label))
+        return loss
+
+    def validation_step(self, batch: WindowBatch, _: int) -> None:
+        self._found.append((batch.index.cpu().numpy(), self.logits(batch, averaged=True).float().cpu().numpy()))
+
+    def on_validation_epoch_end(self) -> None:
+        logits = in_order(gather(self._found))[self.val_window]
+        self._found.clear()
+        labels = self.val_labels[: len(logits)]
+        result = scores(labels, logits, self.binary)
+        loss = self.criterion(torch.from_numpy(logits).to(self.device), torch.from_numpy(labels).to(self.device))
+        values = {f"val_{k}": v for k, v in result.items() if isinstance(v, int | float)}
+        monitored = f"val_{self.config.monitor}"
+        values[monitored] = values.get(monitored, float("-inf"))
+        self.log_dict({"val_loss": loss, **values}, prog_bar=False)
+        self.log(monitored, values[monitored], prog_bar=True)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.ema.update()
+
+    def configure_optimizers(self) -> Any:
+        c = self.config
+        optimizer = torch.optim.AdamW(fusion_groups(self.trained, c.weight_decay), lr=c.max_lr / c.div, betas=tuple(c.betas))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=c.max_lr, total_steps=self.total_steps, pct_start=c.pct_start,
+                                                       div_factor=c.div, final_div_factor=c.final_div)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def tokens_of(model: EEGDM, batch: WindowBatch) -> Tensor:
+    """Tokens of a batch of signals by the frozen backbone."""
+    with torch.no_grad():
+        return extract(model.backbone, batch.data, model.channel_ids, model.spec, sfreq=model.sfreq,
+                       noise=batch.noise if batch.noise.numel() else None, compat=model.compat)
+
+
+def criterion(config: FinetuneConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of logits (batch, class) and labels (batch,): with class weights, the mean over the batch of per-sample losses."""
+    if config.loss == "binary":
+        weight = None if config.pos_weight is None else torch.tensor(config.pos_weight)
+        return lambda logits, label: F.binary_cross_entropy_with_logits(
+            logits[:, 0], label.to(logits.dtype), pos_weight=None if weight is None else weight.to(logits))
+    weights = None if config.class_weights is None else torch.tensor(config.class_weights)
+    return lambda logits, label: F.cross_entropy(
+        logits, label, weight=None if weights is None else weights.to(logits), label_smoothing=config.label_smoothing, reduction="none").mean()
+
+
+def finite(loss: Tensor) -> Tensor:
+    """Return the loss, or stop the training if it is no number."""
+    if not torch.isfinite(loss):
+        raise UserError(f"the loss became {loss.item()}: training stopped, the checkpoint of the epoch before is kept. "
+                        "Lower the learning rate, or use run.precision=32-true")
+    return loss
+
+
+def gather(found: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Join the (index, logits) pairs of all processes."""
+    if not torch.distributed.is_initialized():
+        return found
+    everyone: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everyone, found)
+    return [pair for part in everyone for pair in part]
+
+
+def in_order(found: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return logits (row, class) in the order of the dataset."""
+    index = np.concatenate([i for i, _ in found])
+    return np.concatenate([x for _, x in found])[np.argsort(index, kind="stable")]
+
+
+# ------------------------------------------------------------------------------------------------------------ the trainer
+
+
+class AtomicCheckpoints(CheckpointIO):
+    """Checkpoints of unfinished training: temp, fsync, rename; read without unpickling anything but tensors."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with atomic_path(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class Curves(Callback):
+    """Writes curves.csv, one row per epoch; its rows are part of the checkpoint, so that a resumed run has them all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": float(rate), **values})
+        if trainer.is_global_zero:
+            self.write()
+
+    def write(self) -> None:
+        """Write all rows so far."""
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as stream:
+            writer = csv.DictWriter(stream, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+
+
+class PatientStopping(EarlyStopping):
+    """Early stopping whose patience counts from a given epoch on (SPEC 5)."""
+
+    def __init__(self, monitor: str, patience: int, first_epoch: int) -> None:
+        super().__init__(monitor, mode="max", patience=patience, check_finite=False)
+        self.first_epoch = first_epoch
+
+    def _run_early_stopping_check(self, trainer: L.Trainer) -> None:
+        if trainer.current_epoch >= self.first_epoch:
+            super()._run_early_stopping_check(trainer)
+
+
+def make_trainer(config: Config, folder: Path, epochs: int, grad_clip: float, callbacks: list[Callback], monitor: str | None) -> L.Trainer:
+    """Return a Lightning trainer that checkpoints every epoch into ``folder``/checkpoints and can go on from there.
+
+    Args:
+        monitor: validation score whose best epoch is kept as best.ckpt; None keeps the last alone.
+    """
+    run = config.run
+    where = folder / CHECKPOINTS
+    saving: list[Callback] = []
+    if monitor is not None:
+        saving.append(ModelCheckpoint(where, "best", monitor=monitor, mode="max", save_top_k=1, enable_version_counter=False))
+    saving.append(ModelCheckpoint(where, "last", save_top_k=1, every_n_epochs=1, enable_version_counter=False, save_on_train_epoch_end=True))
+    return L.Trainer(
+        accelerator={"cuda": "gpu"}.get(run.device, run.device), devices=run.devices, num_nodes=run.nodes, precision=run.precision,  # type: ignore[arg-type]
+        max_epochs=epochs, gradient_clip_val=grad_clip, use_distributed_sampler=False, num_sanity_val_steps=0, deterministic="warn",
+        logger=[_logger(name, folder, config) for name in run.loggers], callbacks=[RichProgressBar(leave=True), Curves(folder / "curves.csv"), *callbacks, *saving],
+        plugins=[AtomicCheckpoints()], enable_model_summary=False, default_root_dir=folder,
+    )  # fmt: skip
+
+
+def _logger(name: str, folder: Path, config: Config) -> Any:
+    try:
+        if name == "tensorboard":
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            return TensorBoardLogger(folder / "logs", name="", version="")
+        from lightning.pytorch.loggers import WandbLogger
+
+        return WandbLogger(project="eegdm", name=f"{config.corpus.name}-{config.recipe}-{config.run.seed}", save_dir=folder / "logs")
+    except ModuleNotFoundError as error:
+        raise UserError(f"run.loggers={name}: {error}; install it by `pip install 'eegdm[{name}]'`") from error
+
+
+def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any) -> None:
+    """Train from the last checkpoint of the folder, or from the start."""
+    last = Path(trainer.default_root_dir) / CHECKPOINTS / "last.ckpt"
+    trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
+
+
+def shares(trainer: L.Trainer) -> dict[str, int]:
+    """Return this process's rank and the number of processes, for :func:`eegdm.data.loading.loader`."""
+    return {"rank": trainer.global_rank, "world": trainer.world_size}

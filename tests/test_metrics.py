@@ -1,0 +1,234 @@
+"""Scores against scikit-learn and the golden numbers; what is undefined; calibration, thresholds, intervals."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from eegdm import metrics
+from eegdm.errors import UserError
+
+N_CLASSES = 5
+
+
+@pytest.fixture(params=range(3))
+def multiclass(request):
+    """Labels and logits that agree now and then; with seed 2, class 3 is neither a label nor predicted."""
+    rng = np.random.default_rng(request.param)
+    label = rng.choice(N_CLASSES, 200, p=[0.6, 0.2, 0.1, 0.05, 0.05])
+    logits = rng.normal(size=(200, N_CLASSES)) + 1.5 * np.eye(N_CLASSES)[label]
+    if request.param == 2:
+        label[label == 3] = 0
+        logits[:, 3] = -10.0
+    return label, logits
+
+
+@pytest.fixture(params=range(3))
+def detector(request):
+    """Rare events; probabilities on a coarse grid, so that many are equal."""
+    rng = np.random.default_rng(request.param)
+    label = (rng.random(500) < 0.1).astype(int)
+    return label, np.round(rng.normal(size=500) + 1.5 * label - 1.0, 1)
+
+
+def test_multiclass_scores_equal_scikit_learn(multiclass):
+    label, logits = multiclass
+    predicted = logits.argmax(axis=1)
+    found = metrics.multiclass_scores(label, logits, N_CLASSES)
+    assert found["kappa"] == pytest.approx(reference.cohen_kappa_score(label, predicted), abs=1e-12)
+    assert found["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(label, predicted), abs=1e-12)
+    assert found["weighted_f1"] == pytest.approx(reference.f1_score(label, predicted, average="weighted"), abs=1e-12)
+    assert found["accuracy"] == pytest.approx(reference.accuracy_score(label, predicted), abs=1e-12)
+    assert found["confusion"] == reference.confusion_matrix(label, predicted, labels=range(N_CLASSES)).tolist()
+    names = ("precision", "recall", "f1", "support")
+    table = np.array([[c[name] or 0.0 for c in found["per_class"]] for name in names])
+    wanted = reference.precision_recall_fscore_support(label, predicted, labels=range(N_CLASSES), zero_division=0.0)
+    np.testing.assert_allclose(table, np.array(wanted), atol=1e-12)
+
+
+def test_binary_scores_equal_scikit_learn(detector):
+    label, logit = detector
+    found = metrics.binary_scores(label, logit)
+    predicted = logit > 0
+    assert found["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(label, predicted), abs=1e-12)
+    assert found["auc_pr"] == pytest.approx(reference.average_precision_score(label, logit), abs=1e-12)
+    assert found["auroc"] == pytest.approx(reference.roc_auc_score(label, logit), abs=1e-12)
+    assert found["confusion"] == reference.confusion_matrix(label, predicted).tolist()
+
+
+def test_sensitivity_at_a_false_alarm_rate_is_the_best_over_all_thresholds(detector):
+    label, logit = detector
+    found = metrics.binary_scores(label, logit, false_alarm_rates=(0.0, 0.02, 0.2, 1.0))["sensitivity_at"]
+    for entry in found:
+        allowed = [
+            np.mean(logit[label == 1] >= threshold)
+            for threshold in [np.inf, *logit]
+            if np.mean(logit[label == 0] >= threshold) <= entry["false_alarm_rate"]
+        ]
+        assert entry["sensitivity"] == pytest.approx(max(allowed), abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    from safetensors.numpy import load_file
+
+    folder = Path(__file__).parents[1].parent / "shared" / "golden" / "open"
+    if not folder.is_dir():
+        pytest.skip(f"no golden numbers beside the checkout ({folder.name})")
+    return load_file(folder / "expected.safetensors"), json.loads((folder / "expected.json").read_text())["metrics"]
+
+
+def test_golden_multiclass(golden):
+    arrays, wanted = golden
+    found = metrics.multiclass_scores(arrays["crit_labels"], arrays["crit_logits"], 6)
+    assert found["balanced_accuracy"] == pytest.approx(wanted["sk_bacc"], abs=1e-12)
+    assert found["kappa"] == pytest.approx(wanted["sk_kappa"], abs=1e-12)
+    assert found["weighted_f1"] == pytest.approx(wanted["sk_wf1"], abs=1e-12)
+
+
+def test_golden_binary(golden):
+    arrays, wanted = golden
+    found = metrics.scores(arrays["crit_bin_labels"], arrays["crit_bin_logits"][:, None], binary=True)
+    assert found["balanced_accuracy"] == pytest.approx(wanted["sk_bin_bacc"], abs=1e-12)
+    assert found["auc_pr"] == pytest.approx(wanted["sk_average_precision"], abs=1e-12)
+    assert found["auroc"] == pytest.approx(wanted["sk_auroc"], abs=1e-12)
+
+
+def test_two_logits_of_a_detector_count_as_their_difference(detector):
+    label, logit = detector
+    two = np.stack([0.3 * np.ones_like(logit), logit + 0.3], axis=1)
+    one = metrics.scores(label, logit[:, None], binary=True)
+    assert metrics.scores(label, two, binary=True)["auroc"] == one["auroc"]
+    assert metrics.scores(label, two, binary=False)["confusion"] == one["confusion"]
+
+
+def test_what_is_undefined_is_none_with_a_reason():
+    label, logit = np.zeros(4, dtype=int), np.array([-1.0, 1.0, 2.0, -2.0])
+    found = metrics.binary_scores(label, logit)
+    assert (found["auroc"], found["auc_pr"], found["balanced_accuracy"]) == (None, None, None)
+    assert {entry["sensitivity"] for entry in found["sensitivity_at"]} == {None}
+    assert "two classes" in found["undefined"]["auroc"]
+    assert found["per_class"][1]["recall"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_kappa_of_one_class_predicted_rightly_is_undefined():
+    found = metrics.multiclass_scores(np.full(3, 1), np.eye(3)[[1, 1, 1]], 3)
+    assert found["kappa"] is None and "kappa" in found["undefined"]
+    assert found["accuracy"] == 1.0
+    assert found["undefined"]["precision of class 0"] == "never predicted"
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("label", "logits", "said"),
+    [
+        ([], np.zeros((0, 2)), "no window"),
+        ([0, 2], np.zeros((2, 2)), "allowed are 0 to 1"),
+        ([0, 1], np.full((2, 2), np.nan), "not finite"),
+        ([0, 1, 1], np.zeros((2, 2)), "do not fit"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(label, logits, said):
+    with pytest.raises(UserError, match=said):
+        metrics.multiclass_scores(np.array(label, dtype=int), logits, 2)
+
+
+def test_class_probabilities_of_one_logit_are_the_sigmoid():
+    logit = np.array([[-800.0], [-1.0], [0.0], [800.0]])
+    with np.errstate(over="ignore"):
+        sigmoid = 1 / (1 + np.exp(-logit[:, 0] / 2.0))
+    np.testing.assert_allclose(metrics.class_probabilities(logit, temperature=2.0)[:, 1], sigmoid, atol=1e-15)
+
+
+def test_calibration_of_true_probabilities_is_good_and_of_sharpened_ones_bad():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20_000, 3))
+    probabilities = metrics.class_probabilities(logits)
+    label = (rng.random((20_000, 1)) > probabilities.cumsum(axis=1)).sum(axis=1)
+    good = metrics.calibration(label, probabilities)
+    bad = metrics.calibration(label, metrics.class_probabilities(logits, temperature=0.25))
+    assert good["expected_calibration_error"] < 0.02 < 0.15 < bad["expected_calibration_error"]
+    assert sum(b["count"] for b in good["bins"]) == 20_000
+    assert good["bins"][0]["predicted"] is None  # the likeliest of three classes has at least 1/3
+
+
+def test_calibration_by_hand():
+    found = metrics.calibration(np.array([1, 0, 1, 0]), np.array([0.9, 1.0, 0.2, 0.1]), n_bins=2)
+    assert found["bins"][0] == {"low": 0.0, "high": 0.5, "count": 2, "predicted": pytest.approx(0.15), "observed": 0.5}
+    assert found["bins"][1]["observed"] == 0.5
+    assert found["expected_calibration_error"] == pytest.approx(0.5 * 0.35 + 0.5 * 0.45)
+
+
+@pytest.mark.parametrize("true_temperature", [0.5, 1.0, 3.0])
+def test_fit_temperature_finds_the_temperature_the_labels_were_drawn_at(true_temperature):
+    rng = np.random.default_rng(1)
+    logits = 2 * rng.normal(size=(20_000, 4))
+    cumulated = metrics.class_probabilities(logits, true_temperature).cumsum(axis=1)
+    label = (rng.random((20_000, 1)) > cumulated).sum(axis=1)
+    assert metrics.fit_temperature(logits, label) == pytest.approx(true_temperature, rel=0.05)
+
+
+def test_fit_temperature_of_perfect_logits_sharpens_them():
+    assert 0.05 <= metrics.fit_temperature(np.array([[-3.0], [4.0]]), np.array([0, 1])) < 0.2
+
+
+def test_event_threshold_has_the_largest_f1_of_all(detector):
+    label, logit = detector
+    probability = metrics.class_probabilities(logit[:, None])[:, 1]
+    found = reference.f1_score(label, probability > metrics.fit_event_threshold(label, probability))
+    best = max(reference.f1_score(label, probability >= threshold) for threshold in probability)
+    assert found == pytest.approx(best, abs=1e-12)
+
+
+def test_event_threshold_needs_an_event():
+    with pytest.raises(UserError, match="no validation window is an event"):
+        metrics.fit_event_threshold(np.zeros(3, dtype=int), np.array([0.1, 0.2, 0.3]))
+
+
+def _mean_score(value: np.ndarray) -> dict:
+    return {"accuracy": float(value.mean())}
+
+
+def test_bootstrap_of_a_mean_has_the_known_width():
+    value = np.random.default_rng(0).normal(size=400)
+    found = metrics.bootstrap((value,), np.arange(400), _mean_score, n=2000)["accuracy"]
+    half_width = 1.96 * value.std() / np.sqrt(400)
+    assert found["value"] == value.mean()
+    assert found["low"] == pytest.approx(value.mean() - half_width, abs=0.1 * half_width)
+    assert found["high"] == pytest.approx(value.mean() + half_width, abs=0.1 * half_width)
+
+
+def test_bootstrap_draws_whole_units():
+    """Ten subjects of 40 equal windows tell as much as ten windows: an interval sqrt(40) wider than of free windows."""
+    subject = np.repeat(np.arange(10), 40)
+    value = np.random.default_rng(0).normal(size=10)[subject]
+    widths = []
+    for unit in (subject, np.arange(400)):
+        interval = metrics.bootstrap((value,), unit, _mean_score)["accuracy"]
+        widths.append(interval["high"] - interval["low"])
+    assert widths[0] / widths[1] == pytest.approx(np.sqrt(40), rel=0.15)
+
+
+def test_bootstrap_is_a_function_of_the_seed(multiclass):
+    label, logits = multiclass
+    run = partial(metrics.bootstrap, (label, logits), np.arange(200) // 20, partial(metrics.scores, binary=False), n=20)
+    assert run(seed=1) == run(seed=1) != run(seed=2)
+
+
+def test_bootstrap_says_how_many_draws_were_undefined_and_needs_two_units():
+    label, logits = np.array([0, 0, 1, 1]), np.array([[-1.0], [1.0], [2.0], [3.0]])
+    score = partial(metrics.scores, binary=True)
+    found = metrics.bootstrap((label, logits), np.array([0, 0, 1, 1]), score, n=100)["auroc"]
+    assert 20 < found["n_undefined"] < 80  # half of the draws take one of the two units twice
+    alone = metrics.bootstrap((label, logits), np.zeros(4), score)["auroc"]
+    assert alone == {"value": 1.0, "low": None, "high": None, "n_undefined": 0}
+
+
+def test_summarise_gives_mean_and_population_std_in_percent():
+    found = metrics.summarise([{"kappa": 0.70, "n": 5}, {"kappa": 0.74, "n": 5}])
+    assert found == {"kappa": {"mean": 72.0, "std": 2.0}}
+    assert metrics.summarise([{"kappa": 0.7}, {"kappa": None}]) == {"kappa": {"mean": None, "std": None}}

@@ -1,0 +1,108 @@
+"""Training pieces against the golden numbers of golden/open and against plain computations."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import golden_folder
+from safetensors.numpy import load_file
+
+from eegdm.config import EmaConfig, FinetuneConfig
+from eegdm.errors import UserError
+from eegdm.interop.original import load_original
+from eegdm.models.backbone import SSMDP
+from eegdm.models.fusion import LatentFusionTransformer
+from eegdm.training import criterion, denoising_groups, finite, fusion_groups, in_order, moving_average
+
+OPEN = golden_folder("open")
+EXPECTED = json.loads((OPEN / "expected.json").read_text())
+TENSORS = load_file(OPEN / "expected.safetensors")
+
+
+def test_onecycle_moves_rate_and_beta1_as_published() -> None:
+    fusion = LatentFusionTransformer(n_blocks=1, n_pools=2, n_channels=2, d_model=8, n_tokens=2, n_heads=2, depth=1)
+    c = FinetuneConfig()
+    optimizer = torch.optim.AdamW(fusion_groups(fusion, c.weight_decay), lr=c.max_lr / c.div, betas=(c.betas[0], c.betas[1]))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=c.max_lr, total_steps=100, pct_start=c.pct_start, div_factor=c.div,
+                                                   final_div_factor=c.final_div)
+    rates, betas = [], []
+    for _ in range(100):
+        rates.append([g["lr"] for g in optimizer.param_groups])
+        betas.append([g["betas"][0] for g in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    np.testing.assert_allclose(rates, TENSORS["onecycle_lr"], rtol=1e-12)
+    np.testing.assert_allclose(betas, TENSORS["onecycle_beta1"], rtol=1e-12)
+    assert {g["betas"][1] for g in optimizer.param_groups} == set(EXPECTED["onecycle_beta2"])
+
+
+def test_the_moving_average_warms_up_as_published() -> None:
+    model = torch.nn.Module()
+    model.register_parameter("w", torch.nn.Parameter(torch.zeros(2)))
+    ema = moving_average(model, EmaConfig())
+    found = []
+    for online in torch.from_numpy(TENSORS["ema_online"]):
+        model.w.data.copy_(online)
+        ema.update()
+        found.append(ema.ema_model.w.detach().clone())
+    np.testing.assert_allclose(torch.stack(found), TENSORS["ema_value"], rtol=0, atol=1e-6 * np.abs(TENSORS["ema_value"]).max())
+
+
+def logits(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(TENSORS[f"crit_{name}logits"]), torch.from_numpy(TENSORS[f"crit_{name}labels"])
+
+
+@pytest.mark.parametrize(("settings", "key"), [
+    ({"label_smoothing": 0.1}, "multi_ls0.1"), ({"label_smoothing": 0.0}, "multi_ls0"),
+    ({"label_smoothing": 0.1, "class_weights": EXPECTED["criterion"]["weights"]}, "multi_ls0.1_weights"),
+])  # fmt: skip
+def test_cross_entropy_as_published(settings: dict, key: str) -> None:
+    assert float(criterion(FinetuneConfig(**settings))(*logits(""))) == pytest.approx(EXPECTED["criterion"][key], rel=1e-6)
+
+
+def test_binary_loss_as_published() -> None:
+    values, labels = logits("bin_")
+    loss = criterion(FinetuneConfig(loss="binary", pos_weight=150.51))(values[:, None], labels)
+    assert float(loss) == pytest.approx(EXPECTED["criterion"]["bin_pos150.51"], rel=1e-6)
+
+
+def counted(groups: list[dict]) -> list[tuple[float, int]]:
+    return [(g["weight_decay"], sum(p.numel() for p in g["params"])) for g in groups]
+
+
+def test_the_fusion_transformers_groups_are_the_published_ones() -> None:
+    model = load_original(OPEN / "classifier.ckpt")
+    model.backbone.requires_grad_(False)
+    decayed, kept = EXPECTED["adamw_lft_at_creation_after_onecycle"]
+    shapes = {n: p.numel() for n, p in model.fusion.named_parameters()}
+    trained = [g for g in (decayed["names"], kept["names"])]
+    n_ours = [len(g["params"]) for g in fusion_groups(model, 0.05)]
+    assert n_ours == [sum("extractor" not in name for name in names) for names in trained]
+    assert counted(fusion_groups(model, 0.05))[0][0] == decayed["weight_decay"] and kept["weight_decay"] == 0
+    in_decayed = {id(p) for p in fusion_groups(model, 0.05)[0]["params"]}
+    assert id(model.fusion.position) in in_decayed and id(model.fusion.fusion_tokens) not in in_decayed
+    assert sum(shapes.values()) == EXPECTED["n_params"]["lft"]
+
+
+def test_the_backbones_state_space_is_never_decayed() -> None:
+    model = SSMDP(d_model=8, n_blocks=2, d_state=4, d_cond=8, d_embed=8)
+    (weight_decay, _), (none, n_kept) = counted(denoising_groups(model, 0.3))
+    assert (weight_decay, none) == (0.3, 0.0)
+    per_block = 16 * 2 * 2 + 16 + 16 * 2 * 2  # A (re, im), dt, B (re, im) of 16 SSMs with 2 pairs
+    assert n_kept == 2 * per_block
+    assert len(EXPECTED["adamw_backbone"][2]["names"]) == 4 * 3  # published: the same four parameters per block
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_with_a_sentence(bad: float) -> None:
+    with pytest.raises(UserError, match="checkpoint of the epoch before is kept"):
+        finite(torch.tensor(bad))
+
+
+def test_logits_are_put_back_in_order() -> None:
+    values = np.arange(10.0)[:, None]
+    found = [(np.array([7, 1, 3]), values[[7, 1, 3]]), (np.array([0, 2, 4, 5, 6, 8, 9]), values[[0, 2, 4, 5, 6, 8, 9]])]
+    assert (in_order(found) == values).all()
