@@ -1,4 +1,4 @@
-"""The original's command lines: `python main.py pretrain=base`, `... finetune=base finetune.rng_seeding.seed=0`, and the rest of its README.
+"""The original's command lines: `python main.py pretrain=base`, `... finetune=base finetune.rng_seeding.seed=0`, and the others.
 
 Each group becomes one of our stages; several groups in one command run in the order of the stages. The corpora are looked for in
 data/tuev and data/chbmit unless `source=DIR` says where. All other words are ours (`eegdm STAGE --settings`).
@@ -33,7 +33,9 @@ def translate(words: list[str]) -> list[tuple[str, list[str]]]:
     rest = [w for w in words if w.partition("=")[0] not in groups]
     refused = next((w for w in rest if w.startswith("extra.target")), None)
     if refused:
-        raise UserError(f"{refused}: names code to load; nothing is run by name here. Use extra={', '.join(EXTRA)}, or the Python functions")
+        raise UserError(
+            f"{refused}: names code to load; nothing is run by name here. Use extra={', '.join(EXTRA)}, or the Python functions"
+        )
     if not groups:
         raise UserError(f"say what to do: {', '.join(f'{g}=NAME' for g in STAGE)} or extra=NAME; for example pretrain=base")
     commands = [_command(group, groups[group], rest) for group in (*STAGE, "extra") if group in groups]

@@ -69,7 +69,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"format": 99}, "upgrade"), ({"kind": "backbone"}, "holds a backbone"), ({"files": {"../../etc/passwd": {"bytes": 1}}}, "outside"),
-    ({"files": {"part/data.bin": {"bytes": 9}}}, "10 bytes"), ({"files": {"gone.npy": {"bytes": 1}}}, "missing"), ({"files": 3}, "not a manifest"),
+    ({"files": {"part/data.bin": {"bytes": 9}}}, "10 bytes"), ({"files": {"gone.npy": {"bytes": 1}}}, "missing"),
+    ({"files": 3}, "not a manifest"),
 ])  # fmt: skip
 def test_a_manifest_that_lies_is_refused(tmp_path: Path, change: dict, message: str) -> None:
     make(tmp_path / "x")

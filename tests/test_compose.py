@@ -35,13 +35,31 @@ def test_base_is_the_published_configuration() -> None:
     c = compose(["recipe=base", "corpus=tuev"])
     assert (c.backbone.d_model, c.backbone.n_blocks, c.backbone.d_state, c.diffusion.n_steps) == (128, 20, 128, 50)
     assert (c.pretrain.batch_size, c.pretrain.epochs, c.pretrain.lr, c.pretrain.grad_clip) == (108, 100, 1e-4, 1.0)
-    assert (c.finetune.batch_size, c.finetune.max_lr, c.finetune.epochs, c.finetune.patience, c.finetune.patience_from) == (256, 5e-4, 50, 3, 20)
-    assert (c.windows.edge, c.windows.split, c.signal.notch, c.latents.query, c.latents.pool) == ("wrap", "published", [50.0], ["gate"], ["std"])
+    assert (c.finetune.batch_size, c.finetune.max_lr, c.finetune.epochs, c.finetune.patience, c.finetune.patience_from) == (
+        256,
+        5e-4,
+        50,
+        3,
+        20,
+    )
+    assert (c.windows.edge, c.windows.split, c.signal.notch, c.latents.query, c.latents.pool) == (
+        "wrap",
+        "published",
+        [50.0],
+        ["gate"],
+        ["std"],
+    )
 
 
 def test_chbmit_recipes_bring_their_corpus() -> None:
     c = compose(["recipe=base_chbmit_bin_filt"])
-    assert (c.corpus.name, c.finetune.loss, c.finetune.pos_weight, c.windows.duration_s, c.signal.montage) == ("chbmit", "binary", 150.51, 10, "chbmit")
+    assert (c.corpus.name, c.finetune.loss, c.finetune.pos_weight, c.windows.duration_s, c.signal.montage) == (
+        "chbmit",
+        "binary",
+        150.51,
+        10,
+        "chbmit",
+    )
 
 
 def test_all_faults_are_told_at_once_with_suggestions() -> None:
@@ -70,7 +88,8 @@ def test_short_names_are_the_long_ones() -> None:
 
 def test_a_sweep_names_all_its_runs() -> None:
     assert expand(["recipe=small", "seed=0,1", "windows.fold=1,2"]) == [
-        ["recipe=small", f"run.seed={s}", f"windows.fold={f}"] for s in (0, 1) for f in (1, 2)]
+        ["recipe=small", f"run.seed={s}", f"windows.fold={f}"] for s in (0, 1) for f in (1, 2)
+    ]
 
 
 def test_every_setting_explains_itself() -> None:
@@ -80,7 +99,7 @@ def test_every_setting_explains_itself() -> None:
 
 @pytest.mark.parametrize("arguments", [["-c", "import eegdm"], ["-m", "eegdm", "--help"], ["-m", "eegdm", "pretrain", "--settings"]])
 def test_starting_loads_nothing_heavy(arguments: list[str]) -> None:
-    heavy = "torch mne lightning diffusers pandas scipy sklearn matplotlib huggingface_hub".split()
+    heavy = ["torch", "mne", "lightning", "diffusers", "pandas", "scipy", "sklearn", "matplotlib", "huggingface_hub"]
     code = arguments if arguments[0] == "-m" else arguments
     run = subprocess.run([sys.executable, "-X", "importtime", *code], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr[-2000:]

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import golden_folder
 from safetensors.numpy import load_file
 
+from conftest import golden_folder
 from eegdm.config import EmaConfig, FinetuneConfig
 from eegdm.errors import UserError
 from eegdm.interop.original import load_original
@@ -26,8 +26,9 @@ def test_onecycle_moves_rate_and_beta1_as_published() -> None:
     fusion = LatentFusionTransformer(n_blocks=1, n_pools=2, n_channels=2, d_model=8, n_tokens=2, n_heads=2, depth=1)
     c = FinetuneConfig()
     optimizer = torch.optim.AdamW(fusion_groups(fusion, c.weight_decay), lr=c.max_lr / c.div, betas=(c.betas[0], c.betas[1]))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=c.max_lr, total_steps=100, pct_start=c.pct_start, div_factor=c.div,
-                                                   final_div_factor=c.final_div)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=c.max_lr, total_steps=100, pct_start=c.pct_start, div_factor=c.div, final_div_factor=c.final_div
+    )
     rates, betas = [], []
     for _ in range(100):
         rates.append([g["lr"] for g in optimizer.param_groups])

@@ -7,6 +7,7 @@ stage that owns it goes on where it stopped. Every write is temp, fsync, rename;
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +28,8 @@ LOCK = ".lock"
 KINDS = ("recordings", "backbone", "latents", "classifier", "report")
 MAX_JSON_BYTES = 256 * 2**20
 _CHUNK = 2**20
+# Faults of the disk or network drive, which the same command survives once they are mended.
+_STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO, errno.ENOTDIR)
 
 
 # ---------------------------------------------------------------------------------------------------------------- writing
@@ -164,7 +167,7 @@ def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, An
     except Timeout:
         raise UserError(f"{path}: another process is writing here; wait for it to end, or choose another root=") from None
     except OSError as error:
-        if error.errno is None:
+        if error.errno not in _STORAGE_FAULTS:
             raise
         raise UserError(f"{error.filename or path}: {error.strerror}; what was finished is kept, the same command resumes") from error
 
@@ -259,13 +262,24 @@ def read_manifest(path: Path, kind: str | None = None) -> Artifact:
         state = "is unfinished: run its command again" if (path / PLAN).exists() else "is not there or was not written by eegdm"
         raise UserError(f"{path}: {kind or 'artefact'} folder {state}")
     manifest = read_json(path / MANIFEST)
-    wanted = {"kind": str, "format": int, "config": dict, "inputs": dict, "fingerprint": str, "files": dict, "summary": dict, "version": str}
+    wanted = {
+        "kind": str,
+        "format": int,
+        "config": dict,
+        "inputs": dict,
+        "fingerprint": str,
+        "files": dict,
+        "summary": dict,
+        "version": str,
+    }
     wrong = [k for k, t in wanted.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(k), t)]
     if wrong:
         raise UserError(f"{path / MANIFEST}: is not a manifest of eegdm (wrong or missing: {', '.join(wrong)})")
     if manifest["format"] > FORMAT:
-        raise UserError(f"{path}: written in format {manifest['format']} by eegdm {manifest['version']}; "
-                        f"this version reads up to {FORMAT}: upgrade eegdm")
+        raise UserError(
+            f"{path}: written in format {manifest['format']} by eegdm {manifest['version']}; "
+            f"this version reads up to {FORMAT}: upgrade eegdm"
+        )
     return Artifact(path, **{k: manifest[k] for k in wanted if k != "format"})
 
 
@@ -276,8 +290,9 @@ def _check_size(path: Path, name: str, entry: Any) -> None:
     if not file.is_file():
         raise UserError(f"{file}: is missing; remove {path / MANIFEST} and run the command again")
     if not isinstance(entry, dict) or file.stat().st_size != entry.get("bytes"):
-        raise UserError(f"{file}: has {file.stat().st_size} bytes, its manifest says {entry}; "
-                        f"remove it and {path / MANIFEST} and run the command again")
+        raise UserError(
+            f"{file}: has {file.stat().st_size} bytes, its manifest says {entry}; remove it and {path / MANIFEST} and run the command again"
+        )
 
 
 def verify(path: Path) -> list[str]:

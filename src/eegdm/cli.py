@@ -23,7 +23,10 @@ STAGES = {
 }
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
     help="EEGDM: from raw EEG to representations, decisions and marked events. Settings are key=value words; options start with dashes.",
 )
 
@@ -62,7 +65,9 @@ def _add_stage(name: str) -> None:
         words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings; see below")] = None,
         multirun: Annotated[bool, typer.Option("--multirun", "-m", help="run once for each combination of comma-separated values")] = False,
         cfg: Annotated[str | None, typer.Option(metavar="job", help="print the settings and stop")] = None,
-        settings: Annotated[bool, typer.Option("--settings", help="list this stage's settings, their defaults and units, and stop")] = False,
+        settings: Annotated[
+            bool, typer.Option("--settings", help="list this stage's settings, their defaults and units, and stop")
+        ] = False,
     ) -> None:
         from eegdm import compose
 

@@ -32,17 +32,23 @@ class CorpusConfig:
     name: str = option("synthetic", "layout of the corpus", choices=("synthetic", "tuev", "chbmit", "folder", "bids"))
     source: str | None = option(None, "folder that holds the raw recordings")
     events: str = option(
-        "rec", "where events come from: TUEV's .rec files, CHB-MIT's summaries, a table, the files' own annotations, BIDS "
-        "*_events.tsv, or nowhere (pretraining only)", choices=("rec", "summary", "table", "annotations", "bids", "none"))
+        "rec",
+        "where events come from: TUEV's .rec files, CHB-MIT's summaries, a table, the files' own annotations, BIDS "
+        "*_events.tsv, or nowhere (pretraining only)",
+        choices=("rec", "summary", "table", "annotations", "bids", "none"),
+    )
     table: str | None = option(None, "CSV, TSV or Parquet with file, onset_s, duration_s, label (channel, subject, session, run, split)")
-    label_map: dict[str, str] = option({}, "text in the file -> class; events whose text is not named are left out; empty: all, as they are")
+    label_map: dict[str, str] = option(
+        {}, "text in the file -> class; events whose text is not named are left out; empty: all, as they are"
+    )
     classes: list[str] = option(list(TUEV_CLASSES), "the classes, in the order of the logits")
     event_classes: list[str] = option(list(TUEV_CLASSES[:5]), "classes that `eegdm predict` marks as events; the others are background")
     pattern: str = option(
         r"(?:^|/)(?:sub-)?(?P<subject>(?<=sub-)[^_./]+|S\d+(?=R\d+\.\w+$)|[^/]+?(?=(?:\.fif)?\.[^./]+$))"
         r"(?:.*[/_]ses-(?P<session>[^_./]+))?(?:(?:.*_run-|(?<=\d)R)(?P<run>[^_./]+))?",
         "regular expression, searched in the path below source=, whose groups subject, session, run say who and when (corpus=folder); "
-        "as it is: sub-01_ses-02_run-03..., S001R04, else the file's name is its subject")
+        "as it is: sub-01_ses-02_run-03..., S001R04, else the file's name is its subject",
+    )
     n_train: int = option(12, "made-up training subjects (corpus=synthetic)", low=2, high=10_000)
     n_eval: int = option(4, "made-up test subjects (corpus=synthetic)", low=1, high=10_000)
     minutes: float = option(4.0, "length of a made-up recording", unit="min", low=0.5, high=1440)
@@ -55,14 +61,18 @@ class SignalConfig:
 
     sfreq: float = option(200.0, "sampling frequency of the recordings", unit="Hz", low=100, high=1000)
     highpass: float = option(0.1, "lower edge of the band-pass", unit="Hz", low=0.01, high=10)
-    lowpass: float = option(75.0, "upper edge of the band-pass; lowered to 0.45 of the file's sampling frequency below 160 Hz", unit="Hz",
-                            low=10, high=400)
+    lowpass: float = option(
+        75.0, "upper edge of the band-pass; lowered to 0.45 of the file's sampling frequency below 160 Hz", unit="Hz", low=10, high=400
+    )
     notch: list[float] = option([50.0], "mains frequencies to notch (published: 50)", unit="Hz", low=1, high=500)
-    montage: str = option("tcp", "channels: the 22 TCP pairs, the 16 of CHB-MIT, or the file's own as they are",
-                          choices=("tcp", "chbmit", "referential"))
+    montage: str = option(
+        "tcp", "channels: the 22 TCP pairs, the 16 of CHB-MIT, or the file's own as they are", choices=("tcp", "chbmit", "referential")
+    )
     missing: str = option("error", "a channel that can't be derived fails its recording, or is left out", choices=("error", "drop"))
     n_referential: int = option(23, "how many of the file's channels montage=referential takes", low=1, high=1024)
-    per_window: bool = option(False, "keep raw samples and resample, filter and compand each window when it is read, as published for CHB-MIT")
+    per_window: bool = option(
+        False, "keep raw samples and resample, filter and compand each window when it is read, as published for CHB-MIT"
+    )
     mu: float = option(255.0, "companding of amplitudes above 100 µV; 0 leaves them", low=0, high=10_000)
 
 
@@ -71,17 +81,25 @@ class WindowConfig:
     """How recordings are cut and divided: settings of the reader, never of the disk (pretrain, cache, finetune, report)."""
 
     duration_s: float = option(5.0, "length of a window", unit="s", low=0.5, high=600)
-    policy: str = option("event", "windows centred on events, a grid, or a grid with extra windows in seizures",
-                         choices=("event", "grid", "grid+seizure"))
+    policy: str = option(
+        "event", "windows centred on events, a grid, or a grid with extra windows in seizures", choices=("event", "grid", "grid+seizure")
+    )
     step_s: float | None = option(None, "step of the grid; null: the window's length", unit="s", low=0.1, high=600)
     min_overlap_s: float = option(0.0, "a grid window takes an event's label if they share more than this", unit="s", low=0)
-    labels: str = option("overlap", "a window is an event's if they overlap, or (published) if the event starts or ends in it",
-                         choices=("overlap", "published"))
+    labels: str = option(
+        "overlap",
+        "a window is an event's if they overlap, or (published) if the event starts or ends in it",
+        choices=("overlap", "published"),
+    )
     background: str = option("BCKG", "class of a grid window without events")
-    edge: str = option("skip", "a window that sticks out of the recording is skipped, or wraps around as published for TUEV",
-                       choices=("skip", "wrap"))
-    split: str = option("published", "how recordings are divided into train, val and test",
-                        choices=("published", "subject", "session", "run", "recording", "column", "kfold"))
+    edge: str = option(
+        "skip", "a window that sticks out of the recording is skipped, or wraps around as published for TUEV", choices=("skip", "wrap")
+    )
+    split: str = option(
+        "published",
+        "how recordings are divided into train, val and test",
+        choices=("published", "subject", "session", "run", "recording", "column", "kfold"),
+    )
     kfold_unit: str = option("subject", "what stays together in kfold", choices=("subject", "session", "run", "recording"))
     n_folds: int = option(5, "number of folds (split=kfold)", low=3, high=1000)
     fold: int = option(0, "the fold that is tested; the next one validates", low=0)
@@ -129,8 +147,11 @@ class PretrainConfig:
     lr: float = option(1e-4, "learning rate", low=0)
     weight_decay: float = option(0.0, "weight decay; never on A, B and dt", low=0)
     grad_clip: float = option(1.0, "largest gradient norm", low=0)
-    windows: str = option("auto", "windows to learn from: windows.policy, or a grid over the whole recording; auto: a grid if there are "
-                          "no events", choices=("auto", "event", "grid"))
+    windows: str = option(
+        "auto",
+        "windows to learn from: windows.policy, or a grid over the whole recording; auto: a grid if there are no events",
+        choices=("auto", "event", "grid"),
+    )
     max_windows: int | None = option(None, "at most this many windows (all their channels), spread evenly; null: all", low=1)
     samples: int = option(4, "windows generated per channel at the end of training, for report and picture", low=0, high=1000)
     samples_every: int = option(1, "validations between two generations", low=1)
@@ -144,8 +165,11 @@ class LatentConfig:
     query: list[str] = option(["gate"], "activities to read", choices=("gate", "filter", "inter"))
     pool: list[str] = option(["std"], "how each query is pooled over time; one per query", choices=("std", "mean"))
     step: int = option(1, "diffusion step that the backbone is told, counted from 0", low=0)
-    forward: str = option("none", "forward process before reading: none, scaled without noise, or with noise (never cached)",
-                          choices=("none", "noiseless", "noisy"))
+    forward: str = option(
+        "none",
+        "forward process before reading: none, scaled without noise, or with noise (never cached)",
+        choices=("none", "noiseless", "noisy"),
+    )
     window: int = option(200, "pooling window", unit="samples at 200 Hz", low=2)
     stride: int = option(200, "pooling step", unit="samples at 200 Hz", low=1)
     dtype: str = option("float16", "number format of stored tokens", choices=("float16", "float32", "int8"))
@@ -171,7 +195,9 @@ class FusionConfig:
 class FinetuneConfig:
     """Training the classifier on tokens (finetune)."""
 
-    loss: str = option("cross_entropy", "cross entropy over classes, or binary cross entropy on one logit", choices=("cross_entropy", "binary"))
+    loss: str = option(
+        "cross_entropy", "cross entropy over classes, or binary cross entropy on one logit", choices=("cross_entropy", "binary")
+    )
     label_smoothing: float = option(0.1, "label smoothing of the cross entropy", low=0, high=1)
     class_weights: list[float] | None = option(None, "weight of each class in the cross entropy", low=0)
     pos_weight: float | None = option(None, "weight of the positive class in the binary loss", low=0)
@@ -197,10 +223,14 @@ class RunConfig:
 
     root: str = option("runs", "folder under which results go, as <root>/<corpus>/<recipe>/...")
     recordings: str | None = option(None, "recordings folder to read instead of the run's own")
-    backbone: str | None = option(None, "backbone folder, published .ckpt or hub id to use instead of the run's own; random: untrained weights")
+    backbone: str | None = option(
+        None, "backbone folder, published .ckpt or hub id to use instead of the run's own; random: untrained weights"
+    )
     latents: str | None = option(None, "latents folder to read instead of the run's own")
     classifiers: list[str] = option([], "classifier folders or published .ckpt files to report instead of the run's own")
-    rate: float = option(1.0, "report: resample the test windows by this factor; the model runs at that rate without retraining", low=0.5, high=5)
+    rate: float = option(
+        1.0, "report: resample the test windows by this factor; the model runs at that rate without retraining", low=0.5, high=5
+    )
     compare: list[str] = option([], "recipes whose classifiers the report shows beside this one's")
     seed: int = option(0, "seed of order, steps, noise and initial weights", low=0, high=2**31 - 1)
     compat: str | None = option(None, "reproduce the published errors", choices=("published",))
@@ -208,7 +238,9 @@ class RunConfig:
     devices: int = option(1, "devices (processes) per machine", low=1, high=1024)
     nodes: int = option(1, "machines", low=1, high=10_000)
     precision: str = option("32-true", "arithmetic of training", choices=("32-true", "bf16-mixed", "64-true"))
-    workers: int = option(0, "processes that read data beside the main one; preprocess: recordings at a time, 0: one per core", low=0, high=1024)
+    workers: int = option(
+        0, "processes that read data beside the main one; preprocess: recordings at a time, 0: one per core", low=0, high=1024
+    )
     cluster: str | None = option(None, "address of a dask scheduler (tcp://...) on which preprocess runs")
     loggers: list[str] = option([], "where training curves go beside curves.csv", choices=("tensorboard", "wandb"))
     strict: bool = option(False, "end with an error if any recording failed")
@@ -315,6 +347,10 @@ def _contradictions(c: Config) -> Iterator[str]:
         yield f"windows.split=published: corpus={c.corpus.name} has no published split; use subject, run, recording, column or kfold"
     if c.finetune.loss == "binary" and len(c.corpus.classes) != 2:
         yield f"finetune.loss=binary: needs two classes, background first; corpus.classes={c.corpus.classes}"
+    if (c.finetune.loss == "binary") != (c.finetune.monitor in ("auc_pr", "auroc")) and c.finetune.monitor != "balanced_accuracy":
+        yield f"finetune.monitor={c.finetune.monitor}: kappa goes with loss=cross_entropy, auc_pr and auroc with loss=binary"
+    if c.run.rate != 1.0 and c.signal.per_window:
+        yield "run.rate: recordings that are filtered window by window (signal.per_window=true) can't be tested at another rate"
     if c.finetune.class_weights and len(c.finetune.class_weights) != len(c.corpus.classes):
         yield f"finetune.class_weights: {len(c.finetune.class_weights)} weights for {len(c.corpus.classes)} classes"
     if c.corpus.events == "table" and not c.corpus.table:

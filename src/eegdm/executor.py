@@ -14,9 +14,7 @@ from eegdm.errors import UserError
 KILLED = "the process that worked on it was killed (out of memory, or a crash in a library)"
 
 
-def each(
-    function: Callable[[Any], Any], items: Sequence[Any], workers: int = 0, cluster: str | None = None
-) -> Iterator[tuple[Any, Any]]:
+def each(function: Callable[[Any], Any], items: Sequence[Any], workers: int = 0, cluster: str | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield (item, result) as results come, in any order; a fault of one item is its result, as an exception.
 
     Args:
@@ -59,6 +57,6 @@ def _on_cluster(function: Callable[[Any], Any], items: Sequence[Any], cluster: s
     with Client(cluster, timeout="30s") as client:
         futures = {client.submit(function, item, pure=False): item for item in items}
         for future in completed(futures):
-            error = future.exception()
-            result = UserError(KILLED) if isinstance(error, KilledWorker) else error if error is not None else future.result()
+            fault = future.exception()
+            result = UserError(KILLED) if isinstance(fault, KilledWorker) else future.result() if fault is None else fault
             yield futures[future], result

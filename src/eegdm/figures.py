@@ -58,7 +58,7 @@ def confusion_matrix(scores: Scores, classes: Sequence[str], title: str) -> Figu
     names = [short(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="predicted", ylabel="annotated", title=title)
+    axes.set(xlabel="predicted", ylabel="annotated", title=short(title, 30))
     axes.spines[:].set_visible(False)
     return figure
 

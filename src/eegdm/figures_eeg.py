@@ -117,7 +117,7 @@ def _spectrum(windows: Float[np.ndarray, "window time"], sfreq: float) -> tuple[
 
 @rc_context(STYLE)
 def recording_events(example: Example, classes: Sequence[str], event_classes: Sequence[str]) -> Figure:
-    """A stretch of the recording with annotated and predicted events; below, both and the probabilities of all of it."""
+    """A stretch with its annotated and predicted events; below, events and probabilities of the whole recording."""
     colours = {name: colour(k) if name in event_classes else GREY for k, name in enumerate(classes)}
     true, predicted = (e[e["label"].isin(event_classes)] for e in (example.true_events, example.predicted_events))
     duration = example.signal.shape[1] / example.sfreq
@@ -139,9 +139,8 @@ def recording_events(example: Example, classes: Sequence[str], event_classes: Se
     near.set_xlim(start, stop)
     for axes in (far, probabilities):
         axes.set_xlim(0, duration)
-        axes.vlines(
-            [start, stop], 0, 1, transform=axes.get_xaxis_transform(), color="black", linestyle=":", linewidth=1
-        )
+        for edge in (start, stop):
+            axes.axvline(edge, color="black", linestyle=":", linewidth=1)
     for axes in (traces, probabilities):
         axes.xaxis.set_major_formatter(lambda seconds, _: _clock(seconds))
     return figure

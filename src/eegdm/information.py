@@ -48,7 +48,9 @@ def _recordings(artifact: artifacts.Artifact) -> Iterator[str]:
         split = dict(zip(table.recording, table.split, strict=True))
         counts = events.assign(split=events.recording.map(split)).groupby(["split", "label"]).size()
         for part, row in counts.groupby(level=0):
-            yield f"events in the corpus's {part} part: " + ", ".join(f"{label} {n:,}" for (_, label), n in row.items()) + f" ({row.sum():,})"
+            yield (
+                f"events in the corpus's {part} part: " + ", ".join(f"{label} {n:,}" for (_, label), n in row.items()) + f" ({row.sum():,})"
+            )
     for r in table[table.status != "ok"].itertuples():
         yield f"failed {r.file}: {r.reason}"
 

@@ -98,8 +98,10 @@ def upstream(config: Config, kind: str, inputs: dict[str, str] | None = None) ->
     artifact = artifacts.open_artifact(_find(config, kind, inputs), kind)
     for name, value in (inputs or {}).items():
         if name in artifact.inputs and artifact.inputs[name] != value:
-            raise UserError(f"{artifact.path}: was made from another {name} folder; run `eegdm {COMMAND[kind]}` again in another root=, "
-                            f"or point {kind}= to a matching folder")
+            raise UserError(
+                f"{artifact.path}: was made from another {name} folder; run `eegdm {COMMAND[kind]}` again in another root=, "
+                f"or point {kind}= to a matching folder"
+            )
     adopt(config, artifact)
     return artifact
 
@@ -145,8 +147,10 @@ def adopt(config: Config, artifact: Artifact) -> None:
     """Take over the settings that an artefact was made with, in place; refuse what the user typed differently."""
     conflicts = [c for c in _conflicts(config, artifact.config) if c.startswith(_ADOPTED[artifact.kind])]
     if conflicts:
-        raise UserError(f"{artifact.path} was made with {'; '.join(conflicts)}. Leave that out, or run "
-                        f"`eegdm {COMMAND[artifact.kind]}` with it in another root= or recipe=")
+        raise UserError(
+            f"{artifact.path} was made with {'; '.join(conflicts)}. Leave that out, or run "
+            f"`eegdm {COMMAND[artifact.kind]}` with it in another root= or recipe="
+        )
     for name in _ADOPTED[artifact.kind]:
         group, _, key = name.partition(".")
         made_with = artifact.config.get(group, {})

@@ -56,12 +56,13 @@ def _find_in_folder(folder: Path, filename: str | None) -> Path | ModelFiles:
         file = folder / filename
         _refuse_link_outside(folder, file)
         return file if not file.is_dir() else _find_in_folder(file, None)
-    if (folder / CONFIG_FILE).is_file():
+    names = {found.name for found in folder.iterdir()}
+    if names >= {CONFIG_FILE, WEIGHTS_FILE}:
         files = ModelFiles(folder / CONFIG_FILE, folder / WEIGHTS_FILE)
         for file in files:
             _refuse_link_outside(folder, file)
         return files
-    file = folder / _only_checkpoint(folder, (found.name for found in folder.iterdir()))
+    file = folder / _only_checkpoint(folder, names)
     _refuse_link_outside(folder, file)
     return file
 
@@ -79,7 +80,7 @@ def _refuse_link_outside(folder: Path, file: Path) -> None:
 def _only_checkpoint(place: object, names: Iterable[str]) -> str:
     checkpoints = sorted(name for name in names if name.endswith(".ckpt"))
     if not checkpoints:
-        raise UserError(f"{place}: holds no model: neither {CONFIG_FILE} nor a published checkpoint (*.ckpt)")
+        raise UserError(f"{place}: holds no model: neither {CONFIG_FILE} with {WEIGHTS_FILE} nor a published checkpoint (*.ckpt)")
     if len(checkpoints) > 1:
         raise UserError(f"{place}: holds several checkpoints, choose one with filename=: {listed(checkpoints)}")
     return checkpoints[0]
@@ -91,19 +92,19 @@ def _only_checkpoint(place: object, names: Iterable[str]) -> str:
 def _find_on_hub(hub_id: str, filename: str | None, revision: str | None) -> Path | ModelFiles:
     if filename is None:
         names = _hub_names(hub_id, revision)
-        if CONFIG_FILE in names:
+        if names >= {CONFIG_FILE, WEIGHTS_FILE}:
             return ModelFiles(_download(hub_id, CONFIG_FILE, revision), _download(hub_id, WEIGHTS_FILE, revision))
         filename = _only_checkpoint(hub_id, names)
     return _download(hub_id, filename, revision)
 
 
-def _hub_names(hub_id: str, revision: str | None) -> list[str]:
+def _hub_names(hub_id: str, revision: str | None) -> set[str]:
     """List a repository's files; without a connection, those of it that are in the cache."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return [file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or []]
+        return {file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or []}
     except HfHubHTTPError as error:
         raise _refusal(hub_id, error) from error
     except Exception as offline:  # the exceptions of a missing connection belong to the HTTP library of the hub's version
@@ -111,7 +112,7 @@ def _hub_names(hub_id: str, revision: str | None) -> list[str]:
             cached = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
         except Exception:
             raise _refusal(hub_id, offline) from offline
-        return [path.relative_to(cached).as_posix() for path in cached.rglob("*")]
+        return {path.relative_to(cached).as_posix() for path in cached.rglob("*")}
 
 
 def _download(hub_id: str, filename: str, revision: str | None) -> Path:

@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from eegdm import __version__
 from eegdm.artifacts import atomic_path, read_json, write_json
@@ -60,7 +60,7 @@ class Pretrained:
         about = {"format": FORMAT, "model": type(self).__name__, "eegdm": __version__, "config": self.config}
         if taken := about.keys() & info.keys():
             raise UserError(f"{folder}: info can't name {listed(taken)}, which {CONFIG_FILE} uses itself")
-        tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in self.state_dict().items()}
+        tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in cast("nn.Module", self).state_dict().items()}
         refuse_not_finite(folder, tensors)
         with atomic_path(folder / WEIGHTS_FILE) as temporary:
             save_file(tensors, temporary, metadata={"format": "pt"})
@@ -153,7 +153,12 @@ def _read_model(files: ModelFiles, compat: str | None = None) -> Any:
 def _read_config(path: Path) -> tuple[type, dict[str, Any]]:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise UserError(f"{path}: larger than {MAX_CONFIG_BYTES >> 20} MiB, not a configuration that eegdm wrote")
-    about = read_json(path)
+    try:
+        about = read_json(path)
+    except UserError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise UserError(f"{path}: can't be read as JSON ({error})") from error
     if not isinstance(about, dict) or not isinstance(about.get("format"), int) or not isinstance(about.get("config"), dict):
         raise UserError(f"{path}: is no configuration of eegdm: format and config are missing")
     if about["format"] > FORMAT:
@@ -179,7 +184,7 @@ def with_compat(source: Path, model_class: type, config: dict[str, Any], compat:
     return {**config, "compat": compat}
 
 
-def build_empty(source: Path, model_class: type, config: dict[str, Any], n_tensors: int) -> nn.Module:
+def build_empty(source: Path, model_class: type, config: dict[str, Any], n_tensors: int) -> Any:
     """Return a model of the class that takes no memory for its numbers, to compare it with a file of `n_tensors` tensors."""
     import torch
 

@@ -33,8 +33,13 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    recording: mne.io.BaseRaw | str | Path, model: EEGDM | str | Path, *, step_s: float | None = None, threshold: float | None = None,
-    missing: str = "error", device: str = "auto",
+    recording: mne.io.BaseRaw | str | Path,
+    model: EEGDM | str | Path,
+    *,
+    step_s: float | None = None,
+    threshold: float | None = None,
+    missing: str = "error",
+    device: str = "auto",
 ) -> Prediction:
     """Mark the events in a recording.
 
@@ -49,13 +54,7 @@ def predict(
     Raises:
         UserError: the recording can't be read, lacks channels, is too short, or can't be EEG in volts.
     """
-    from eegdm.pretrained import load
-
-    if isinstance(model, str | Path):
-        loaded = load(model)
-        if not hasattr(loaded, "fusion"):
-            raise UserError(f"{model}: is a backbone; predict needs a classifier")
-        model = loaded
+    model = _classifier(model)
     prepared, ch_names = _prepare(recording, model, missing)
     try:
         windows, events = predict_signal(prepared.signal, ch_names, model, step_s=step_s, threshold=threshold, device=device)
@@ -65,7 +64,13 @@ def predict(
 
 
 def predict_signal(
-    signal: np.ndarray, ch_names: list[str], model: EEGDM, *, step_s: float | None = None, threshold: float | None = None, device: str = "auto"
+    signal: np.ndarray,
+    ch_names: list[str],
+    model: EEGDM,
+    *,
+    step_s: float | None = None,
+    threshold: float | None = None,
+    device: str = "auto",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the windows and events of a signal (channel, time) that was filtered as the model's recordings were, in 100 µV."""
     spoken_for = float(model.decision.get("resolution_s", model.n_times / model.sfreq))
@@ -75,6 +80,16 @@ def predict_signal(
     logits = np.concatenate(list(_logits(signal, ch_names, starts, model, device)))
     windows = _window_table(starts, logits, model, spoken_for)
     return windows, find_events(windows, model.decision, threshold)
+
+
+def _classifier(model: EEGDM | str | Path) -> EEGDM:
+    from eegdm.models.eegdm import EEGDM
+    from eegdm.pretrained import load
+
+    loaded = model if isinstance(model, EEGDM) else load(model)  # type: ignore[arg-type]
+    if not isinstance(loaded, EEGDM):
+        raise UserError(f"{model}: is a backbone; predict needs a classifier")
+    return loaded
 
 
 def _prepare(recording: Any, model: EEGDM, missing: str) -> tuple[Any, list[str]]:
@@ -134,7 +149,9 @@ def find_events(windows: pd.DataFrame, decision: dict[str, Any], threshold: floa
     for first, stop in zip(edges[:-1], edges[1:], strict=True):
         if label[first] >= 0:
             onset, last = windows.onset_s.iloc[first], windows.iloc[stop - 1]
-            found.append((onset, last.onset_s + last.duration_s - onset, names[label[first]], float(smooth[first:stop, label[first]].max())))
+            found.append(
+                (onset, last.onset_s + last.duration_s - onset, names[label[first]], float(smooth[first:stop, label[first]].max()))
+            )
     events = pd.DataFrame(found, columns=["onset_s", "duration_s", "label", "probability"])
     return events[events.duration_s >= decision.get("min_duration_s", 0.0) - 1e-9].reset_index(drop=True)
 
@@ -152,7 +169,7 @@ def annotate(recording: mne.io.BaseRaw, model: EEGDM | str | Path, **options: An
 
 
 def write_prediction(file: Path, model: str, out: Path | None = None, **options: Any) -> list[Path]:
-    """Write what :func:`predict` finds in a file beside it, or into ``out``: events.tsv (BIDS, SzCORE's columns) and probabilities.parquet."""
+    """Write what :func:`predict` finds beside the file, or into ``out``: *_events.tsv (SzCORE's columns), *_probabilities.parquet."""
     result = predict(file, model, **options)
     folder = Path(out) if out is not None else Path(file).parent
     stem = Path(file).stem

@@ -99,6 +99,8 @@ _CSS = """
   #toc { position: static !important; height: auto !important; width: 100%; margin-top: 1rem !important;
          padding-bottom: 1rem !important; }
   #content { width: 100%; margin: 0 !important; padding: 0 .25rem; }
+  .eegdm .wide::before { content: "wider than the screen: scroll sideways"; font-size: .8rem; color: #666;
+                         position: sticky; left: 0; }
   .eegdm .wide img { max-width: none; width: 860px; }
   .eegdm table { font-size: .85rem; }
   .eegdm td:first-child { min-width: 5rem; }

@@ -180,9 +180,13 @@ def _calibration(report: Report, numbers: Numbers) -> Iterator[Block]:
     yield Text(
         "On the dotted line a probability means what it says: of the windows given 70 %, 70 % are so. Below the line "
         "the classifier is too sure, above it not sure enough. Error: the mean distance from the line (expected "
-        "calibration error). A temperature is fitted on validation windows; it changes probabilities, not which class "
-        "is predicted."
+        "calibration error)."
     )
+    if any(run.temperature is not None for run in report.runs):
+        yield Text(
+            "A temperature, fitted on validation windows, divides the logits: it changes probabilities, not which "
+            "class is predicted."
+        )
     for run in numbers["runs"]:
         curves = {"as trained": run["calibration"]}
         if run["temperature"] is not None:

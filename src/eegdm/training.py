@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,8 @@ def denoising_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 def fusion_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Group trainable parameters: fusion tokens, biases and all other 1-D parameters are not decayed (SPEC 5)."""
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (kept if parameter.ndim == 1 or name.rsplit(".", 1)[-1] == "fusion_tokens" else decayed).append(parameter)
@@ -104,8 +107,9 @@ class FusionModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.config, self.total_steps, self.cached = model, config, total_steps, cached
-        self.val_labels, self.val_window = val_labels, val_window
+        self.val_labels, self.val_window = np.array(val_labels), val_window
         self.binary = config.loss == "binary"
+        self.monitored = ("balanced_accuracy", "auc_pr", "auroc") if self.binary else ("kappa", "balanced_accuracy", "weighted_f1")
         model.backbone.requires_grad_(config.train_backbone)
         self.trained = model if config.train_backbone else model.fusion
         self.ema = moving_average(self.trained, config.ema)
@@ -127,36 +131,42 @@ class FusionModule(L.LightningModule):
         return loss
 
     def validation_step(self, batch: WindowBatch, _: int) -> None:
-        self._found.append((batch.index.cpu().numpy(), self.logits(batch, averaged=True).float().cpu().numpy()))
+        self._found.append((batch.row.cpu().numpy(), self.logits(batch, averaged=True).float().cpu().numpy()))
 
     def on_validation_epoch_end(self) -> None:
         logits = in_order(gather(self._found))[self.val_window]
         self._found.clear()
-        labels = self.val_labels[: len(logits)]
-        result = scores(labels, logits, self.binary)
-        loss = self.criterion(torch.from_numpy(logits).to(self.device), torch.from_numpy(labels).to(self.device))
-        values = {f"val_{k}": v for k, v in result.items() if isinstance(v, int | float)}
-        monitored = f"val_{self.config.monitor}"
-        values[monitored] = values.get(monitored, float("-inf"))
-        self.log_dict({"val_loss": loss, **values}, prog_bar=False)
-        self.log(monitored, values[monitored], prog_bar=True)
+        result = scores(self.val_labels, logits, self.binary)
+        loss = self.criterion(torch.from_numpy(logits).to(self.device), torch.from_numpy(self.val_labels).to(self.device))
+        self.log("val_loss", loss)
+        for name in self.monitored:
+            value = result.get(name)
+            self.log(f"val_{name}", float("-inf") if value is None else value, prog_bar=name == self.config.monitor)
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.ema.update()
 
     def configure_optimizers(self) -> Any:
         c = self.config
-        optimizer = torch.optim.AdamW(fusion_groups(self.trained, c.weight_decay), lr=c.max_lr / c.div, betas=tuple(c.betas))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=c.max_lr, total_steps=self.total_steps, pct_start=c.pct_start,
-                                                       div_factor=c.div, final_div_factor=c.final_div)
+        optimizer = torch.optim.AdamW(fusion_groups(self.trained, c.weight_decay), lr=c.max_lr / c.div, betas=(c.betas[0], c.betas[1]))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=c.max_lr, total_steps=self.total_steps, pct_start=c.pct_start, div_factor=c.div, final_div_factor=c.final_div
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def tokens_of(model: EEGDM, batch: WindowBatch) -> Tensor:
     """Tokens of a batch of signals by the frozen backbone."""
     with torch.no_grad():
-        return extract(model.backbone, batch.data, model.channel_ids, model.spec, sfreq=model.sfreq,
-                       noise=batch.noise if batch.noise.numel() else None, compat=model.compat)
+        return extract(
+            model.backbone,
+            batch.data,
+            model.channel_ids,
+            model.spec,
+            sfreq=model.sfreq,
+            noise=batch.noise if batch.noise.numel() else None,
+            compat=model.compat,
+        )
 
 
 def criterion(config: FinetuneConfig) -> Callable[[Tensor, Tensor], Tensor]:
@@ -164,17 +174,21 @@ def criterion(config: FinetuneConfig) -> Callable[[Tensor, Tensor], Tensor]:
     if config.loss == "binary":
         weight = None if config.pos_weight is None else torch.tensor(config.pos_weight)
         return lambda logits, label: F.binary_cross_entropy_with_logits(
-            logits[:, 0], label.to(logits.dtype), pos_weight=None if weight is None else weight.to(logits))
+            logits[:, 0], label.to(logits.dtype), pos_weight=None if weight is None else weight.to(logits)
+        )
     weights = None if config.class_weights is None else torch.tensor(config.class_weights)
     return lambda logits, label: F.cross_entropy(
-        logits, label, weight=None if weights is None else weights.to(logits), label_smoothing=config.label_smoothing, reduction="none").mean()
+        logits, label, weight=None if weights is None else weights.to(logits), label_smoothing=config.label_smoothing, reduction="none"
+    ).mean()
 
 
 def finite(loss: Tensor) -> Tensor:
     """Return the loss, or stop the training if it is no number."""
     if not torch.isfinite(loss):
-        raise UserError(f"the loss became {loss.item()}: training stopped, the checkpoint of the epoch before is kept. "
-                        "Lower the learning rate, or use run.precision=32-true")
+        raise UserError(
+            f"the loss became {loss.item()}: training stopped, the checkpoint of the epoch before is kept. "
+            "Lower the learning rate, or use run.precision=32-true"
+        )
     return loss
 
 
@@ -257,18 +271,39 @@ def make_trainer(config: Config, folder: Path, epochs: int, grad_clip: float, ca
     Args:
         monitor: validation score whose best epoch is kept as best.ckpt; None keeps the last alone.
     """
+    _quieten()
     run = config.run
     where = folder / CHECKPOINTS
     saving: list[Callback] = []
     if monitor is not None:
         saving.append(ModelCheckpoint(where, "best", monitor=monitor, mode="max", save_top_k=1, enable_version_counter=False))
-    saving.append(ModelCheckpoint(where, "last", save_top_k=1, every_n_epochs=1, enable_version_counter=False, save_on_train_epoch_end=True))
+    saving.append(
+        ModelCheckpoint(where, "last", save_top_k=1, every_n_epochs=1, enable_version_counter=False, save_on_train_epoch_end=True)
+    )
+    shown = [RichProgressBar(leave=True), Curves(folder / "curves.csv")]
     return L.Trainer(
-        accelerator={"cuda": "gpu"}.get(run.device, run.device), devices=run.devices, num_nodes=run.nodes, precision=run.precision,  # type: ignore[arg-type]
-        max_epochs=epochs, gradient_clip_val=grad_clip, use_distributed_sampler=False, num_sanity_val_steps=0, deterministic="warn",
-        logger=[_logger(name, folder, config) for name in run.loggers], callbacks=[RichProgressBar(leave=True), Curves(folder / "curves.csv"), *callbacks, *saving],
-        plugins=[AtomicCheckpoints()], enable_model_summary=False, default_root_dir=folder,
-    )  # fmt: skip
+        accelerator={"cuda": "gpu"}.get(run.device, run.device),
+        devices=run.devices,
+        num_nodes=run.nodes,
+        precision=run.precision,  # type: ignore[arg-type]
+        max_epochs=epochs,
+        gradient_clip_val=grad_clip,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        deterministic="warn",
+        logger=[_logger(name, folder, config) for name in run.loggers],
+        callbacks=[*shown, *callbacks, *saving],
+        plugins=[AtomicCheckpoints()],
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def _quieten() -> None:
+    """Silence Lightning's advertisements and those of its warnings that describe what is meant here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for meant in ("eval mode", "does not have many workers", "LeafSpec", "Total length of", "Checkpoint directory"):
+        warnings.filterwarnings("ignore", f".*{meant}")
 
 
 def _logger(name: str, folder: Path, config: Config) -> Any:

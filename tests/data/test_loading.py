@@ -23,8 +23,19 @@ def recordings(tmp_path) -> Recordings:  # noqa: ANN001
         for name, names, ids, n in [("a", ["FP1-F7", "F7-T3"], [0, 1], 3000), ("b", ["F7-T3"], [1], 2000)]:
             (folder / "signals").mkdir(exist_ok=True)
             np.save(folder / "signals" / f"{name}.npy", rng.standard_normal((len(names), n)).astype(np.float32) * 2)
-            rows.append({"recording": name, "subject": name, "sfreq": 200.0, "n_times": n, "ch_names": names, "channel_ids": ids, "status": "ok",
-                         "reason": "", "signal": f"signals/{name}.npy"})
+            rows.append(
+                {
+                    "recording": name,
+                    "subject": name,
+                    "sfreq": 200.0,
+                    "n_times": n,
+                    "ch_names": names,
+                    "channel_ids": ids,
+                    "status": "ok",
+                    "reason": "",
+                    "signal": f"signals/{name}.npy",
+                }
+            )
         artifacts.write_table(folder / "recordings.parquet", pd.DataFrame(rows))
         artifacts.write_table(folder / "events.parquet", pd.DataFrame({"recording": [], "label": []}))
         artifacts.finish(folder)

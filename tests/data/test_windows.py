@@ -12,8 +12,18 @@ from eegdm.errors import UserError
 
 
 def recordings(n_times: int = 12_000, n: int = 1, **columns: list) -> pd.DataFrame:
-    base = {"recording": [f"r{i}" for i in range(n)], "subject": [f"s{i}" for i in range(n)], "session": None, "run": None, "split": None,
-            "sfreq": 200.0, "n_times": n_times, "ch_names": [["FP1-F7", "F7-T3"]] * n, "channel_ids": [[0, 1]] * n, "status": "ok"}
+    base = {
+        "recording": [f"r{i}" for i in range(n)],
+        "subject": [f"s{i}" for i in range(n)],
+        "session": None,
+        "run": None,
+        "split": None,
+        "sfreq": 200.0,
+        "n_times": n_times,
+        "ch_names": [["FP1-F7", "F7-T3"]] * n,
+        "channel_ids": [[0, 1]] * n,
+        "status": "ok",
+    }
     return pd.DataFrame(base | columns)
 
 
@@ -28,7 +38,9 @@ def test_an_event_of_one_second_gets_two_seconds_on_either_side() -> None:
 
 @pytest.mark.parametrize(("edge", "expected"), [("wrap", [-300, 9000, 11500]), ("skip", [9000])])
 def test_windows_over_the_edge(edge: str, expected: list[int]) -> None:
-    table = events(("FP1-F7", 0.5, 1.0, "BCKG"), ("FP1-F7", 47.0, 1.0, "GPED"), ("FP1-F7", 59.5, 1.0, "GPED"), ("FP1-F7", 61.0, 1.0, "GPED"))
+    table = events(
+        ("FP1-F7", 0.5, 1.0, "BCKG"), ("FP1-F7", 47.0, 1.0, "GPED"), ("FP1-F7", 59.5, 1.0, "GPED"), ("FP1-F7", 61.0, 1.0, "GPED")
+    )
     samples = make_samples(recordings(), table, WindowConfig(edge=edge), list(TUEV_CLASSES))
     assert samples.start_sample.tolist() == expected
 
@@ -82,7 +94,11 @@ def test_the_pretraining_view_has_each_window_and_channel_once_and_the_last_row_
     assert len(distinct(samples)) == 2
     view = pretraining_view(samples, recordings())
     assert view[["start_sample", "ch_name", "channel_id", "row", "label"]].values.tolist() == [
-        [3600, "FP1-F7", 0, 0, 0], [3600, "F7-T3", 1, 1, 3], [5600, "FP1-F7", 0, 0, 4], [5600, "F7-T3", 1, 1, -1]]
+        [3600, "FP1-F7", 0, 0, 0],
+        [3600, "F7-T3", 1, 1, 3],
+        [5600, "FP1-F7", 0, 0, 4],
+        [5600, "F7-T3", 1, 1, -1],
+    ]
 
 
 def test_published_split_of_tuev_keeps_subjects_together() -> None:

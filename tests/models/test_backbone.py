@@ -177,8 +177,8 @@ def test_tokens_read_neither_skips_nor_the_head() -> None:
         assert torch.equal(model.tokens(x, [0, 1]), before)
 
 
-@pytest.mark.parametrize(("sfreq", "published_is_worse"), [(160.0, 4), (190.0, 4), (256.0, 4), (500.0, 4)])
-def test_tokens_of_a_signal_hardly_depend_on_its_sampling_rate(sfreq: float, published_is_worse: float) -> None:
+@pytest.mark.parametrize("sfreq", [160.0, 190.0, 256.0, 500.0])
+def test_tokens_of_a_signal_hardly_depend_on_its_sampling_rate(sfreq: float) -> None:
     """The SSMs are continuous in time; the published code scales dt the wrong way (DEVIATIONS 8)."""
     model = made(n_blocks=2, d_model=16, d_state=32)
     with torch.no_grad():
@@ -197,9 +197,9 @@ def test_tokens_of_a_signal_hardly_depend_on_its_sampling_rate(sfreq: float, pub
         pooled = [activities[:, :, a:b].std(dim=2) for a, b in zip(bounds, bounds[1:], strict=False)]
         return torch.stack(pooled, dim=2).permute(1, 2, 0, 3)[None, :, :, None]
 
-    assert off(right) < 0.04
+    assert off(right) < 0.01
     assert scaled_error(tokens_of(also_right), right) < 1e-4
-    assert off(tokens_of(wrong)) > published_is_worse * off(right)
+    assert off(tokens_of(wrong)) > 0.2
 
 
 def test_published_rate_scales_dt_the_wrong_way_and_keeps_pools_of_200_samples() -> None:
@@ -253,6 +253,8 @@ def test_blocks_norm_is_not_affected_by_scale() -> None:
         ({"sfreq": 0.0}, "sfreq=0.0"),
         ({"compat": "Published"}, "compat='Published' is unknown"),
         ({"window": 1001}, "holds no pool"),
+        ({"blocks": slice(3, None)}, r"blocks 3..3 are not within the backbone's 0..3"),
+        ({"blocks": slice(1, 4)}, r"blocks 1..4 are not within the backbone's 0..3"),
     ],
 )
 def test_tokens_refuse_what_they_do_not_know(settings: dict, message: str) -> None:
@@ -264,5 +266,7 @@ def test_other_refusals() -> None:
     model, one = made(), torch.zeros(1, dtype=torch.long)
     with pytest.raises(UserError, match=r"x has shape \(1, 2, 300\); the backbone takes \(batch, 1, time\)"):
         model(noise(1, 2, 300), one, one)
+    with pytest.raises(UserError, match="d_state=7, d_embed=16: both must be even"):
+        made(d_state=7)
     with pytest.raises(UserError, match="multiple"):
         model.tokens(noise(1, 2, 1500), [0, 1], compat="published")

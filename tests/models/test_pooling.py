@@ -16,8 +16,8 @@ def test_five_pools_in_five_seconds_at_200_hz() -> None:
 @pytest.mark.parametrize(
     ("sfreq", "borders"),
     [
-        (190, [0, 190, 380, 570, 760, 950]),
-        (256, [0, 256, 512, 768, 1024, 1280]),
+        (190.0, [0, 190, 380, 570, 760, 950]),
+        (256.0, [0, 256, 512, 768, 1024, 1280]),
         (250.5, [0, 250, 501, 752, 1002, 1252]),  # halves go to the even neighbour, as Python rounds
         (333.3, [0, 333, 667, 1000, 1333, 1666]),
     ],

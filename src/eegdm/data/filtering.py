@@ -88,29 +88,32 @@ def conditioned(
         within 1e-5 of the largest amplitude.
     """
     plan = Resampling.of(n_times, file_sfreq, filtering.sfreq)
-    taps = _taps(file_sfreq, filtering.highpass, filtering.lowpass, filtering.notch)
     for span in plan.spans(block, file_sfreq):
-        parts = [_filtered(read, Reflected(*piece, n_times), taps, file_sfreq, filtering) for piece in plan.pieces(span)]
-        rows = (np.concatenate(row) for row in zip(*parts, strict=True))
-        yield Block(span.out_start, plan.resampled(rows, span))
+        pieces = [Reflected(*piece, n_times) for piece in plan.pieces(span)]
+        parts = [_filtered(read, piece, file_sfreq, filtering) for piece in pieces]
+        signals = (np.concatenate(some, axis=1) for some in zip(*parts, strict=True))
+        yield Block(span.out_start, plan.resampled(signals, span))
 
 
 def _filtered(
-    read: Callable[[int, int], Float[ndarray, "channel time"]],
-    piece: Reflected,
-    taps: Float[ndarray, " tap"],
-    file_sfreq: float,
-    filtering: Filtering,
-) -> Iterator[Float[ndarray, " time"]]:
-    """The piece after both filters, channel by channel."""
+    read: Callable[[int, int], Float[ndarray, "channel time"]], piece: Reflected, file_sfreq: float, filtering: Filtering
+) -> Iterator[Float[ndarray, "some time"]]:
+    """The piece after both filters, some channels at a time."""
+    taps = _taps(file_sfreq, filtering.highpass, filtering.lowpass, filtering.notch)
     start, stop = piece.source
     half = len(taps) // 2
     if half >= piece.n_times:  # too short to be reflected far enough for both filters at once
-        yield from map(piece.continued, _filtered_by_mne(read(start, stop), file_sfreq, filtering))
+        filtered = _filtered_by_mne(read(start, stop), file_sfreq, filtering)
+        yield from (piece.continued(some) for some in _batches(filtered))
         return
     wider = Reflected(start - half, stop + half, piece.n_times)
-    for row in read(*wider.source):
-        yield piece.continued(_convolved(wider.continued(row), taps))
+    for some in _batches(read(*wider.source)):
+        yield piece.continued(_convolved(wider.continued(some), taps))
+
+
+def _batches(signal: Float[ndarray, "channel time"]) -> Iterator[Float[ndarray, "some time"]]:
+    """Four rows at a time: the FFT then works on them at once, in the processor's vector registers."""
+    return (signal[row : row + 4] for row in range(0, len(signal), 4))
 
 
 def filter_length(file_sfreq: float, filtering: Filtering) -> int:
@@ -136,17 +139,17 @@ class Reflected(NamedTuple):
             needed += [2 * last - (self.stop - 1), last]
         return min(needed), max(needed) + 1
 
-    def continued(self, source: Float[ndarray, " source"]) -> Float[ndarray, " time"]:
+    def continued(self, source: Float[ndarray, "some source"]) -> Float[ndarray, "some time"]:
         """The stretch itself, from the samples that `source` names."""
         low, last = self.source[0], self.n_times - 1
-        parts = [source[max(self.start, 0) - low : max(min(self.stop, last + 1) - low, 0)]]
+        parts = [source[:, max(self.start, 0) - low : max(min(self.stop, last + 1) - low, 0)]]
         if self.start < 0:
-            mirror = source[1 - min(self.stop, 0) : 1 - self.start]
-            parts.insert(0, 2 * source[0] - mirror[::-1])
+            mirror = source[:, 1 - min(self.stop, 0) : 1 - self.start]
+            parts.insert(0, 2 * source[:, :1] - mirror[:, ::-1])
         if self.stop > last + 1:
-            mirror = source[2 * last - self.stop + 1 - low : 2 * last - max(self.start, last + 1) + 1 - low]
-            parts.append(2 * source[last - low] - mirror[::-1])
-        return np.concatenate(parts)
+            mirror = source[:, 2 * last - self.stop + 1 - low : 2 * last - max(self.start, last + 1) + 1 - low]
+            parts.append(2 * source[:, last - low : last - low + 1] - mirror[:, ::-1])
+        return np.concatenate(parts, axis=1)
 
 
 @lru_cache(maxsize=8)
@@ -165,15 +168,16 @@ def _taps(sfreq: float, highpass: float, lowpass: float, notch: tuple[float, ...
     return np.convolve(band_pass, band_stop)
 
 
-def _convolved(signal: Float[ndarray, " time"], taps: Float[ndarray, " tap"]) -> Float[ndarray, " valid"]:
-    """`np.convolve(signal, taps, "valid")` by overlap-save, in transforms that stay in the processor's cache."""
+def _convolved(signal: Float[ndarray, "some time"], taps: Float[ndarray, " tap"]) -> Float[ndarray, "some valid"]:
+    """`np.convolve(row, taps, "valid")` of each row by overlap-save, in transforms that stay in the processor's cache."""
     n_fft = 2 ** math.ceil(math.log2(6 * len(taps)))
-    step, skipped = n_fft - len(taps) + 1, len(taps) - 1
+    skipped = len(taps) - 1
+    step = n_fft - skipped
     response = fft.rfft(taps, n_fft)
-    result = np.empty(len(signal) - skipped)
-    for start in range(0, len(result), step):
-        part = fft.irfft(fft.rfft(signal[start : start + n_fft], n_fft) * response, n_fft)
-        result[start : start + step] = part[skipped : skipped + min(step, len(result) - start)]
+    result = np.empty((len(signal), signal.shape[1] - skipped))
+    for start in range(0, result.shape[1], step):
+        kept = result[:, start : start + step]
+        kept[:] = fft.irfft(fft.rfft(signal[:, start : start + n_fft], n_fft) * response, n_fft)[:, skipped : skipped + kept.shape[1]]
     return result
 
 

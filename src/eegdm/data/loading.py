@@ -44,18 +44,23 @@ def _open_signal(path: Path) -> np.ndarray:
 class Recordings:
     """A recordings folder, open for reading.
 
+    Args:
+        path: the folder.
+        mu: companding; 0 leaves the signal.
+        rate: factor by which windows are resampled when they are read.
+
     Attributes:
         table: `recordings.parquet`, the recordings with status "ok" only.
         events: `events.parquet`.
     """
 
-    def __init__(self, path: Path, mu: float = 255.0) -> None:
+    def __init__(self, path: Path, mu: float = 255.0, rate: float = 1.0) -> None:
         self.artifact = artifacts.open_artifact(path, "recordings")
         every = artifacts.read_table(self.artifact / "recordings.parquet")
         self.failures = every[every.status != "ok"][["recording", "reason"]].reset_index(drop=True)
         self.table = every[every.status == "ok"].reset_index(drop=True)
         self.events = artifacts.read_table(self.artifact / "events.parquet")
-        self.mu = mu
+        self.mu, self.rate = mu, rate
         self.per_window = bool(self.artifact.config["signal"]["per_window"])
         self._files = {r.recording: self.artifact / r.signal for r in self.table.itertuples()}
         if self.table.empty:
@@ -73,7 +78,7 @@ class Recordings:
         found = sorted(set(self.table.sfreq))
         if len(found) > 1:
             raise UserError(f"{self.artifact.path}: recordings have different sampling frequencies {found}")
-        return 200.0 if self.per_window else float(found[0])
+        return self.rate * (200.0 if self.per_window else float(found[0]))
 
     def signal(self, recording: str) -> np.ndarray:
         """Return the memory-mapped float32 signal (channel, time), in 100 µV, before companding."""
@@ -85,7 +90,16 @@ class Recordings:
         cut = wrap(signal if row is None else signal[row : row + 1], start, n_times)
         if self.per_window:
             return published_chbmit_window(cut * 100.0).astype(np.float32)
+        if self.rate != 1.0:
+            cut = _resampled(cut, self.rate)
         return compand(cut, self.mu) if self.mu else cut
+
+
+def _resampled(window: np.ndarray, rate: float) -> np.ndarray:
+    """Resample a window on its own, by MNE's defaults."""
+    from mne.filter import resample
+
+    return resample(window.astype(np.float64), up=rate, verbose="error").astype(np.float32)
 
 
 # ---------------------------------------------------------------------------------------------------------------- batches
@@ -106,7 +120,7 @@ class WindowBatch(NamedTuple):
     data: Float[Tensor, "batch ..."]  # signals (batch, channel, time) or tokens (batch, block, pool, query, channel, feature)
     mask: Bool[Tensor, "batch channel"]  # False where a recording lacks the channel
     label: Int[Tensor, " batch"]
-    index: Int[Tensor, " batch"]
+    row: Int[Tensor, " batch"]  # of the dataset
     noise: Float[Tensor, "batch channel time"]  # empty unless the forward process is noisy
 
 
@@ -130,8 +144,9 @@ class Denoising(Dataset):
             noises.append(random.standard_normal(signal.shape, dtype=np.float32))
             signals.append(signal)
             channels.append(channel)
-        return DenoisingBatch(torch.from_numpy(np.stack(signals)), torch.from_numpy(np.stack(noises)), torch.tensor(steps),
-                              torch.tensor(channels))
+        return DenoisingBatch(
+            torch.from_numpy(np.stack(signals)), torch.from_numpy(np.stack(noises)), torch.tensor(steps), torch.tensor(channels)
+        )
 
 
 class Windows(Dataset):

@@ -80,11 +80,15 @@ def _canonical(word: str) -> str | None:
     return word if word in _ELECTRODES else None
 
 
+def _bare(name: str) -> str:
+    """The name in upper case, without the type before it and the number or dots after it."""
+    text = re.sub(r"^(EEG|POL)\s+", "", name.strip().upper()).replace(" ", "").rstrip(".")
+    return re.sub(r"(?<=.)-\d$", "", text)
+
+
 def _lead(name: str) -> _Lead | None:
     """Read a channel name: `EEG FP1-REF`, `Fc5.`, `T8-P8-0` (MNE numbers repeated names), `F7-T3`, ..."""
-    text = re.sub(r"^(EEG|POL)\s+", "", name.strip().upper()).replace(" ", "").rstrip(".")
-    text = re.sub(r"(?<=.)-\d$", "", text)
-    plus, _, minus = text.partition("-")
+    plus, _, minus = _bare(name).partition("-")
     electrode = _canonical(plus.rstrip("."))
     if electrode is None:
         return None
@@ -168,7 +172,7 @@ def _reason(name: str, leads: dict[_Lead, str], ch_names: Sequence[str]) -> str:
     absent = [item for item in _electrodes(name) if item not in present]
     if not absent:
         return "its electrodes have different references"
-    unread = {file_name.upper(): file_name for file_name in ch_names if _lead(file_name) is None}
+    unread = {_bare(file_name).partition("-")[0]: file_name for file_name in ch_names if _lead(file_name) is None}
     near = [unread[match] for item in absent for match in difflib.get_close_matches(item, unread, 1, cutoff=0.5)]
     return f"no {' and no '.join(absent)}" + (f"; is it {' or '.join(map(repr, near))}?" if near else "")
 

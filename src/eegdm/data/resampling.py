@@ -87,11 +87,16 @@ class Resampling(NamedTuple):
         return Span(out_start, out_stop, start, start + length, self._n_resampled(length), fade=margin // 2)
 
     def _good_length(self, least: int) -> int:
-        """A length, up to a tenth more than `least`, that is fast to transform and near a whole number of output samples."""
+        """A length, up to a tenth more than `least`, fast to transform and as near as can be to a whole number of output samples."""
         lengths = [fft.next_fast_len(least, real=True)]
         while (longer := fft.next_fast_len(lengths[-1] + 1, real=True)) < 1.1 * least:
             lengths.append(longer)
-        return min(lengths, key=lambda length: abs(length * self.new_circle / self.circle - self._n_resampled(length)))
+        return min(lengths, key=self._cost)
+
+    def _cost(self, length: int) -> tuple[bool, float]:
+        new_length = self._n_resampled(length)
+        is_slow = fft.next_fast_len(new_length, real=True) != new_length
+        return is_slow, abs(length * self.new_circle / self.circle - new_length)
 
     def _n_resampled(self, length: int) -> int:
         return round(length * self.new_circle / self.circle)
@@ -105,27 +110,27 @@ class Resampling(NamedTuple):
             return [(span.start, high), (low, span.stop - self.circle)]
         return [(span.start, span.stop)]
 
-    def resampled(self, signals: Iterable[Float[ndarray, " span"]], span: Span) -> Float[ndarray, "channel out"]:
-        """Output samples out_start..out_stop of each channel's signal over the span (its pieces joined)."""
+    def resampled(self, signals: Iterable[Float[ndarray, "some span"]], span: Span) -> Float[ndarray, "channel out"]:
+        """Output samples out_start..out_stop of the channels' signals over the span (its pieces joined), some at a time."""
         if self.is_identity:
-            return np.stack(list(signals))
+            return np.concatenate(list(signals))
         length, new_length = span.stop - span.start, span.n_resampled
         grid = self._grid(span)
-        fade = _fade(length, span.fade)
+        fade = _fade(length, span.fade) if span.fade else None
         angle = 2j * np.pi / length * np.arange(min(length, new_length) // 2 + 1)
         gain = np.exp(grid.shift * angle) * (new_length / length)
         if min(length, new_length) % 2 == 0:  # the one frequency that is its own mirror image
             gain[-1] *= 2 if new_length < length else 0.5
         series = [grid.drift**order / math.factorial(order) for order in range(1, grid.taylor_order(angle[-1]) + 1)]
         kept = slice(grid.first, grid.first + span.out_stop - span.out_start)
-        rows = []
+        results = []
         for signal in signals:
-            spectrum = fft.rfft(signal * fade)[: len(gain)] * gain
-            rows.append(fft.irfft(spectrum, new_length)[kept])
+            spectrum = fft.rfft(signal if fade is None else signal * fade)[:, : len(gain)] * gain
+            results.append(fft.irfft(spectrum, new_length)[:, kept])
             for term in series:
                 spectrum *= angle
-                rows[-1] += term * fft.irfft(spectrum, new_length)[kept]
-        return np.stack(rows)
+                results[-1] += term * fft.irfft(spectrum, new_length)[:, kept]
+        return np.concatenate(results)
 
     def _grid(self, span: Span) -> _Grid:
         length, new_length = span.stop - span.start, span.n_resampled
@@ -163,7 +168,7 @@ class _Grid(NamedTuple):
 def _fade(length: int, n_faded: int) -> Float[ndarray, " span"]:
     """1, with a rise from 0 and a fall to 0 of `n_faded` samples each."""
     fade = np.ones(length)
-    ramp = np.sin(0.5 * np.pi * (np.arange(n_faded) + 0.5) / max(n_faded, 1)) ** 2
+    ramp = np.sin(0.5 * np.pi * (np.arange(n_faded) + 0.5) / n_faded) ** 2
     fade[:n_faded] = ramp
     fade[length - n_faded :] = ramp[::-1]
     return fade

@@ -46,9 +46,9 @@ EVENT_S = 1.0
 MARGIN_S = 2.0
 """A sample reaches 2 s beyond its event on both sides; all of it lies inside the event's segment."""
 SEGMENT_S = 7.5
-STRENGTH = (0.9, 2.8)
+STRENGTH = (1.5, 4.0)
 """RMS of a source on its strongest bipolar channel, as a multiple of the background's."""
-SLOWING = (0.5, 1.5)
+SLOWING = (0.5, 1.4)
 """RMS of the slow activity that occurs in all classes, as a multiple of the source's."""
 
 
@@ -102,7 +102,7 @@ class Subject:
     @classmethod
     def draw(cls, rng: Generator) -> Subject:
         """Draw a subject."""
-        background_uV = 14 * np.exp(0.35 * rng.standard_normal())
+        background_uV = 18 * np.exp(0.35 * rng.standard_normal())
         return cls(
             background_uV=background_uV,
             slope=rng.uniform(1.3, 2.1),

@@ -60,8 +60,8 @@ def near(electrode: str, width: float) -> Field:
 
 
 def _generalised(rng: Generator) -> Field:
-    """Everywhere, most in front, and a little uneven."""
-    return 0.25 + near("FZ", 0.8) + 0.1 * mixing(1.0) @ rng.standard_normal(len(ELECTRODES))
+    """Everywhere, most along the midline, and a little uneven."""
+    return 0.25 + near(rng.choice(("FZ", "CZ", "PZ")), 0.8) + 0.1 * mixing(1.0) @ rng.standard_normal(len(ELECTRODES))
 
 
 def _lateralised(rng: Generator) -> Field:
@@ -129,16 +129,14 @@ def spike_and_wave(rng: Generator, time: Wave) -> Source:
 
 
 def generalised_periodic(rng: Generator, time: Wave) -> Source:
-    """GPED: triphasic complexes about once a second on both sides, largest in front, later at the back."""
+    """GPED: triphasic complexes about once a second on both sides, largest in front."""
     period_s = rng.uniform(0.75, 1.25)
     times = recurring(rng, time[-1], 0.94 * period_s, 1.06 * period_s)
-    lag_s = rng.uniform(0.02, 0.06) * (1 - POSITIONS[:, 1])
 
     def wave(t: np.ndarray) -> np.ndarray:
-        return -0.5 * bump(t + 0.08, 0.022) + bump(t, 0.03, 0.04) - 0.6 * bump(t - 0.2, 0.07)
+        return -0.45 * bump(t + 0.09, 0.025) + bump(t, 0.032, 0.042) - 0.6 * bump(t - 0.2, 0.07)
 
-    train = _train(time - lag_s[:, None], times, _heights(rng, times), wave)
-    return Source(_generalised(rng)[:, None] * train, times)
+    return Source(np.outer(_generalised(rng), _train(time, times, _heights(rng, times), wave)), times)
 
 
 def lateralised_periodic(rng: Generator, time: Wave) -> Source:
@@ -147,7 +145,7 @@ def lateralised_periodic(rng: Generator, time: Wave) -> Source:
     times = recurring(rng, time[-1], 0.92 * period_s, 1.08 * period_s)
 
     def wave(t: np.ndarray) -> np.ndarray:
-        return 0.3 * bump(t + 0.08, 0.022) - bump(t, 0.025, 0.035) + 0.55 * bump(t - 0.17, 0.06)
+        return 0.4 * bump(t + 0.055, 0.018) - bump(t, 0.018) + 0.6 * bump(t - 0.06, 0.02) - 0.5 * bump(t - 0.2, 0.06)
 
     return Source(np.outer(_lateralised(rng), _train(time, times, _heights(rng, times), wave)), times)
 
@@ -198,11 +196,11 @@ def _pops(rng: Generator, time: Wave) -> Source:
 
 
 def slow_activity(rng: Generator, time: Wave) -> Source:
-    """BCKG: irregular delta or theta waves over the places where events occur too; the times mark nothing."""
-    centre_hz = np.exp(rng.uniform(np.log(1.5), np.log(6.0)))
-    shape = noise(rng, (1, len(time)), 1 / (time[1] - time[0]), lambda f: bump(np.log(np.maximum(f, 0.1) / centre_hz), 0.5))
-    field = rng.choice([_generalised(rng), _lateralised(rng), near("FP1", 0.5) + near("FP2", 0.5)])
-    return Source(field[:, None] * shape, recurring(rng, time[-1], 1.0, 1.6))
+    """BCKG: irregular delta or theta waves in one of the places where events occur too; the times mark nothing."""
+    centre_hz = np.exp(rng.uniform(np.log(1.0), np.log(3.0)))
+    waves = noise(rng, (1, len(time)), 1 / (time[1] - time[0]), lambda f: bump(np.log(np.maximum(f, 0.1) / centre_hz), 0.5))
+    fields = _generalised(rng), _lateralised(rng), near("FP1", 0.45) + near("FP2", 0.45), near("F7", 0.5) + near("F8", 0.5)
+    return Source(rng.choice(fields)[:, None] * waves, recurring(rng, time[-1], 1.0, 1.6))
 
 
 def seizure(rng: Generator, time: Wave) -> Source:

@@ -66,9 +66,14 @@ class TokenStore:
         self.artifact = artifacts.open_artifact(path, "latents")
         self.windows = artifacts.read_table(self.artifact / "windows.parquet")
         self.dtype = self.artifact.config["latents"]["dtype"]
-        self._place = {key: place for key, place in zip(
-            self.windows[KEY].itertuples(index=False, name=None),
-            self.windows[["shard", "row", "n_channels"]].itertuples(index=False, name=None), strict=True)}
+        self._place = {
+            key: place
+            for key, place in zip(
+                self.windows[KEY].itertuples(index=False, name=None),
+                self.windows[["shard", "row", "n_channels"]].itertuples(index=False, name=None),
+                strict=True,
+            )
+        }
 
     def __contains__(self, key: tuple[str, int, int]) -> bool:
         return key in self._place
@@ -93,8 +98,10 @@ class CachedTokens(Dataset):
         self.columns = {r.recording: np.array([column[n] for n in r.ch_names]) for r in table.itertuples()}
         missing = next((key for key in self.keys if key not in store), None)
         if missing is not None:
-            raise UserError(f"{store.artifact.path}: has no tokens of the window at sample {missing[1]} of {missing[0]}; "
-                            "it was cached with other windows settings: run `eegdm cache` for this run")
+            raise UserError(
+                f"{store.artifact.path}: has no tokens of the window at sample {missing[1]} of {missing[0]}; "
+                "it was cached with other windows settings: run `eegdm cache` for this run"
+            )
 
     def __len__(self) -> int:
         return len(self.keys)

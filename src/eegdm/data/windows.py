@@ -6,6 +6,8 @@ annotated, so that one window may be several samples. All tables are pandas Data
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -38,8 +40,10 @@ def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowC
     """
     unknown = sorted(set(events.label) - set(classes))
     if unknown:
-        raise UserError(f"events are labelled {unknown[0]!r}, which is none of corpus.classes={list(classes)}; "
-                        "add it there, or leave it out by corpus.label_map")
+        raise UserError(
+            f"events are labelled {unknown[0]!r}, which is none of corpus.classes={list(classes)}; "
+            "add it there, or leave it out by corpus.label_map"
+        )
     cut = _event_rows if config.policy == "event" else _grid_rows
     by_recording = dict(tuple(events.groupby("recording", sort=False)))
     none = events.iloc[:0]
@@ -47,18 +51,28 @@ def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowC
     rows = [cut(r, by_recording.get(r.recording, none), config) for r in usable.itertuples()]
     samples = pd.concat([r for r in rows if len(r)], ignore_index=True) if any(len(r) for r in rows) else None
     if samples is None:
-        raise UserError(f"windows.policy={config.policy}, duration_s={config.duration_s}: no window fits into {len(usable)} recordings "
-                        f"with {len(events)} events; use policy=grid, shorter windows or edge=wrap")
+        raise UserError(
+            f"windows.policy={config.policy}, duration_s={config.duration_s}: no window fits into {len(usable)} recordings "
+            f"with {len(events)} events; use policy=grid, shorter windows or edge=wrap"
+        )
     samples["label"] = samples.label.map({name: i for i, name in enumerate(classes)}).astype("int64")
     return samples
 
 
 def _table(recording: str, start: np.ndarray, n_times: int, label: object, channel: object, sfreq: float) -> pd.DataFrame:
-    return pd.DataFrame({"recording": recording, "start_sample": np.asarray(start, np.int64), "n_times": n_times, "label": label,
-                         "channel": channel, "onset_s": np.asarray(start) / sfreq})
+    return pd.DataFrame(
+        {
+            "recording": recording,
+            "start_sample": np.asarray(start, np.int64),
+            "n_times": n_times,
+            "label": label,
+            "channel": channel,
+            "onset_s": np.asarray(start) / sfreq,
+        }
+    )
 
 
-def _event_rows(recording: object, events: pd.DataFrame, config: WindowConfig) -> pd.DataFrame:
+def _event_rows(recording: Any, events: pd.DataFrame, config: WindowConfig) -> pd.DataFrame:
     """One sample per event: a window around the event's middle (SPEC 1: a 1 s event with 2 s on either side)."""
     n_times = round(config.duration_s * recording.sfreq)
     lead = np.rint((config.duration_s - events.duration_s.to_numpy()) / 2 * recording.sfreq).astype(np.int64)
@@ -71,7 +85,7 @@ def _event_rows(recording: object, events: pd.DataFrame, config: WindowConfig) -
     return rows[(start >= 0) & (start + n_times <= recording.n_times)]
 
 
-def _grid_rows(recording: object, events: pd.DataFrame, config: WindowConfig) -> pd.DataFrame:
+def _grid_rows(recording: Any, events: pd.DataFrame, config: WindowConfig) -> pd.DataFrame:
     """Windows on a grid; a shorter tail is dropped. `grid+seizure` adds windows along each event."""
     sfreq = recording.sfreq
     n_times = round(config.duration_s * sfreq)
@@ -89,7 +103,7 @@ def grid(n_times: int, length: int, step: int) -> np.ndarray:
     return np.arange(0, n_times - length + 1, step, dtype=np.int64)
 
 
-def _seizure_rows(recording: object, event: object, n_times: int) -> pd.DataFrame:
+def _seizure_rows(recording: Any, event: Any, n_times: int) -> pd.DataFrame:
     end = event.onset_s + event.duration_s
     onset = np.arange(event.onset_s - SEIZURE_LEAD_S, end + SEIZURE_LEAD_S, SEIZURE_STEP_S)
     start = np.rint(onset * recording.sfreq).astype(np.int64)
@@ -159,8 +173,10 @@ def assign_splits(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -
     split = pd.Series(np.asarray(split), index=recordings.index, name="split")
     empty = [part for part in SPLITS if not (split == part).any()]
     if "train" in empty or ("test" in empty and config.test_fraction > 0):
-        raise UserError(f"windows.split={config.split}: no recording is left for {empty[0]} (of {len(recordings)} recordings); "
-                        "choose another split or fractions")
+        raise UserError(
+            f"windows.split={config.split}: no recording is left for {empty[0]} (of {len(recordings)} recordings); "
+            "choose another split or fractions"
+        )
     return split
 
 

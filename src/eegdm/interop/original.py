@@ -152,7 +152,7 @@ def _describe_classifier(file: Checkpoint) -> Description:
     lft = _checked(file.path, settings["model_kwargs"], _FUSION_SWITCHES, _FUSION_TAKEN, _FUSION_OPTIONAL)
     channels = [TCP[index] for index in lft.get("use_cond") or range(len(TCP))]
     if re.fullmatch("(sf)+", lft["classifier_stack_struct"]) is None:
-        raise UserError(f"{file.path}: uses classifier_stack_struct={lft['classifier_stack_struct']!r}; eegdm reads sf, repeated")
+        raise UserError(f"{file.path}: uses classifier_stack_struct={lft['classifier_stack_struct']!r:.80}; eegdm reads sf, repeated")
     if settings["is_binary"] != (lft["n_class"] == 1):
         raise UserError(f"{file.path}: has is_binary={settings['is_binary']} with n_class={lft['n_class']}; a binary classifier has 1")
     config = {
@@ -184,11 +184,12 @@ def _corpus(channels: list[str], n_classes: int) -> dict[str, Any]:
     """Return classes, signal and decision of the corpus that a classifier was trained on, which its file does not name."""
     if n_classes == 1:
         signal = SignalConfig(highpass=0.5, notch=[60.0], montage="chbmit" if channels == list(CHBMIT) else "tcp")
-        decision = {"classes": ["background", "seizure"], "event_classes": ["seizure"]}
-        return {"classes": ["seizure"], "signal": asdict(signal), "decision": decision}
+        binary = {"classes": ["background", "seizure"], "event_classes": ["seizure"]}
+        return {"classes": ["seizure"], "signal": asdict(signal), "decision": binary}
     if n_classes != len(TUEV_CLASSES):
         return {"classes": [f"class {index}" for index in range(n_classes)], "signal": asdict(SignalConfig())}
-    decision = {"classes": list(TUEV_CLASSES), "event_classes": list(TUEV_CLASSES[:-1]), "resolution_s": 1.0}
+    decision: dict[str, Any] = {"classes": list(TUEV_CLASSES), "event_classes": list(TUEV_CLASSES[:-1])}
+    decision["resolution_s"] = 1.0  # TUEV's events last 1 s, in the middle of the 5 s window
     return {"classes": list(TUEV_CLASSES), "signal": asdict(SignalConfig()), "decision": decision}
 
 
@@ -222,8 +223,8 @@ def _checked(
         raise UserError(f"{path}: has settings that no published checkpoint has: {listed(unknown)}")
     for name, supported in switches.items():
         if settings.get(name, supported[0]) not in supported:
-            raise UserError(f"{path}: uses the original's experimental switch {name}={settings[name]!r}, which eegdm leaves out; "
-                            f"it reads {name}={supported[0]!r}")
+            raise UserError(f"{path}: uses the original's experimental switch {name}={settings[name]!r:.80}, which eegdm leaves "
+                            f"out; it reads {name}={supported[0]!r:.80}")
     return settings
 
 
@@ -266,7 +267,7 @@ def _account(file: Checkpoint, model: nn.Module, names: dict[str, str]) -> None:
     wanted = {copy + names[ours]: _core(shape) for copy in _COPIES for ours, shape in shapes(model).items()}
     wanted |= dict.fromkeys(_BOOKKEEPING, ())
     if isinstance(model, EEGDM):
-        wanted |= {copy + name: (len(model.channels), 1) for copy in _COPIES for name in _PER_CHANNEL}
+        wanted |= {copy + name: _core((len(model.channels), 1)) for copy in _COPIES for name in _PER_CHANNEL}
     found = {name: _core(header.shape) for name, header in file.state_dict.items()}
     wanted |= {name: found[name] for name in _OPTIONAL if name in found}
     refuse_other_tensors(file.path, wanted, found)

@@ -92,15 +92,13 @@ def read_pickle(data: bytes, storage_bytes: Mapping[str, int]) -> Any:
         raise PickleFault(f"its pickle has {len(data)} bytes, more than the {MAX_PICKLE_BYTES} that a checkpoint may need")
     machine = _Machine(storage_bytes)
     try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name == "STOP":
-                return machine.pop()
+        for opcode, argument, _ in pickletools.genops(data):  # which ends after STOP and raises where there is none
             machine.step(opcode.name, argument)
+        return machine.pop()
     except PickleFault:
         raise
     except (ValueError, TypeError, IndexError, KeyError) as error:
         raise PickleFault(f"its pickle is damaged ({error})") from error
-    raise PickleFault("its pickle ends too early")
 
 
 _MARK = object()
@@ -193,6 +191,7 @@ class _Machine:
 _HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "PROTO": lambda machine, _: None,
     "FRAME": lambda machine, _: None,
+    "STOP": lambda machine, _: None,
     "MARK": lambda machine, _: machine.stack.append(_MARK),
     "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
     "EMPTY_LIST": lambda machine, _: machine.stack.append([]),

@@ -6,9 +6,9 @@ Source: EEGDM, arXiv 2508.14086 v3, section "SSMDP"; without arguments the publi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +20,7 @@ from eegdm.models.s4d import S4D
 from eegdm.pretrained import Pretrained
 
 QUERIES = ("gate", "filter", "inter")
-Compat = Literal["published"] | None
+Compat = str | None  # "published" or None
 
 _SAMPLES_AT_ONCE = {"cpu": 16_000}
 _SAMPLES_AT_ONCE_ELSEWHERE = 512_000
@@ -87,6 +87,8 @@ class SSMDP(Pretrained, nn.Module):
         compat: Compat = None,
     ) -> None:
         super().__init__()
+        if d_state < 2 or d_state % 2 or d_embed < 4 or d_embed % 2:
+            raise UserError(f"d_state={d_state}, d_embed={d_embed}: both must be even, at least 2 and 4")
         self.config: dict[str, Any] = {
             "d_model": d_model,
             "n_blocks": n_blocks,
@@ -160,17 +162,26 @@ class SSMDP(Pretrained, nn.Module):
             UserError: an unknown query or pool, channel ids that do not fit, or a signal without a whole pool.
         """
         compat = compat or self.compat
-        reads = _reads(query, pool)
+        rate, reads = _rate(sfreq, compat), _reads(query, pool)
         ids = self._channel_ids(channels, x.shape[1])
         if compat == "published":
             x = _mix_parts(x)
+        chosen = self.chosen_blocks(blocks)
         layout = parts(x.shape[2], window, stride, SFREQ if compat == "published" else sfreq)
         rows, row_ids = x.flatten(0, 1)[:, None], ids.repeat(len(x)).to(x.device)
         found = [
-            self._read(rows[..., part.start : part.stop], row_ids, step, _rate(sfreq, compat), part.pools, reads, blocks)
+            self._read(rows[..., part.start : part.stop], row_ids, step, rate, part.pools, reads, chosen)
             for part in layout
         ]
         return torch.cat(found, dim=2).unflatten(0, x.shape[:2]).permute(0, 2, 3, 4, 1, 5)
+
+    def chosen_blocks(self, blocks: slice) -> range:
+        """Return the indices of ``blocks``; refuse what is none, or beyond the last."""
+        n_blocks = len(self.blocks)
+        chosen = range(n_blocks)[blocks]
+        if not chosen or (blocks.stop or 0) > n_blocks:
+            raise UserError(f"blocks {blocks.start or 0}..{blocks.stop or n_blocks} are not within the backbone's 0..{n_blocks}")
+        return chosen
 
     def _read(
         self,
@@ -180,20 +191,19 @@ class SSMDP(Pretrained, nn.Module):
         rate: float,
         bounds: list[tuple[int, int]],
         reads: list[tuple[str, str]],
-        blocks: slice,
+        chosen: range,
     ) -> Float[Tensor, "row block pool query feature"]:
         """Pool block by block, so that never more than one block's activities exist (but for gradients)."""
         at_once = len(rows)
         if not torch.is_grad_enabled():
             at_once = max(1, _SAMPLES_AT_ONCE.get(rows.device.type, _SAMPLES_AT_ONCE_ELSEWHERE) // rows.shape[-1])
-        start, stop, _ = blocks.indices(len(self.blocks))
         found = []
         for some, some_ids in zip(rows.split(at_once), ids.split(at_once), strict=True):
-            walk = islice(self._walk(some, torch.full_like(some_ids, step), some_ids, rate), stop)
+            walk = islice(self._walk(some, torch.full_like(some_ids, step), some_ids, rate), chosen.stop)
             pooled = [
                 torch.stack([pool(getattr(activities, query), bounds, kind) for query, kind in reads], dim=2)
                 for index, activities in enumerate(walk)
-                if index >= start
+                if index in chosen
             ]
             found.append(torch.stack(pooled, dim=1))
         return torch.cat(found)
@@ -214,8 +224,8 @@ class SSMDP(Pretrained, nn.Module):
                 stream = block.next(activities.inter) + stream
 
     @property
-    def _blocks(self) -> list[Block]:
-        return cast("list[Block]", self.blocks)
+    def _blocks(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)
 
     def _channel_ids(self, channels: Sequence[int] | Int[Tensor, " channel"], n_channels: int) -> Int[Tensor, " channel"]:
         ids = torch.as_tensor(channels).cpu()

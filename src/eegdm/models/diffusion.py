@@ -116,7 +116,7 @@ def sample(
     Args:
         channel: the channel id of each signal.
         noise: T times standard normal: what to start from, then what steps T-1 .. 1 add.
-        last_step: 0 goes to the end; the published code stops at 1, which leaves noise of std 0.0345.
+        last_step: 0 goes to the end; the published code stops at 1, which leaves the noise that step adds, of std 0.0345.
     """
     if len(noise) != schedule.n_steps:
         raise UserError(f"noise for {len(noise)} steps; the schedule has {schedule.n_steps}: give one set for each")

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from eegdm.config import TUEV_CLASSES
 from eegdm.data.montage import CHANNEL_ID, TCP
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP, Compat
@@ -16,8 +17,6 @@ from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.pooling import SFREQ, pool_bounds
 from eegdm.pretrained import Pretrained
-
-TUEV_CLASSES = ("SPSW", "GPED", "PLED", "EYEM", "ARTF", "BCKG")
 
 
 class EEGDM(Pretrained, nn.Module):
@@ -115,7 +114,7 @@ class EEGDM(Pretrained, nn.Module):
     def _token_shape(self) -> dict[str, int]:
         """The arguments of the fusion transformer that follow from the other parts."""
         return {
-            "n_blocks": len(self.backbone.blocks[self.spec.blocks]),
+            "n_blocks": len(self.backbone.chosen_blocks(self.spec.blocks)),
             "n_pools": len(pool_bounds(self.n_times, self.spec.window, self.spec.stride, self.sfreq)),
             "n_queries": len(self.spec.query),
             "n_channels": len(self.channels),

@@ -113,6 +113,8 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         super().__init__()
         if kind not in FUSION_KINDS:
             raise UserError(f"fusion kind={kind!r} is unknown; choose from {', '.join(FUSION_KINDS)}")
+        if d_model % n_heads:
+            raise UserError(f"d_model={d_model} can't be shared among n_heads={n_heads}; choose heads that divide it")
         self.config: dict[str, Any] = {
             "n_blocks": n_blocks,
             "n_pools": n_pools,

@@ -40,9 +40,6 @@ class TokenSpec:
     last_block: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("query", "pool"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         if self.forward not in FORWARDS:
             raise UserError(f"forward={self.forward!r} is unknown; choose from {', '.join(FORWARDS)}")
         if not 0 <= self.step < self.n_steps:
@@ -65,7 +62,8 @@ class TokenSpec:
         unknown = settings.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise UserError(f"tokens: unknown settings {', '.join(sorted(unknown))}; they come from another version of eegdm")
-        return cls(**settings)
+        frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        return cls(**frozen)
 
 
 def extract(

@@ -59,7 +59,9 @@ def open_backbone(config: Config, recordings: str) -> tuple[SSMDP, str]:
     chosen = config.run.backbone
     if chosen == "random":
         L.seed_everything(config.run.seed, verbose=False)
-        return make_backbone(config), f"random, seed {config.run.seed}, {artifacts.fingerprint(content_config(config, 'backbone')['backbone'])}"
+        return make_backbone(
+            config
+        ), f"random, seed {config.run.seed}, {artifacts.fingerprint(content_config(config, 'backbone')['backbone'])}"
     if chosen is None or artifacts.is_finished(Path(chosen)):
         made = upstream(config, "backbone", {"recordings": recordings} if chosen is None else None)
         return SSMDP.from_pretrained(made.path), made.fingerprint
@@ -82,8 +84,18 @@ def weights_fingerprint(model: torch.nn.Module) -> str:
 def token_spec(config: Config, blocks: bool = True) -> TokenSpec:
     """Return how tokens are read; with ``blocks=False`` of all blocks, as they are stored."""
     c, d, f = config.latents, config.diffusion, config.fusion
-    return TokenSpec(query=tuple(c.query), pool=tuple(c.pool), step=c.step, forward=c.forward, schedule=d.schedule, n_steps=d.n_steps,
-                     window=c.window, stride=c.stride, first_block=f.first_block if blocks else 0, last_block=f.last_block if blocks else None)
+    return TokenSpec(
+        query=tuple(c.query),
+        pool=tuple(c.pool),
+        step=c.step,
+        forward=c.forward,
+        schedule=d.schedule,
+        n_steps=d.n_steps,
+        window=c.window,
+        stride=c.stride,
+        first_block=f.first_block if blocks else 0,
+        last_block=f.last_block if blocks else None,
+    )
 
 
 def device(config: Config) -> torch.device:

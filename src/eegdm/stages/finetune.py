@@ -18,6 +18,7 @@ from eegdm.console import say
 from eegdm.data.loading import Recordings, Windows, generator, loader
 from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import KEY, assign_splits, distinct, make_samples
+from eegdm.errors import UserError
 from eegdm.layout import content_config, destination, upstream
 from eegdm.metrics import class_probabilities, fit_event_threshold, fit_temperature
 from eegdm.models.backbone import SSMDP
@@ -48,6 +49,9 @@ def run(config: Config) -> Path:
         return folder
     with artifacts.building(folder, "classifier", content_config(config, "classifier"), data.inputs):
         train, val = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "val"))
+        for part, rows in (("train", train), ("val", val)):
+            if rows.empty:
+                raise UserError(f"windows.split={config.windows.split}: no sample is in the {part} part; choose another split or fractions")
         source = "cached tokens" if data.store else "tokens computed on the fly"
         say(f"finetune: {len(train)} samples to learn from, {len(val)} to validate, {source} -> {folder}")
         module, trainer = _train(config, data, backbone, train, val, folder)
@@ -69,7 +73,7 @@ def open_data(config: Config) -> tuple[Data, SSMDP]:
 
 def label_data(config: Config, source: Artifact, latents: Artifact | None, inputs: dict[str, str]) -> Data:
     """Open recordings and tokens, and list the labelled samples with their split."""
-    recordings = Recordings(source.path, config.signal.mu)
+    recordings = Recordings(source.path, config.signal.mu, config.run.rate)
     samples = make_samples(recordings.table, recordings.events, config.windows, config.corpus.classes)
     split = assign_splits(recordings.table, config.corpus.name, config.windows)
     samples["split"] = samples.recording.map(dict(zip(recordings.table.recording, split, strict=True)))
@@ -82,7 +86,9 @@ def make_dataset(config: Config, data: Data, samples: pd.DataFrame) -> Dataset:
     """Return the samples as tokens (cached) or as signals (on the fly)."""
     channels = data.recordings.ch_names
     if data.store is not None:
-        return CachedTokens(data.store, data.recordings.table, samples, channels, slice(config.fusion.first_block, config.fusion.last_block))
+        return CachedTokens(
+            data.store, data.recordings.table, samples, channels, slice(config.fusion.first_block, config.fusion.last_block)
+        )
     return Windows(data.recordings, samples, channels, noisy=config.latents.forward == "noisy", seed=config.run.seed)
 
 
@@ -100,8 +106,17 @@ def make_classifier(config: Config, data: Data, backbone: SSMDP) -> EEGDM:
     classes = config.corpus.classes[1:] if config.finetune.loss == "binary" else config.corpus.classes
     signal = {**recordings.artifact.config["signal"], "mu": config.signal.mu}
     n_times = recordings.window(*data.samples[KEY].iloc[0]).shape[-1]
-    return EEGDM(backbone, fusion, token_spec(config), channels=recordings.ch_names, classes=classes, sfreq=recordings.sfreq, n_times=n_times,
-                 signal=signal, compat=config.run.compat)
+    return EEGDM(
+        backbone,
+        fusion,
+        token_spec(config),
+        channels=recordings.ch_names,
+        classes=classes,
+        sfreq=recordings.sfreq,
+        n_times=n_times,
+        signal=signal,
+        compat=config.run.compat,
+    )
 
 
 def _train(
@@ -111,8 +126,14 @@ def _train(
     L.seed_everything(int(generator(config.run.seed, 2).integers(2**31)), verbose=False)
     model = make_classifier(config, data, backbone)
     windows, window_of = shared_windows(val)
-    trainer = make_trainer(config, folder, c.epochs, c.grad_clip, [PatientStopping(f"val_{c.monitor}", c.patience, c.patience_from)],
-                           monitor=f"val_{c.monitor}")
+    trainer = make_trainer(
+        config,
+        folder,
+        c.epochs,
+        c.grad_clip,
+        [PatientStopping(f"val_{c.monitor}", c.patience, c.patience_from)],
+        monitor=f"val_{c.monitor}",
+    )
     training = loader(make_dataset(config, data, train), c.batch_size, config.run.seed, config.run.workers, **shares(trainer))
     validation = loader(make_dataset(config, data, windows), c.batch_size, None, config.run.workers, **shares(trainer))
     module = FusionModule(model, c, c.epochs * len(training), data.store is not None, val.label.to_numpy(), window_of)
@@ -142,8 +163,8 @@ def predict(config: Config, data: Data, model: EEGDM, samples: pd.DataFrame) -> 
     for batch in loader(make_dataset(config, data, windows), config.finetune.batch_size, None, config.run.workers):
         values, mask = batch.data.to(where), batch.mask.to(where)
         noise = batch.noise.to(where) if batch.noise.numel() else None
-        logits = model.logits_from_tokens(values, mask) if data.store is not None else model(values, mask, noise=noise)
-        found.append((batch.index.numpy(), logits.float().cpu().numpy()))
+        logits = model.logits_from_tokens(values, mask) if data.store is not None else model(values, mask, data.recordings.sfreq, noise)
+        found.append((batch.row.numpy(), logits.float().cpu().numpy()))
     logits = in_order(found)[window_of]
     subjects = dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))
     columns = {f"logit_{name}": logits[:, i] for i, name in enumerate(model.classes)}
@@ -158,8 +179,14 @@ def logits_of(predictions: pd.DataFrame) -> np.ndarray:
 def decide(config: Config, val: pd.DataFrame) -> dict[str, Any]:
     """Return how logits become events: temperature and threshold fitted on the validation samples."""
     classes, events = list(config.corpus.classes), list(config.corpus.event_classes)
-    decision: dict[str, Any] = {"classes": classes, "event_classes": events, "temperature": 1.0, "threshold": 0.5, "smoothing_s": 0.0,
-                                "resolution_s": _resolution(config), "min_duration_s": _resolution(config)}
+    decision: dict[str, Any] = {
+        "classes": classes,
+        "event_classes": events,
+        "threshold": 0.5,
+        "smoothing_s": 0.0,
+        "resolution_s": _resolution(config),
+        "min_duration_s": _resolution(config),
+    }
     if len(val) == 0 or val.label.nunique() < 2:
         return decision
     temperature = fit_temperature(logits_of(val), val.label.to_numpy())

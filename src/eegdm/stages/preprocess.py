@@ -16,7 +16,8 @@ from eegdm.console import say, track
 from eegdm.data.corpora import Source, find_sources, read_events
 from eegdm.data.events import map_labels
 from eegdm.data.montage import CHBMIT, TCP, derive, referential
-from eegdm.data.signal import Filtering, open_recording, preprocess as prepare
+from eegdm.data.signal import Filtering, open_recording
+from eegdm.data.signal import preprocess as prepare
 from eegdm.errors import UserError
 from eegdm.executor import each
 from eegdm.layout import content_config, destination
@@ -67,7 +68,7 @@ def _with_source(config: Config) -> CorpusConfig:
     if corpus.name == "synthetic" and corpus.source is None:
         from eegdm.data.synthetic_layouts import write_tuev
 
-        made = {"n_train": corpus.n_train, "n_eval": corpus.n_eval, "minutes": corpus.minutes, "seed": corpus.seed}
+        made: dict[str, Any] = {"n_train": corpus.n_train, "n_eval": corpus.n_eval, "minutes": corpus.minutes, "seed": corpus.seed}
         folder = Path(config.run.root) / "synthetic" / f"made-up-{artifacts.fingerprint(made)}"
         if not folder.is_dir():
             say(f"preprocess: writing {corpus.n_train} + {corpus.n_eval} made-up recordings to {folder}")
@@ -94,10 +95,14 @@ def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     filtering = Filtering(signal.sfreq, signal.highpass, signal.lowpass, tuple(signal.notch))
     path = job.folder / _signal_name(job.source.recording)
     with artifacts.atomic_path(path) as temporary:
-        prepared = prepare(raw, plan, filtering, keep_raw=signal.per_window,
-                           out=lambda shape: np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape))
+        prepared = prepare(
+            raw,
+            plan,
+            filtering,
+            keep_raw=signal.per_window,
+            out=lambda shape: np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape),
+        )
         n_times = prepared.signal.shape[1]
-        prepared.signal.flush()
     events = map_labels(read_events(job.source, corpus, raw), corpus.label_map)
     notes = [*prepared.notes, *([] if len(events) or corpus.events == "none" else [f"no events: {_where_sought(job.source, corpus)}"])]
     row = _row(job.source, corpus, status="ok", reason="; ".join(notes), sha256=artifacts.sha256(job.source.file), sfreq=prepared.sfreq,
@@ -124,8 +129,16 @@ def _signal_name(recording: str) -> str:
 
 def _row(source: Source, corpus: CorpusConfig, **values: Any) -> dict[str, Any]:
     file = source.file.relative_to(Path(corpus.source or "")).as_posix()
-    known = {"recording": source.recording, "file": file, "subject": source.subject, "session": source.session, "run": source.run,
-             "split": source.split, "ch_names": [], "channel_ids": []}
+    known: dict[str, Any] = {
+        "recording": source.recording,
+        "file": file,
+        "subject": source.subject,
+        "session": source.session,
+        "run": source.run,
+        "split": source.split,
+        "ch_names": [],
+        "channel_ids": [],
+    }
     return {column: {**known, **values}.get(column) for column in COLUMNS}
 
 
@@ -140,8 +153,10 @@ def _one_line(error: BaseException) -> str:
 def _stamp(job: Job) -> list[Any]:
     """What tells that the files of a recording have not changed: name, size and time of the recording and its annotations."""
     files = [f for f in (job.source.file, job.source.annotation) if f is not None]
-    return [[f.relative_to(job.root).as_posix() if f.is_relative_to(job.root) else f.name, f.stat().st_size, f.stat().st_mtime_ns]
-            for f in files]
+    return [
+        [f.relative_to(job.root).as_posix() if f.is_relative_to(job.root) else f.name, f.stat().st_size, f.stat().st_mtime_ns]
+        for f in files
+    ]
 
 
 def _part_path(job: Job) -> Path:
@@ -205,6 +220,9 @@ def _tell(folder: Path, strict: bool) -> None:
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         say(f"  noted    {rows.file.iloc[0]}{more}: {reason}")
     s = artifacts.open_artifact(folder, "recordings").summary
-    say(f"preprocess: {s['recordings']} recordings of {s['subjects']} subjects, {s['hours']:.2f} h, {s['events']} events; {s['failed']} failed")
+    say(
+        f"preprocess: {s['recordings']} recordings of {s['subjects']} subjects, {s['hours']:.2f} h, {s['events']} events; "
+        f"{s['failed']} failed"
+    )
     if strict and s["failed"]:
         raise UserError(f"{s['failed']} recordings failed and run.strict=true; the reasons are above and in {folder}/recordings.parquet")

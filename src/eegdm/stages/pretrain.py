@@ -47,7 +47,9 @@ def run(config: Config) -> Path:
         batch, seed, workers = config.pretrain.batch_size, config.run.seed, config.run.workers
         order = None if config.run.compat == "published" else seed
         training = loader(Denoising(recordings, train, schedule.n_steps, seed), batch, order, workers, **shares(trainer))
-        validation = loader(_Validation(recordings, val, schedule.n_steps, seed), batch, None, workers, **shares(trainer))
+        validation = (
+            loader(_Validation(recordings, val, schedule.n_steps, seed), batch, None, workers, **shares(trainer)) if len(val) else None
+        )
         fit(trainer, module, training, validation)
         if trainer.is_global_zero:
             _write(folder, config, module.ema.ema_model, schedule, recordings)
@@ -101,7 +103,9 @@ def _write(folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, 
         with artifacts.atomic_path(folder / "samples.npy") as temporary:
             np.save(temporary, drawn)
     content = content_config(config, "backbone")
-    model.save_pretrained(folder, info={"diffusion": content["diffusion"], "signal": recordings.artifact.config["signal"] | content["signal"]})
+    model.save_pretrained(
+        folder, info={"diffusion": content["diffusion"], "signal": recordings.artifact.config["signal"] | content["signal"]}
+    )
     artifacts.finish(folder, {"parameters": sum(p.numel() for p in model.parameters())}, unlisted=(CHECKPOINTS, "logs"))
     say(f"pretrain: wrote {folder}")
 

@@ -72,7 +72,9 @@ def _classifiers(config: Config) -> list[tuple[str, Path, str]]:
     found = _finished_seeds(config, config.recipe)
     if not found:
         where = own_folder(config, "classifier").parent
-        raise UserError(f"{where}: holds no finished classifier; run `eegdm finetune corpus={config.corpus.name} recipe={config.recipe}` first")
+        raise UserError(
+            f"{where}: holds no finished classifier; run `eegdm finetune corpus={config.corpus.name} recipe={config.recipe}` first"
+        )
     return found
 
 
@@ -96,7 +98,7 @@ def _open(config: Config, source: Artifact, path: Path) -> tuple[Data, EEGDM]:
         made = artifacts.open_artifact(path, "classifier")
         adopt(config, made)
         inputs = made.inputs
-        if "latents" in inputs:
+        if "latents" in inputs and config.run.rate == 1.0:
             latents = upstream(config, "latents", {k: inputs[k] for k in ("recordings", "backbone")})
     return label_data(config, source, latents, inputs), model
 
@@ -110,9 +112,17 @@ def _score(config: Config, data: Data, model: EEGDM, name: str, path: Path, fold
     labels, logits = predictions.label.to_numpy(), logits_of(predictions)
     curves = pd.read_csv(path / "curves.csv") if (path / "curves.csv").is_file() else pd.DataFrame()
     binary = config.finetune.loss == "binary"
-    return RunResult(name=name, seed=config.run.seed, scores=scores(labels, logits, binary), label=labels, logits=logits, curves=curves,
-                     subject=predictions.subject.to_numpy().astype(str), recording=predictions.recording.to_numpy().astype(str),
-                     temperature=float(model.decision.get("temperature", 1.0)))
+    return RunResult(
+        name=name,
+        seed=config.run.seed,
+        scores=scores(labels, logits, binary),
+        label=labels,
+        logits=logits,
+        curves=curves,
+        subject=predictions.subject.to_numpy().astype(str),
+        recording=predictions.recording.to_numpy().astype(str),
+        temperature=model.decision.get("temperature"),
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- the page
@@ -135,8 +145,15 @@ def _counts(config: Config, data: Data) -> pd.DataFrame:
     for part in SPLITS:
         samples = data.samples[data.samples.split == part]
         per_class = {name: int((samples.label == i).sum()) for i, name in enumerate(config.corpus.classes)}
-        rows.append({"split": part, "subjects": samples.recording.map(subjects).nunique(), "recordings": samples.recording.nunique(),
-                     "windows": len(samples), **per_class})
+        rows.append(
+            {
+                "split": part,
+                "subjects": samples.recording.map(subjects).nunique(),
+                "recordings": samples.recording.nunique(),
+                "windows": len(samples),
+                **per_class,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -148,7 +165,8 @@ def _split_text(config: Config) -> str:
         return "Recordings are divided as the corpus's own table says."
     if w.split == "kfold":
         return f"{w.n_folds} folds of whole {w.kfold_unit}s, fold {w.fold} tested."
-    return f"Whole {w.split}s are divided at random (seed {w.split_seed}): {w.test_fraction:.0%} tested, {w.val_fraction:.0%} of the rest validate."
+    shares = f"{w.test_fraction:.0%} tested, {w.val_fraction:.0%} of the rest validate"
+    return f"Whole {w.split}s are divided at random (seed {w.split_seed}): {shares}."
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -172,13 +190,16 @@ def _baselines(config: Config, data: Data, source: Artifact) -> dict[str, Baseli
     train_y, test_y = train.label.to_numpy(), test.label.to_numpy()
     binary, n_classes = config.finetune.loss == "binary", len(config.corpus.classes)
     blind = chance(train_y, test_y, n_classes, binary)
-    found = {"chance: majority class": Baseline([blind["majority class"]], "Always says the commonest class of the training windows."),
-             "chance: label prior": Baseline([blind["label prior"]], "Says each class at random, as often as it occurs in training.")}  # fmt: skip
+    found = {
+        "chance: majority class": Baseline([blind["majority class"]], "Always says the commonest class of the training windows."),
+        "chance: label prior": Baseline([blind["label prior"]], "Says each class at random, as often as it occurs in training."),
+    }
     subject = train.recording.map(dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))).to_numpy()
     logits = linear_probe(_band_power(data, train), train_y, _band_power(data, test), n_classes, seed=0, unit=subject, balanced=binary)
     logits = logits[:, 1:] - logits[:, :1] if binary else logits
     found["band power + logistic regression"] = Baseline(
-        [scores(test_y, logits, binary)], "Logistic regression on the log power of five bands in each channel.")
+        [scores(test_y, logits, binary)], "Logistic regression on the log power of five bands in each channel."
+    )
     for recipe in config.run.compare:
         if compared := _compared(config, source, recipe):
             found[recipe] = Baseline(compared, f"The same data and split with recipe={recipe}: {_sentence_of(recipe)}.")
@@ -188,7 +209,9 @@ def _baselines(config: Config, data: Data, source: Artifact) -> dict[str, Baseli
 def _sentence_of(recipe: str) -> str:
     """The comment that opens a recipe's file."""
     path = CONF / "recipe" / f"{recipe}.yaml"
-    lines = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ") and "@package" not in line] if path.is_file() else []
+    lines = (
+        [line[2:] for line in path.read_text().splitlines() if line.startswith("# ") and "@package" not in line] if path.is_file() else []
+    )
     return lines[0].rstrip(".") if lines else "see its settings"
 
 
@@ -230,7 +253,9 @@ def _samples(config: Config, recordings: Recordings) -> Samples | None:
         return None
     drawn = np.load(path, allow_pickle=False)[[TCP.index(name) for name in recordings.ch_names]]
     generated = expand(drawn, config.signal.mu) if config.signal.mu else drawn
-    real = [_real_windows(recordings, r, drawn.shape[-1]) for r in recordings.table.itertuples() if len(r.ch_names) == len(recordings.ch_names)]
+    real = [
+        _real_windows(recordings, r, drawn.shape[-1]) for r in recordings.table.itertuples() if len(r.ch_names) == len(recordings.ch_names)
+    ]
     return Samples(np.concatenate(real, axis=1)[:, :REAL_WINDOWS], generated * 100, recordings.ch_names, recordings.sfreq) if real else None
 
 
@@ -252,8 +277,16 @@ def _example(config: Config, data: Data, model: EEGDM) -> Example | None:
     events = data.recordings.events
     true = events[(events.recording == name) & (events.onset_s < EXAMPLE_S)].drop(columns="recording")
     times = (windows.onset_s + windows.duration_s / 2).to_numpy()
-    return Example(recording=name, signal=signal * 100, sfreq=float(row.sfreq), ch_names=list(row.ch_names), times=times,
-                   probabilities=windows[list(config.corpus.classes)].to_numpy(), true_events=true, predicted_events=predicted)
+    return Example(
+        recording=name,
+        signal=signal * 100,
+        sfreq=float(row.sfreq),
+        ch_names=list(row.ch_names),
+        times=times,
+        probabilities=windows[list(config.corpus.classes)].to_numpy(),
+        true_events=true,
+        predicted_events=predicted,
+    )
 
 
 def _tell(page: Report) -> None:
