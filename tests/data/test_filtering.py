@@ -22,14 +22,14 @@ def by_mne(signal: np.ndarray, sfreq: float, wanted: Filtering) -> np.ndarray:
     return raw.resample(wanted.sfreq, verbose="ERROR").get_data()
 
 
-def by_blocks(signal: np.ndarray, sfreq: float, wanted: Filtering, block: int) -> np.ndarray:
+def by_blocks(signal: np.ndarray, sfreq: float, wanted: Filtering, block: int, precision: type = np.float64) -> np.ndarray:
     n_times = signal.shape[1]
 
     def read(start: int, stop: int) -> np.ndarray:
         assert 0 <= start < stop <= n_times
         return signal[:, start:stop].copy()
 
-    parts = list(conditioned(read, n_times, sfreq, wanted, block))
+    parts = list(conditioned(read, n_times, sfreq, wanted, block, precision))
     assert [part.start for part in parts] == list(np.cumsum([0, *(part.signal.shape[1] for part in parts[:-1])]))
     return np.concatenate([part.signal for part in parts], axis=1)
 
@@ -49,12 +49,20 @@ def error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize("sfreq", [250.0, 256.0, 160.0, 128.0, 200.0, 500.0, 249.9])
+@pytest.mark.parametrize("sfreq", [250.0, 256.0, 160.0, 128.0, 200.0, 500.0, 249.9, 200.001])
 @pytest.mark.parametrize("seconds", [1, 10, 18, 25, 101.3])
 def test_at_once_equals_mne(sfreq, seconds):
     signal = eeg_like(int(seconds * sfreq), sfreq)
     wanted, _ = Filtering().effective(sfreq)
     assert error(by_blocks(signal, sfreq, wanted, block=10**9), by_mne(signal, sfreq, wanted)) < 1e-12
+
+
+@pytest.mark.parametrize(("sfreq", "seconds"), [(250.0, 60), (256.0, 600), (160.0, 30), (200.0, 60)])
+def test_single_precision_resampling_is_within_1e_6_of_mne(sfreq, seconds):
+    signal = eeg_like(int(seconds * sfreq), sfreq)
+    found = by_blocks(signal, sfreq, Filtering(), block=10**9, precision=np.float32)
+    assert found.dtype == np.float32
+    assert error(found, by_mne(signal, sfreq, Filtering())) < 5e-7
 
 
 @pytest.mark.parametrize("notch", [(), (60.0,), (50.0, 60.0)])

@@ -22,6 +22,7 @@ from eegdm.data.resampling import Resampling
 from eegdm.errors import UserError
 
 ALLOWED_SFREQ_HZ = (20.0, 20_000.0)
+JOIN_REACH_S = 600.0  # farther from where MNE joins a recording's ends, the jump's ringing is below 2e-6 of it
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def conditioned(
     file_sfreq: float,
     filtering: Filtering,
     block: int,
+    precision: type[np.floating] = np.float32,
 ) -> Iterator[Block]:
     """Filter and resample a recording, block after block.
 
@@ -86,13 +88,31 @@ def conditioned(
     block
         File samples in a block. A recording that is no longer is done at once and equals MNE to rounding; others are
         within 1e-5 of the largest amplitude.
+    precision
+        In which the filtered signal is resampled; reading and filtering, with offsets and drifts still there, are in float64.
     """
     plan = Resampling.of(n_times, file_sfreq, filtering.sfreq)
-    for span in plan.spans(block, file_sfreq):
-        pieces = [Reflected(*piece, n_times) for piece in plan.pieces(span)]
-        parts = [_filtered(read, piece, file_sfreq, filtering) for piece in pieces]
-        signals = (np.concatenate(some, axis=1) for some in zip(*parts, strict=True))
-        yield Block(span.out_start, plan.resampled(signals, span))
+
+    def padded(start: int, stop: int) -> Iterator[Float[ndarray, "some time"]]:
+        return _filtered(read, Reflected(start, stop, n_times), file_sfreq, filtering)
+
+    spans = plan.spans(max(block, filter_length(file_sfreq, filtering)), file_sfreq)
+    is_heard = len(spans) > 1 and plan.pad < JOIN_REACH_S * file_sfreq
+    jump = np.concatenate(list(_jump(padded, plan))) if is_heard else np.zeros((1, 1))
+    for span in spans:
+        parts = [padded(*piece) for piece in plan.pieces(span)]
+        signals = (np.concatenate(some, axis=1, dtype=precision) for some in zip(*parts, strict=True))
+        yield Block(span.out_start, plan.resampled(signals, span, jump))
+
+
+def _jump(
+    padded: Callable[[int, int], Iterator[Float[ndarray, "some time"]]], plan: Resampling
+) -> Iterator[Float[ndarray, "some 1"]]:
+    """By how much each channel rises where the ends of the padded recording join, both continued by half a sample."""
+    after = padded(-plan.pad, -plan.pad + 2)
+    before = padded(plan.circle - plan.pad - 2, plan.circle - plan.pad)
+    for first, last in zip(after, before, strict=True):
+        yield first @ [[1.5], [-0.5]] - last @ [[-0.5], [1.5]]
 
 
 def _filtered(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from eegdm.errors import UserError
 
@@ -111,7 +111,7 @@ def bipolar(name: str) -> tuple[str, str] | None:
 
 
 def derive(
-    ch_names: Sequence[str], channels: Sequence[str] = TCP, missing: Literal["error", "drop"] = "error"
+    ch_names: Sequence[str], channels: Sequence[str] = TCP, missing: str = "error"
 ) -> list[Derivation]:
     """Say how each of `channels` (names of `TCP`) is made from the file channels `ch_names`, in the order of `channels`.
 

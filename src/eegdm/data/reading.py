@@ -66,7 +66,7 @@ def open_recording(path: str | Path) -> mne.io.Raw:
         raw = _read(path, exclude=_left_out(header))
         n_times = header.n_records * _common_rate(header)
         if raw.n_times > n_times:
-            raw.crop(tmax=(n_times - 1) / raw.info["sfreq"])
+            raw.crop(tmax=(n_times - 1) / raw.info["sfreq"], verbose="ERROR")
         return raw
     if kind in (".vhdr", ".ahdr"):
         _check_brainvision(path)

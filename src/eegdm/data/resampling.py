@@ -7,7 +7,8 @@ that circle, which gives M = round(P sfreq_out / sfreq_in) samples. Two conseque
 - The circle has a jump where its ends join; the sharp cut in frequency makes it ring, by about jump / (5 distance in samples).
 
 A block of the circle is faded out at both ends, resampled by an FFT of its own whose spacing differs from P/M by very
-little, and moved onto the grid by a phase and, for what is left (a drift), by its Taylor series in time.
+little, and moved onto the grid by a phase and, for what is left (a drift), by its Taylor series in time. The ringing that
+reaches it from the join, or the difference between that on the whole circle and that on its own, is put in by formula.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from numpy import ndarray
 from scipy import fft
 
 MARGIN_S = 10.0  # of which the outer half is faded out
-JOIN_REACH_S = 120.0  # blocks nearer than this to the join include it; beyond, its ringing is below 1e-5 of the jump
 TAYLOR_TOLERANCE = 1e-7
 
 
@@ -59,7 +59,7 @@ class Resampling(NamedTuple):
 
     @property
     def is_identity(self) -> bool:
-        return self.circle == self.new_circle
+        return self.circle == self.n_times
 
     def spans(self, block: int, sfreq: float) -> list[Span]:
         """Cut the recording into stretches of at most about `block` file samples at `sfreq` Hz; one if it is no longer."""
@@ -75,13 +75,11 @@ class Resampling(NamedTuple):
     def _span(self, out_start: int, out_stop: int, sfreq: float) -> Span:
         if self.is_identity:
             return Span(out_start, out_stop, out_start, out_stop, out_stop - out_start, fade=0)
-        margin, reach = math.ceil(MARGIN_S * sfreq), math.ceil(JOIN_REACH_S * sfreq)
-        join, other_join = -self.pad, self.circle - self.pad
+        margin = math.ceil(MARGIN_S * sfreq)
         start = (self.removed + out_start) * self.circle // self.new_circle - self.pad
         stop = (self.removed + out_stop) * self.circle // self.new_circle - self.pad + 1
-        start = (join if start - join < reach else start) - margin
-        stop = (other_join if other_join - stop < reach else stop) + margin
-        length = self._good_length(stop - start)
+        start -= margin
+        length = self._good_length(stop + margin - start)
         if length >= self.circle:
             return self._whole(out_start, out_stop)
         return Span(out_start, out_stop, start, start + length, self._n_resampled(length), fade=margin // 2)
@@ -110,13 +108,17 @@ class Resampling(NamedTuple):
             return [(span.start, high), (low, span.stop - self.circle)]
         return [(span.start, span.stop)]
 
-    def resampled(self, signals: Iterable[Float[ndarray, "some span"]], span: Span) -> Float[ndarray, "channel out"]:
-        """Output samples out_start..out_stop of the channels' signals over the span (its pieces joined), some at a time."""
+    def resampled(
+        self, signals: Iterable[Float[ndarray, "some span"]], span: Span, jump: Float[ndarray, "channel 1"]
+    ) -> Float[ndarray, "channel out"]:
+        """Output samples out_start..out_stop of the channels' signals over the span (its pieces joined).
+
+        The signals come some at a time and are overwritten; `jump` is by how much each rises at the join.
+        """
         if self.is_identity:
             return np.concatenate(list(signals))
         length, new_length = span.stop - span.start, span.n_resampled
         grid = self._grid(span)
-        fade = _fade(length, span.fade) if span.fade else None
         angle = 2j * np.pi / length * np.arange(min(length, new_length) // 2 + 1)
         gain = np.exp(grid.shift * angle) * (new_length / length)
         if min(length, new_length) % 2 == 0:  # the one frequency that is its own mirror image
@@ -125,12 +127,28 @@ class Resampling(NamedTuple):
         kept = slice(grid.first, grid.first + span.out_stop - span.out_start)
         results = []
         for signal in signals:
-            spectrum = fft.rfft(signal if fade is None else signal * fade)[:, : len(gain)] * gain
+            _fade_out(signal, span.fade)
+            spectrum = fft.rfft(signal)[:, : len(gain)]
+            spectrum *= gain  # in place, here and below: the precision stays that of the signals
             results.append(fft.irfft(spectrum, new_length)[:, kept])
             for term in series:
                 spectrum *= angle
                 results[-1] += term * fft.irfft(spectrum, new_length)[:, kept]
-        return np.concatenate(results)
+        result = np.concatenate(results)
+        if new_length != self.new_circle:
+            result -= jump * self._missing_ringing(span)
+        return result
+
+    def _missing_ringing(self, span: Span) -> Float[ndarray, " out"]:
+        """What a block's samples lack, after a rise of 1 at the join."""
+        position = (self.removed + np.arange(span.out_start, span.out_stop)) * (self.circle / self.new_circle) + 0.5
+        missing = _ringing(position, self.circle, self.new_circle)
+        length = span.stop - span.start
+        if span.start < -self.pad:
+            missing -= _ringing(position, length, span.n_resampled)
+        elif span.stop > self.circle - self.pad:
+            missing -= _ringing(position - self.circle, length, span.n_resampled)
+        return missing
 
     def _grid(self, span: Span) -> _Grid:
         length, new_length = span.stop - span.start, span.n_resampled
@@ -165,10 +183,21 @@ class _Grid(NamedTuple):
         return order
 
 
-def _fade(length: int, n_faded: int) -> Float[ndarray, " span"]:
-    """1, with a rise from 0 and a fall to 0 of `n_faded` samples each."""
-    fade = np.ones(length)
-    ramp = np.sin(0.5 * np.pi * (np.arange(n_faded) + 0.5) / n_faded) ** 2
-    fade[:n_faded] = ramp
-    fade[length - n_faded :] = ramp[::-1]
-    return fade
+def _ringing(distance: Float[ndarray, " out"], circle: int, new_circle: int) -> Float[ndarray, " out"]:
+    """What cutting off high frequencies takes from a sawtooth around a circle, which jumps by 1 `distance` samples before.
+
+    The sawtooth is a sum of sin(k angle) / (circle sin(pi k / circle)). Cut off after k = K, the sum lacks, by summation by
+    parts, a term at K; the next one is smaller by the distance.
+    """
+    angle = 2 * np.pi * distance / circle
+    if new_circle < circle:
+        last = new_circle // 2 + 0.5
+        return np.cos(last * angle) / (2 * circle * np.sin(np.pi * last / circle) * np.sin(angle / 2))
+    return np.cos(np.pi * distance) / (2 * circle * np.tan(angle / 2))
+
+
+def _fade_out(signal: Float[ndarray, "some span"], n_faded: int) -> None:
+    """Let the signal rise from 0 and fall to 0 over `n_faded` samples, in place."""
+    ramp = np.sin(0.5 * np.pi * (np.arange(n_faded) + 0.5) / max(n_faded, 1)) ** 2
+    signal[:, :n_faded] *= ramp
+    signal[:, signal.shape[1] - n_faded :] *= ramp[::-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -112,9 +113,16 @@ def _write(blocks: Iterator[Block], signal: Any, n_times: int) -> Float[ndarray,
     stride = max(n_times // 20_000, 1)
     for start, block in blocks:
         signal[:, start : start + block.shape[1]] = block
-        sampled.append(block[:, -start % stride :: stride])
+        _release_written(signal)
+        sampled.append(block[:, -start % stride :: stride].copy())  # a view would keep the whole block
     low, high = np.percentile(np.concatenate(sampled, axis=1), (25, 75), axis=1)
     return (high - low) / 1.349 * (1e6 / PER_VOLT)
+
+
+def _release_written(signal: Any) -> None:
+    """Give a memory map's pages back to the system's cache of the file; a day of EEG would count as memory of this process."""
+    if isinstance(getattr(signal, "base", None), mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        signal.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _quality_notes(quality: list[ChannelQuality]) -> list[str]:

@@ -45,7 +45,7 @@ CYCLE = (*CLASSES, "SPSW", "ARTF")
 EVENT_S = 1.0
 MARGIN_S = 2.0
 """A sample reaches 2 s beyond its event on both sides; all of it lies inside the event's segment."""
-SEGMENT_S = 7.5
+SEGMENT_S = 7.0
 STRENGTH = (1.5, 4.0)
 """RMS of a source on its strongest bipolar channel, as a multiple of the background's."""
 SLOWING = (0.5, 1.4)
@@ -102,7 +102,7 @@ class Subject:
     @classmethod
     def draw(cls, rng: Generator) -> Subject:
         """Draw a subject."""
-        background_uV = 18 * np.exp(0.35 * rng.standard_normal())
+        background_uV = 14 * np.exp(0.3 * rng.standard_normal())
         return cls(
             background_uV=background_uV,
             slope=rng.uniform(1.3, 2.1),
@@ -137,7 +137,9 @@ def six_classes(rng: Generator, minutes: float) -> list[Segment]:
     edges = _edges(rng, 0, int(60 * minutes))
     if len(edges) <= len(CYCLE):
         needed = SEGMENT_S * len(CYCLE) / 60
-        raise UserError(f"minutes={minutes:g}: too short for a made-up recording with all six classes; give {needed:g} or more")
+        raise UserError(
+            f"minutes={minutes:g}: too short for a made-up recording with all six classes; give {needed:g} or more"
+        )
     labels = np.concatenate([rng.permutation(CYCLE) for _ in range(0, len(edges), len(CYCLE))])
     return [Segment(str(label), *edge) for label, edge in zip(labels, pairwise(edges), strict=False)]
 
@@ -204,7 +206,9 @@ def simulate(subject: Subject, segments: Sequence[Segment], rng: Generator, sfre
         source = SOURCES[segment.label](rng, time)
         activity = _scaled(source.potential, strength_uV) * tukey(len(time), 0.05)
         slow = sources.slow_activity(rng, time).potential
-        potential[:, start:stop] += activity + _scaled(slow, strength_uV * _between(rng, SLOWING)) * tukey(len(time), 0.05)
+        potential[:, start:stop] += activity + _scaled(slow, strength_uV * _between(rng, SLOWING)) * tukey(
+            len(time), 0.05
+        )
         events += _annotated(segment, source.times_s, activity)
     potential += _surroundings(rng, subject, n_times, sfreq)
     return Simulation(sfreq, subject.mains_hz, potential, _heartbeats(rng, subject, n_times, sfreq), events)
@@ -217,7 +221,7 @@ def tcp(potential: Potential) -> Float[np.ndarray, "channel time"]:
     return potential[plus] - potential[minus]
 
 
-def _rms(potential: Potential) -> Float[np.ndarray, "channel"]:
+def _rms(potential: Potential) -> Float[np.ndarray, " channel"]:
     return np.std(tcp(potential), axis=1)
 
 
@@ -231,8 +235,8 @@ def _scaled(potential: Potential, rms_uV: float) -> Potential:
     return potential * (rms_uV / _rms(potential).max())
 
 
-def _annotated(segment: Segment, times_s: np.ndarray, activity: Potential) -> list[Event]:
-    """Events of 1 s that each hold a discharge, do not overlap and keep the margin; onsets with two decimals."""
+def _annotated(segment: Segment, times_s: sources.Times, activity: Potential) -> list[Event]:
+    """Events of 1 s that each hold a discharge, are a second or more apart and keep the margin; onsets with two decimals."""
     if segment.label == SEIZURE:
         return [Event(SEIZURE, segment.start_s, segment.stop_s - segment.start_s, tuple(range(len(TCP))))]
     rms = _rms(activity)
@@ -240,7 +244,7 @@ def _annotated(segment: Segment, times_s: np.ndarray, activity: Potential) -> li
     onsets: list[float] = []
     for onset in np.round(segment.start_s + times_s - 0.3, 2):
         inside = segment.start_s + MARGIN_S <= onset <= segment.stop_s - MARGIN_S - EVENT_S
-        if inside and (not onsets or onset >= onsets[-1] + EVENT_S):
+        if inside and (not onsets or onset >= onsets[-1] + 2 * EVENT_S):
             onsets.append(float(onset))
     return [Event(segment.label, onset, EVENT_S, tuple(shown.tolist())) for onset in onsets]
 
@@ -250,7 +254,9 @@ def _annotated(segment: Segment, times_s: np.ndarray, activity: Potential) -> li
 
 def _brain(rng: Generator, subject: Subject, segments: Sequence[Segment], n_times: int, sfreq: float) -> Potential:
     """1/f background and the alpha rhythms of both hemispheres, at levels that change from segment to segment."""
-    rows = noise(rng, (len(ELECTRODES), n_times), sfreq, lambda f: np.maximum(f, 1.0) ** (-subject.slope / 2) * (f > 0.3))
+    rows = noise(
+        rng, (len(ELECTRODES), n_times), sfreq, lambda f: np.maximum(f, 1.0) ** (-subject.slope / 2) * (f > 0.3)
+    )
     background = subject.background_uV * sources.mixing(subject.reach) @ rows
     parts = noise(rng, (6, n_times), sfreq, band(0.0, 0.7))
     common = parts[4] + 1j * parts[5]

@@ -86,7 +86,10 @@ def _rec(events: Iterable[Event]) -> str:
 
 
 def _tuev_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
-    eeg = [(f"EEG {_OLDER_NAMES.get(name, name)}-REF", row) for name, row in zip(ELECTRODES, simulation.potential_uV, strict=True)]
+    eeg = [
+        (f"EEG {_OLDER_NAMES.get(name, name)}-REF", row)
+        for name, row in zip(ELECTRODES, simulation.potential_uV, strict=True)
+    ]
     unused = np.zeros_like(simulation.ecg_uV)
     return [*eeg, ("EEG EKG1-REF", simulation.ecg_uV), ("PHOTIC-REF", unused), ("IBI", unused)]
 
@@ -139,7 +142,10 @@ def _chbmit_entry(file_name: str, number: int, simulation: Simulation) -> str:
         f"Number of Seizures in File: {len(seizures)}",
     ]
     for event in seizures:
-        lines += [f"Seizure Start Time: {event.onset_s:.0f} seconds", f"Seizure End Time: {event.onset_s + event.duration_s:.0f} seconds"]
+        lines += [
+            f"Seizure Start Time: {event.onset_s:.0f} seconds",
+            f"Seizure End Time: {event.onset_s + event.duration_s:.0f} seconds",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -189,7 +195,9 @@ def write_bids(
         files.append(_write_edf(stem.with_name(f"{stem.name}_eeg.edf"), sfreq, signals))
     participants = [(f"sub-{subject[1:]}",) for subject in _subjects(n_subjects)]
     _write_rows(folder / "participants.tsv", ("participant_id",), participants)
-    write_json(folder / "dataset_description.json", {"Name": "Made-up EEG", "BIDSVersion": "1.9.0", "DatasetType": "raw"})
+    write_json(
+        folder / "dataset_description.json", {"Name": "Made-up EEG", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
+    )
     _write_text(folder / "README", "EEG made up by eegdm; no person was recorded.\n")
     return files
 

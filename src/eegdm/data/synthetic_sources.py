@@ -31,6 +31,7 @@ _MUSCLES = ("T3", "T4", "F7", "F8", "FP1", "FP2")
 Field = Float[np.ndarray, "electrode"]
 Wave = Float[np.ndarray, "time"]
 Potential = Float[np.ndarray, "electrode time"]
+Times = Float[np.ndarray, " discharge"]
 Spectrum = Callable[[np.ndarray], np.ndarray]
 
 
@@ -38,7 +39,7 @@ class Source(NamedTuple):
     """Potentials at ``ELECTRODES`` in arbitrary units, and the times of the discharges in s from the start."""
 
     potential: Potential
-    times_s: Float[np.ndarray, "discharge"]
+    times_s: Times
 
 
 # ------------------------------------------------------------------------------------------------------------------- head
@@ -96,11 +97,12 @@ def bump(time: np.ndarray, width: float, fall: float | None = None) -> np.ndarra
     return np.exp(-0.5 * (time / np.where(time < 0, width, fall or width)) ** 2)
 
 
-def recurring(rng: Generator, length_s: float, shortest_s: float, longest_s: float) -> np.ndarray:
-    """Times whose distances are uniform between two bounds, half a second or more clear of both ends."""
-    distances = rng.uniform(shortest_s, longest_s, size=int(length_s / shortest_s) + 1)
-    times = 0.5 + rng.uniform(0, longest_s / 2) + np.cumsum(distances) - distances[0]
-    return times[times < length_s - 0.7]
+def recurring(rng: Generator, length_s: float, shortest_s: float, longest_s: float) -> Times:
+    """Times whose distances are uniform between two bounds, one of them near the middle, all clear of both ends."""
+    distances = rng.uniform(shortest_s, longest_s, size=2 * int(length_s / shortest_s))
+    before, after = np.cumsum(distances.reshape(2, -1), axis=1)
+    times = rng.uniform(0.45, 0.53) * length_s + np.concatenate([-before[::-1], [0.0], after])
+    return times[(times > 0.5) & (times < length_s - 0.7)]
 
 
 def _heights(rng: Generator, times: np.ndarray) -> np.ndarray:
@@ -108,7 +110,9 @@ def _heights(rng: Generator, times: np.ndarray) -> np.ndarray:
     return np.exp(0.15 * rng.standard_normal(len(times)))
 
 
-def _train(time: np.ndarray, times: np.ndarray, heights: np.ndarray, wave: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _train(
+    time: np.ndarray, times: np.ndarray, heights: np.ndarray, wave: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     return np.sum([height * wave(time - t) for height, t in zip(heights, times, strict=True)], axis=0)
 
 
@@ -121,7 +125,7 @@ def spike_and_wave(rng: Generator, time: Wave) -> Source:
 
     def wave(t: np.ndarray) -> np.ndarray:
         slow = np.sin(np.pi * np.clip((t - 0.05) / slow_s, 0, 1)) ** 2
-        return -bump(t, 0.013, 0.018) + 0.25 * bump(t - 0.055, 0.014) - slow_height * slow
+        return -bump(t, 0.011, 0.016) + 0.25 * bump(t - 0.05, 0.014) - slow_height * slow
 
     times = recurring(rng, time[-1], 1.4, 2.8)
     train = _train(time, times, _heights(rng, times), wave)
@@ -145,14 +149,14 @@ def lateralised_periodic(rng: Generator, time: Wave) -> Source:
     times = recurring(rng, time[-1], 0.92 * period_s, 1.08 * period_s)
 
     def wave(t: np.ndarray) -> np.ndarray:
-        return 0.4 * bump(t + 0.055, 0.018) - bump(t, 0.018) + 0.6 * bump(t - 0.06, 0.02) - 0.5 * bump(t - 0.2, 0.06)
+        return 0.4 * bump(t + 0.07, 0.022) - bump(t, 0.022) + 0.6 * bump(t - 0.075, 0.026) - 0.4 * bump(t - 0.22, 0.06)
 
     return Source(np.outer(_lateralised(rng), _train(time, times, _heights(rng, times), wave)), times)
 
 
 def eye_movement(rng: Generator, time: Wave) -> Source:
     """EYEM: blinks, or gaze to left and right."""
-    return rng.choice([_blinks, _gaze])(rng, time)
+    return (_blinks, _gaze)[rng.integers(2)](rng, time)
 
 
 def _blinks(rng: Generator, time: Wave) -> Source:
@@ -175,7 +179,7 @@ def _gaze(rng: Generator, time: Wave) -> Source:
 
 def artefact(rng: Generator, time: Wave) -> Source:
     """ARTF: bursts of muscle activity, or pops of one electrode."""
-    return rng.choice([_muscle, _pops])(rng, time)
+    return (_muscle, _pops)[rng.integers(2)](rng, time)
 
 
 def _muscle(rng: Generator, time: Wave) -> Source:
@@ -198,8 +202,15 @@ def _pops(rng: Generator, time: Wave) -> Source:
 def slow_activity(rng: Generator, time: Wave) -> Source:
     """BCKG: irregular delta or theta waves in one of the places where events occur too; the times mark nothing."""
     centre_hz = np.exp(rng.uniform(np.log(1.0), np.log(3.0)))
-    waves = noise(rng, (1, len(time)), 1 / (time[1] - time[0]), lambda f: bump(np.log(np.maximum(f, 0.1) / centre_hz), 0.5))
-    fields = _generalised(rng), _lateralised(rng), near("FP1", 0.45) + near("FP2", 0.45), near("F7", 0.5) + near("F8", 0.5)
+    waves = noise(
+        rng, (1, len(time)), 1 / (time[1] - time[0]), lambda f: bump(np.log(np.maximum(f, 0.1) / centre_hz), 0.5)
+    )
+    fields = (
+        _generalised(rng),
+        _lateralised(rng),
+        near("FP1", 0.45) + near("FP2", 0.45),
+        near("F7", 0.5) + near("F8", 0.5),
+    )
     return Source(rng.choice(fields)[:, None] * waves, recurring(rng, time[-1], 1.0, 1.6))
 
 
