@@ -1,5 +1,7 @@
 """Where results lie: runs/<corpus>/<recipe>/{recordings,backbone,latents,classifier/seed=N,report}, shared between recipes.
 
+With split=kfold, what depends on the fold lies in a folder of the fold: backbone/fold=K, latents/fold=K, classifier/fold=K,seed=N.
+
 A stage stamps its sections of the configuration into the folder it makes. A recipe whose part equals another recipe's uses that
 folder instead of making it again. A later stage takes over what the folders it reads were made with; only a setting that the user
 typed and that contradicts them is refused.
@@ -61,8 +63,24 @@ def content_config(config: Config, kind: str) -> dict[str, Any]:
 
 def own_folder(config: Config, kind: str) -> Path:
     """Return the folder of this run's artefact."""
-    folder = Path(config.run.root) / config.corpus.name / config.recipe / kind
-    return folder / f"seed={config.run.seed}" if kind == "classifier" else folder
+    parts = [f"fold={config.windows.fold}"] if config.windows.split == "kfold" and kind in ("backbone", "latents", "classifier") else []
+    parts += [f"seed={config.run.seed}"] if kind == "classifier" else []
+    return _recipe_folder(config) / kind / ",".join(parts)
+
+
+def _recipe_folder(config: Config) -> Path:
+    return Path(config.run.root) / config.corpus.name / config.recipe
+
+
+def finished_classifiers(config: Config, recipe: str) -> list[Path]:
+    """Return the folders of a recipe's finished classifiers, by fold and seed."""
+    found = (p.parent for p in (_recipe_folder(config).parent / recipe / "classifier").glob(f"*/{artifacts.MANIFEST}"))
+    return sorted(found, key=lambda path: [int(number) for number in numbers(path).values()])
+
+
+def numbers(classifier: Path) -> dict[str, str]:
+    """Return fold and seed that a classifier's folder is named after, as in `fold=1,seed=0`."""
+    return dict(part.partition("=")[::2] for part in classifier.name.split(","))  # type: ignore[misc]
 
 
 def destination(config: Config, kind: str, inputs: dict[str, str]) -> Path:
@@ -80,8 +98,10 @@ def destination(config: Config, kind: str, inputs: dict[str, str]) -> Path:
 
 def _siblings(config: Config, kind: str) -> list[Path]:
     """Finished folders of this kind that other recipes made, of the same corpus and root."""
-    found = (Path(config.run.root) / config.corpus.name).glob(f"*/{kind}/{artifacts.MANIFEST}")
-    return sorted(p.parent for p in found if p.parent != own_folder(config, kind))
+    own = own_folder(config, kind)
+    below = own.relative_to(_recipe_folder(config)).as_posix()
+    found = _recipe_folder(config).parent.glob(f"*/{below}/{artifacts.MANIFEST}")
+    return sorted(p.parent for p in found if p.parent != own)
 
 
 def upstream(config: Config, kind: str, inputs: dict[str, str] | None = None) -> Artifact:

@@ -55,8 +55,8 @@ def predict(
         UserError: the recording can't be read, lacks channels, is too short, or can't be EEG in volts.
     """
     model = _classifier(model)
-    prepared, ch_names = _prepare(recording, model, missing)
     try:
+        prepared, ch_names = _prepare(recording, model, missing)
         windows, events = predict_signal(prepared.signal, ch_names, model, step_s=step_s, threshold=threshold, device=device)
     except UserError as error:
         raise UserError(f"{getattr(recording, 'filenames', [recording])[0]}: {error}") from error

@@ -37,7 +37,7 @@ def simulated(name: str, minutes: float = 4.0, seed: int = 0):
     return record(seed, name, 1, SFREQ, lambda rng: six_classes(rng, minutes))
 
 
-# ---------------------------------------------------------------------------------------------------------------- sources
+# -------------------------------------------------------------------------------------------------------------- sources
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -116,7 +116,7 @@ def test_seizure_slows_and_grows():
     assert 3 <= peak_hz[1] < peak_hz[0] <= 8
 
 
-# ------------------------------------------------------------------------------------------------------------- recordings
+# ----------------------------------------------------------------------------------------------------------- recordings
 
 
 def test_recording_depends_on_seed_subject_and_run_alone():
@@ -201,7 +201,7 @@ def test_amplitude_alone_tells_the_classes_apart_badly():
     assert cohen_kappa_score(truth, model.predict(test)) < 0.4
 
 
-# ---------------------------------------------------------------------------------------------------------------- layouts
+# -------------------------------------------------------------------------------------------------------------- layouts
 
 
 @pytest.fixture(scope="module")

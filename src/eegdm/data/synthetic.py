@@ -1,12 +1,13 @@
 """Made-up EEG recordings: subjects with a background of their own, and stretches of each class that TUEV annotates.
 
-``simulate`` adds up potentials in µV against a distant reference: 1/f noise that neighbouring electrodes share, posterior
-alpha that waxes and wanes, mains, drifts, and in each segment a source of its class. Bipolar channels that share the
-electrode nearest to a source therefore reverse phase, as in real recordings.
+``simulate`` adds up potentials in µV against a distant reference: 1/f noise that neighbouring electrodes share,
+posterior alpha that waxes and wanes, mains, drifts, and in each segment a source of its class. Bipolar channels that
+share the electrode nearest to a source therefore reverse phase, as in real recordings.
 
-The strength of a source (its RMS against the background of its segment) comes from one wide distribution for all classes,
-and the background's own level varies with subject and segment. So amplitude alone tells the classes apart badly; shape,
-rhythm and place tell them apart well. Everything is a function of (seed, subject, run).
+The strength of a source (its RMS against the background of its segment) comes from one wide distribution for all
+classes, slow activity over the same places occurs in all of them, and the background's level varies with subject and
+segment. So amplitude alone tells the classes apart badly; shape and rhythm tell them apart well. Everything is
+a function of (seed, subject, run).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from eegdm.data.montage import TCP
 from eegdm.data.synthetic_sources import ELECTRODES, Field, Potential, Source, Wave, band, near, noise
 from eegdm.errors import UserError
 
-SEIZURE = "SEIZURE"
+SEIZURE, REST = "SEIZURE", "REST"
 SOURCES: dict[str, Callable[[Generator, Wave], Source]] = {
     "SPSW": sources.spike_and_wave,
     "GPED": sources.generalised_periodic,
@@ -35,6 +36,7 @@ SOURCES: dict[str, Callable[[Generator, Wave], Source]] = {
     "ARTF": sources.artefact,
     "BCKG": sources.slow_activity,
     SEIZURE: sources.seizure,
+    REST: sources.slow_activity,
 }
 CLASSES = tuple(SOURCES)[:6]
 """In the order of TUEV's codes 1..6."""
@@ -48,6 +50,8 @@ MARGIN_S = 2.0
 SEGMENT_S = 7.0
 STRENGTH = (1.5, 4.0)
 """RMS of a source on its strongest bipolar channel, as a multiple of the background's."""
+OTHER_STRENGTHS = {SEIZURE: (3.0, 6.0), REST: (0.2, 0.8)}
+"""The same where only seizures are annotated: they stand out."""
 SLOWING = (0.5, 1.4)
 """RMS of the slow activity that occurs in all classes, as a multiple of the source's."""
 
@@ -118,7 +122,7 @@ class Subject:
         )
 
 
-# ------------------------------------------------------------------------------------------------------------- recordings
+# ----------------------------------------------------------------------------------------------------------- recordings
 
 
 def generator(seed: int, subject: str, *run: int) -> Generator:
@@ -127,7 +131,7 @@ def generator(seed: int, subject: str, *run: int) -> Generator:
 
 
 def six_classes(rng: Generator, minutes: float) -> list[Segment]:
-    """Fill a recording with segments of about 9 s: those of ``CYCLE`` in random order, again and again.
+    """Fill a recording with segments of about 7 s: those of ``CYCLE`` in random order, again and again.
 
     Raises
     ------
@@ -144,9 +148,9 @@ def six_classes(rng: Generator, minutes: float) -> list[Segment]:
     return [Segment(str(label), *edge) for label, edge in zip(labels, pairwise(edges), strict=False)]
 
 
-def background(rng: Generator, minutes: float) -> list[Segment]:
+def rest(rng: Generator, minutes: float) -> list[Segment]:
     """Fill a recording with background."""
-    return _background(rng, 0, int(60 * minutes))
+    return _rest(rng, 0, int(60 * minutes))
 
 
 def one_seizure(rng: Generator, minutes: float) -> list[Segment]:
@@ -162,11 +166,11 @@ def one_seizure(rng: Generator, minutes: float) -> list[Segment]:
     stop_s, duration_s = int(60 * minutes), int(rng.integers(20, 61))
     onset_s = int(rng.integers(10, stop_s - duration_s - 10))
     ictal = Segment(SEIZURE, onset_s, onset_s + duration_s)
-    return [*_background(rng, 0, ictal.start_s), ictal, *_background(rng, ictal.stop_s, stop_s)]
+    return [*_rest(rng, 0, ictal.start_s), ictal, *_rest(rng, ictal.stop_s, stop_s)]
 
 
-def _background(rng: Generator, start_s: float, stop_s: float) -> list[Segment]:
-    return [Segment("BCKG", *edge) for edge in pairwise(_edges(rng, start_s, stop_s))]
+def _rest(rng: Generator, start_s: float, stop_s: float) -> list[Segment]:
+    return [Segment(REST, *edge) for edge in pairwise(_edges(rng, start_s, stop_s))]
 
 
 def _edges(rng: Generator, start_s: float, stop_s: float) -> list[float]:
@@ -201,14 +205,14 @@ def simulate(subject: Subject, segments: Sequence[Segment], rng: Generator, sfre
     events: list[Event] = []
     for segment in segments:
         start, stop = round(segment.start_s * sfreq), round(segment.stop_s * sfreq)
-        time = np.arange(stop - start) / sfreq
-        strength_uV = np.median(_rms(potential[:, start:stop])) * _between(rng, STRENGTH)
-        source = SOURCES[segment.label](rng, time)
-        activity = _scaled(source.potential, strength_uV) * tukey(len(time), 0.05)
-        slow = sources.slow_activity(rng, time).potential
-        potential[:, start:stop] += activity + _scaled(slow, strength_uV * _between(rng, SLOWING)) * tukey(
-            len(time), 0.05
+        time, fade = np.arange(stop - start) / sfreq, tukey(stop - start, 0.05)
+        strength_uV = np.median(_rms(potential[:, start:stop])) * _between(
+            rng, OTHER_STRENGTHS.get(segment.label, STRENGTH)
         )
+        source = SOURCES[segment.label](rng, time)
+        activity = fade * _scaled(source.potential, strength_uV)
+        slow = _scaled(sources.slow_activity(rng, time).potential, strength_uV * _between(rng, SLOWING))
+        potential[:, start:stop] += activity + fade * slow
         events += _annotated(segment, source.times_s, activity)
     potential += _surroundings(rng, subject, n_times, sfreq)
     return Simulation(sfreq, subject.mains_hz, potential, _heartbeats(rng, subject, n_times, sfreq), events)
@@ -236,7 +240,7 @@ def _scaled(potential: Potential, rms_uV: float) -> Potential:
 
 
 def _annotated(segment: Segment, times_s: sources.Times, activity: Potential) -> list[Event]:
-    """Events of 1 s that each hold a discharge, are a second or more apart and keep the margin; onsets with two decimals."""
+    """Events of 1 s, each with a discharge, a second or more apart and inside the margin; onsets with two decimals."""
     if segment.label == SEIZURE:
         return [Event(SEIZURE, segment.start_s, segment.stop_s - segment.start_s, tuple(range(len(TCP))))]
     rms = _rms(activity)
@@ -249,7 +253,7 @@ def _annotated(segment: Segment, times_s: sources.Times, activity: Potential) ->
     return [Event(segment.label, onset, EVENT_S, tuple(shown.tolist())) for onset in onsets]
 
 
-# ------------------------------------------------------------------------------------------------------------- background
+# ----------------------------------------------------------------------------------------------------------- background
 
 
 def _brain(rng: Generator, subject: Subject, segments: Sequence[Segment], n_times: int, sfreq: float) -> Potential:

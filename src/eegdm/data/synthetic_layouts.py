@@ -1,7 +1,7 @@
 """Made-up corpora on disk, in the layouts that users have: TUEV, CHB-MIT, a flat folder, BIDS.
 
-The EEG comes from :mod:`eegdm.data.synthetic`; this file knows names, text files and EDF. A recording is the same whatever
-other recordings are written beside it.
+The EEG comes from :mod:`eegdm.data.synthetic`; this file knows names, text files and EDF. A recording is the same
+whatever other recordings are written beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from eegdm.artifacts import atomic_path, write_json
 from eegdm.data.montage import bipolar
-from eegdm.data.synthetic import CLASSES, SEIZURE, Event, Simulation, background, one_seizure, record, six_classes
+from eegdm.data.synthetic import CLASSES, SEIZURE, Event, Simulation, one_seizure, record, rest, six_classes
 from eegdm.data.synthetic_sources import ELECTRODES
 
 RANGE_UV = (-3276.8, 3276.7)
@@ -35,13 +35,13 @@ CHBMIT_CHANNELS = (
 """As in chb01 of the database, T8-P8 twice."""
 
 
-# ------------------------------------------------------------------------------------------------------------------- TUEV
+# ----------------------------------------------------------------------------------------------------------------- TUEV
 
 
 def write_tuev(
     folder: Path, n_train: int = 12, n_eval: int = 4, minutes: float = 4.0, seed: int = 0, sfreq: int = 250
 ) -> list[Path]:
-    """Write a corpus in the layout of TUEV: one EDF and one ``.rec`` for each subject of ``edf/train`` and ``edf/eval``.
+    """Write a corpus in the layout of TUEV: an EDF and a ``.rec`` for each subject of ``edf/train`` and ``edf/eval``.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def write_tuev(
     n_train, n_eval
         Subjects; no subject is in both.
     minutes
-        Length of each recording, 1.2 or more.
+        Length of each recording, 1 or more.
     seed
         Another seed makes other subjects.
     sfreq
@@ -94,7 +94,7 @@ def _tuev_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
     return [*eeg, ("EEG EKG1-REF", simulation.ecg_uV), ("PHOTIC-REF", unused), ("IBI", unused)]
 
 
-# ---------------------------------------------------------------------------------------------------------------- CHB-MIT
+# -------------------------------------------------------------------------------------------------------------- CHB-MIT
 
 
 def write_chbmit(
@@ -110,7 +110,7 @@ def write_chbmit(
         name = f"chb{patient:02d}"
         summary = [_chbmit_channels(sfreq)]
         for number in range(1, n_recordings + 1):
-            plan = one_seizure if number % 2 else background
+            plan = one_seizure if number % 2 else rest
             simulation = record(seed, name, number, sfreq, partial(plan, minutes=minutes))
             path = Path(folder) / name / f"{name}_{number:02d}.edf"
             files.append(_write_edf(path, sfreq, _chbmit_signals(simulation)))
@@ -149,7 +149,7 @@ def _chbmit_entry(file_name: str, number: int, simulation: Simulation) -> str:
     return "\n".join(lines) + "\n"
 
 
-# ----------------------------------------------------------------------------------------------------- flat folder, BIDS
+# ---------------------------------------------------------------------------------------------------- flat folder, BIDS
 
 
 def write_folder(
@@ -229,11 +229,11 @@ def _bids_sidecar(simulation: Simulation) -> dict[str, Any]:
     }
 
 
-# ------------------------------------------------------------------------------------------------------------------ files
+# ---------------------------------------------------------------------------------------------------------------- files
 
 
 def _write_edf(path: Path, sfreq: int, signals: Iterable[tuple[str, np.ndarray]], events: Sequence[Event] = ()) -> Path:
-    """Write an EDF without identity in its header, an EDF+ if there are events. The amplifier saturates at its range."""
+    """Write an EDF (with events an EDF+) that names no person. The amplifier saturates at its range."""
     from edfio import Edf, EdfAnnotation, EdfSignal
 
     leads = [

@@ -1,8 +1,8 @@
 """A made-up head and the sources of EEG events on it.
 
-A source is a function ``(rng, time) -> Source``: it draws the parameters of one stretch of EEG and returns potentials at
-the electrodes in arbitrary units. Shapes follow the descriptions of the ACNS critical care terminology (Hirsch et al.
-2021) and of the TUH EEG events corpus (Harati et al. 2015). Negative is negative, whatever the display does.
+A source is a function ``(rng, time) -> Source``: it draws the parameters of one stretch of EEG and returns potentials
+at the electrodes in arbitrary units. The classes are those of the TUH EEG events corpus (Harati et al. 2015). Negative
+is negative, whatever the display does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ANGLES = {
     "FZ": (46, 90), "CZ": (0, 0), "PZ": (46, -90), "FT9": (-112, -20), "FT10": (112, 20), "ROC": (112, 48),
 }  # fmt: skip
 ELECTRODES = tuple(_ANGLES)
-"""T3 to T6 are T7, T8, P7 and P8 in the newer naming, FT9 and FT10 are T1 and T2 in the older; ROC is beside the right eye."""
+"""T3 to T6 are the newer T7, T8, P7, P8; FT9 and FT10 are the older T1 and T2; ROC is beside the right eye."""
 
 _TEMPORAL = ("F7", "T3", "T5", "F8", "T4", "T6")
 _FOCI = (*_TEMPORAL, "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2")
@@ -42,7 +42,7 @@ class Source(NamedTuple):
     times_s: Times
 
 
-# ------------------------------------------------------------------------------------------------------------------- head
+# ----------------------------------------------------------------------------------------------------------------- head
 
 
 def _positions() -> Float[np.ndarray, "electrode 3"]:
@@ -89,7 +89,7 @@ def band(low_hz: float, high_hz: float) -> Spectrum:
     return lambda frequency: ((frequency >= low_hz) & (frequency <= high_hz)).astype(float)
 
 
-# ------------------------------------------------------------------------------------------------------------------ waves
+# ---------------------------------------------------------------------------------------------------------------- waves
 
 
 def bump(time: np.ndarray, width: float, fall: float | None = None) -> np.ndarray:
@@ -116,7 +116,7 @@ def _train(
     return np.sum([height * wave(time - t) for height, t in zip(heights, times, strict=True)], axis=0)
 
 
-# ---------------------------------------------------------------------------------------------------------------- sources
+# -------------------------------------------------------------------------------------------------------------- sources
 
 
 def spike_and_wave(rng: Generator, time: Wave) -> Source:
@@ -133,7 +133,7 @@ def spike_and_wave(rng: Generator, time: Wave) -> Source:
 
 
 def generalised_periodic(rng: Generator, time: Wave) -> Source:
-    """GPED: triphasic complexes about once a second on both sides, largest in front."""
+    """GPED: triphasic complexes about once a second on both sides, largest along the midline."""
     period_s = rng.uniform(0.75, 1.25)
     times = recurring(rng, time[-1], 0.94 * period_s, 1.06 * period_s)
 
@@ -144,7 +144,7 @@ def generalised_periodic(rng: Generator, time: Wave) -> Source:
 
 
 def lateralised_periodic(rng: Generator, time: Wave) -> Source:
-    """PLED: sharp waves, each with a slow one, every 0.8-1.5 s over one hemisphere, largest temporally or parietally."""
+    """PLED: sharp and slow waves every 0.8-1.5 s over one hemisphere, largest temporally or parietally."""
     period_s = rng.uniform(0.8, 1.5)
     times = recurring(rng, time[-1], 0.92 * period_s, 1.08 * period_s)
 

@@ -14,14 +14,14 @@ from eegdm import __version__, artifacts
 from eegdm.artifacts import Artifact
 from eegdm.baselines import band_power, chance, linear_probe
 from eegdm.compose import CONF
-from eegdm.config import Config
+from eegdm.config import Config, section
 from eegdm.console import say, track
 from eegdm.data.loading import Recordings
 from eegdm.data.montage import TCP
 from eegdm.data.signal import expand
 from eegdm.data.windows import KEY, SPLITS
 from eegdm.errors import UserError
-from eegdm.layout import adopt, own_folder, upstream
+from eegdm.layout import adopt, finished_classifiers, numbers, own_folder, upstream
 from eegdm.metrics import scores
 from eegdm.models.eegdm import EEGDM
 from eegdm.pretrained import load
@@ -30,6 +30,11 @@ from eegdm.reporting import Baseline, Example, Report, RunResult, Samples, write
 from eegdm.stages.finetune import Data, label_data, logits_of, predict, shared_windows
 
 EXAMPLE_S = 240.0  # how much of one test recording the page shows
+SENTENCES = {
+    "chance: majority class": "Always says the commonest class of the training windows.",
+    "chance: label prior": "Says each class at random, as often as it occurs in training.",
+    "band power + logistic regression": "Logistic regression on the log power of five bands in each channel.",
+}
 REAL_WINDOWS = 40  # real windows per channel beside the generated ones
 
 
@@ -46,14 +51,17 @@ def run(config: Config) -> Path:
     say(f"report: {len(found)} classifiers -> {folder}")
     with artifacts.building(folder, "report", {}, {}):
         artifacts.reopen(folder)
-        results, data = [], None
+        for earlier in folder.glob("predictions-*.parquet"):
+            earlier.unlink()  # of classifiers that this report may no longer be about
+        results = []
+        splits: dict[str, tuple[Config, Data]] = {}  # classifiers of one fold share a split
         for name, path, _ in track(found, "report", len(found)):
             own = copy.deepcopy(config)
-            own.run.seed = int(path.name.partition("=")[2]) if path.name.startswith("seed=") else config.run.seed
+            own.run.seed = int(numbers(path).get("seed", config.run.seed))
             data, model = _open(own, source, path)
             results.append(_score(own, data, model, name, path, folder))
-        assert data is not None
-        page = _page(own, data, model, results, source)
+            splits.setdefault(artifacts.fingerprint(section(own, "windows")), (own, data))
+        page = _page(own, data, model, results, source, list(splits.values()))
         write_report(page, folder)
         artifacts.finish(folder, {"classifiers": inputs})
     _tell(page)
@@ -69,19 +77,13 @@ def _classifiers(config: Config) -> list[tuple[str, Path, str]]:
     if config.run.classifiers:
         paths = [Path(p) for p in config.run.classifiers]
         return [(p.name if p.suffix else f"{p.parent.name}/{p.name}", p, _identity(p)) for p in paths]
-    found = _finished_seeds(config, config.recipe)
+    found = finished_classifiers(config, config.recipe)
     if not found:
-        where = own_folder(config, "classifier").parent
         raise UserError(
-            f"{where}: holds no finished classifier; run `eegdm finetune corpus={config.corpus.name} recipe={config.recipe}` first"
+            f"{own_folder(config, 'classifier').parent}: holds no finished classifier; "
+            f"run `eegdm finetune corpus={config.corpus.name} recipe={config.recipe}` first"
         )
-    return found
-
-
-def _finished_seeds(config: Config, recipe: str) -> list[tuple[str, Path, str]]:
-    folder = Path(config.run.root) / config.corpus.name / recipe / "classifier"
-    seeds = sorted((p.parent for p in folder.glob(f"seed=*/{artifacts.MANIFEST}")), key=lambda p: int(p.name.partition("=")[2]))
-    return [(f"seed {p.name.partition('=')[2]}", p, _identity(p)) for p in seeds]
+    return [(", ".join(f"{k} {v}" for k, v in numbers(p).items()), p, _identity(p)) for p in found]
 
 
 def _identity(path: Path) -> str:
@@ -108,7 +110,7 @@ def _score(config: Config, data: Data, model: EEGDM, name: str, path: Path, fold
     if test.empty:
         raise UserError(f"windows.split={config.windows.split}: no sample is in the test part")
     predictions = predict(config, data, model, test)
-    artifacts.write_table(folder / f"predictions-{name.replace(' ', '=').replace('/', '-')}.parquet", predictions)
+    artifacts.write_table(folder / f"predictions-{name.replace(', ', ',').replace(' ', '=').replace('/', '-')}.parquet", predictions)
     labels, logits = predictions.label.to_numpy(), logits_of(predictions)
     curves = pd.read_csv(path / "curves.csv") if (path / "curves.csv").is_file() else pd.DataFrame()
     binary = config.finetune.loss == "binary"
@@ -128,11 +130,13 @@ def _score(config: Config, data: Data, model: EEGDM, name: str, path: Path, fold
 # -------------------------------------------------------------------------------------------------------------- the page
 
 
-def _page(config: Config, data: Data, model: EEGDM, results: list[RunResult], source: Artifact) -> Report:
+def _page(
+    config: Config, data: Data, model: EEGDM, results: list[RunResult], source: Artifact, splits: list[tuple[Config, Data]]
+) -> Report:
     return Report(
         title=f"EEGDM on {config.corpus.name}", corpus=config.corpus.name, recipe=config.recipe, classes=list(config.corpus.classes),
         event_classes=list(config.corpus.event_classes), binary=config.finetune.loss == "binary", split=_split_text(config),
-        counts=_counts(config, data), runs=results, baselines=_baselines(config, data, source), pretraining=_pretraining(config),
+        counts=_counts(config, data), runs=results, baselines=_baselines(splits, source), pretraining=_pretraining(config),
         generated=_samples(config, data.recordings), example=_example(config, data, model), failures=data.recordings.failures,
         settings=_settings(config), provenance=_provenance(data),
     )  # fmt: skip
@@ -184,26 +188,31 @@ def _provenance(data: Data) -> dict[str, Any]:
     return {**versions, **{f"{name} fingerprint": value for name, value in data.inputs.items()}}
 
 
-def _baselines(config: Config, data: Data, source: Artifact) -> dict[str, Baseline]:
-    """Scores of simpler means on the same split."""
+def _baselines(splits: list[tuple[Config, Data]], source: Artifact) -> dict[str, Baseline]:
+    """Scores of simpler means, on each split that a classifier was scored on."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for config, data in splits:
+        for name, result in _simple(config, data).items():
+            found.setdefault(name, []).append(result)
+    shown = {name: Baseline(results, SENTENCES[name]) for name, results in found.items()}
+    config = splits[0][0]
+    for recipe in config.run.compare:
+        if compared := _compared(config, source, recipe):
+            shown[recipe] = Baseline(compared, f"The same data and split with recipe={recipe}: {_sentence_of(recipe)}.")
+    return shown
+
+
+def _simple(config: Config, data: Data) -> dict[str, dict[str, Any]]:
+    """Scores on the test part of one split, by name in :data:`SENTENCES`."""
     train, test = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "test"))
     train_y, test_y = train.label.to_numpy(), test.label.to_numpy()
     binary, n_classes = config.finetune.loss == "binary", len(config.corpus.classes)
     blind = chance(train_y, test_y, n_classes, binary)
-    found = {
-        "chance: majority class": Baseline([blind["majority class"]], "Always says the commonest class of the training windows."),
-        "chance: label prior": Baseline([blind["label prior"]], "Says each class at random, as often as it occurs in training."),
-    }
     subject = train.recording.map(dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))).to_numpy()
     logits = linear_probe(_band_power(data, train), train_y, _band_power(data, test), n_classes, seed=0, unit=subject, balanced=binary)
     logits = logits[:, 1:] - logits[:, :1] if binary else logits
-    found["band power + logistic regression"] = Baseline(
-        [scores(test_y, logits, binary)], "Logistic regression on the log power of five bands in each channel."
-    )
-    for recipe in config.run.compare:
-        if compared := _compared(config, source, recipe):
-            found[recipe] = Baseline(compared, f"The same data and split with recipe={recipe}: {_sentence_of(recipe)}.")
-    return found
+    results = (blind["majority class"], blind["label prior"], scores(test_y, logits, binary))
+    return dict(zip(SENTENCES, results, strict=True))
 
 
 def _sentence_of(recipe: str) -> str:
@@ -218,7 +227,7 @@ def _sentence_of(recipe: str) -> str:
 def _compared(config: Config, source: Artifact, recipe: str) -> list[dict[str, Any]]:
     """Scores of another recipe's finished seeds on its test part."""
     found = []
-    for _, path, _ in _finished_seeds(config, recipe):
+    for path in finished_classifiers(config, recipe):
         own = copy.deepcopy(config)
         own.recipe, own.explicit = recipe, []
         data, model = _open(own, source, path)
