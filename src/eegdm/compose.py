@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 from collections.abc import Iterator
@@ -123,13 +124,21 @@ def _faults_of_word(word: str) -> Iterator[str]:
         yield from _type_fault(key, word)
 
 
+@functools.cache
+def _types() -> Any:
+    """A configuration to try values on; building one takes longer than composing a run."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(Config())
+
+
 def _type_fault(key: str, word: str) -> Iterator[str]:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        OmegaConf.update(OmegaConf.structured(Config()), key, _value(word), merge=False, force_add=key in MAPPINGS)
+        OmegaConf.update(_types(), key, _value(word), merge=False, force_add=key in MAPPINGS)
     except (HydraException, OmegaConfBaseException) as error:
         yield f"{word}: {_first_line(error)}"
 

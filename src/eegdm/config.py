@@ -187,6 +187,9 @@ class FusionConfig:
     n_heads: int = option(8, "attention heads", low=1, high=64)
     ff: int = option(4, "width of the feed-forward layers, in widths of the model", low=1, high=16)
     depth: int = option(8, "pairs of attention and feed-forward in the classification stack", low=0, high=200)
+    standardise: bool = option(
+        False, "centre and scale the features of each block's tokens by the training part (published: no; for small backbones)"
+    )
     first_block: int = option(0, "first block whose tokens are fused", low=0)
     last_block: int | None = option(None, "block before which to stop; null: all", low=1)
 

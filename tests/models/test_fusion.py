@@ -207,3 +207,23 @@ def test_refusals_of_the_ablations() -> None:
         made("mean").fuse(tokens())
     with pytest.raises(UserError, match=r"n_pools=1 \(not 2\)"):
         made("none")(tokens(pools=1), compat="published")
+
+
+def test_standardised_tokens_have_no_mean_and_unit_spread_and_absent_channels_do_not_count() -> None:
+    torch.manual_seed(0)
+    model = LatentFusionTransformer(
+        n_blocks=2, n_pools=3, n_channels=4, n_classes=2, d_model=8, n_tokens=2, n_heads=2, depth=1, standardise=True
+    )
+    tokens = torch.randn(5, 2, 3, 1, 4, 8) * torch.arange(1.0, 9.0) + torch.arange(8.0)
+    mask = torch.ones(5, 4, dtype=torch.bool)
+    mask[:3, 2] = False
+    tokens[:3, ..., 2, :] = 1e6
+    model.fit_tokens(tokens, mask)
+    seen, _ = model._checked(tokens, mask, None)
+    present = seen.permute(1, 5, 0, 4, 2, 3)[:, :, mask].flatten(2)
+    torch.testing.assert_close(present.mean(-1), torch.zeros(2, 8), atol=1e-5, rtol=0)
+    torch.testing.assert_close(present.std(-1, unbiased=False), torch.ones(2, 8), atol=1e-4, rtol=0)
+    plain = LatentFusionTransformer(n_blocks=2, n_pools=3, n_channels=4, n_classes=2, d_model=8, n_tokens=2, n_heads=2, depth=1)
+    missing, left_over = plain.load_state_dict(model.state_dict(), strict=False)
+    assert not missing and set(left_over) == {"token_mean", "token_spread"}
+    torch.testing.assert_close(model(tokens, mask), plain(seen, mask))

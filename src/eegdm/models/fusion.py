@@ -94,6 +94,8 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         n_heads: of every attention.
         ff: width of the feed-forward layers, in ``d_model``.
         depth: layers of the classification stack.
+        standardise: subtract a mean from the tokens and divide by a spread first (set by :meth:`fit_tokens`). Published:
+            no. A small backbone's tokens are all nearly alike, and a short training can't tell them apart otherwise.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         ff: int = 4,
         depth: int = 8,
         kind: str = "lft",
+        standardise: bool = False,
     ) -> None:
         super().__init__()
         if kind not in FUSION_KINDS:
@@ -127,8 +130,12 @@ class LatentFusionTransformer(Pretrained, nn.Module):
             "ff": ff,
             "depth": depth,
             "kind": kind,
+            "standardise": standardise,
         }
-        self.kind = kind
+        self.kind, self.standardise = kind, standardise
+        if standardise:
+            self.register_buffer("token_mean", torch.zeros(n_blocks, 1, n_queries, 1, d_model))
+            self.register_buffer("token_spread", torch.ones(n_blocks, 1, n_queries, 1, d_model))
         if kind == "lft":
             self.fusion_tokens = nn.Parameter(torch.rand(n_pools, n_tokens, d_model))
             self.fusion_blocks = nn.ModuleList(FusionBlock(d_model, n_heads, ff) for _ in range(n_blocks))
@@ -157,6 +164,19 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         for layer in self.stack:
             sequence = layer(sequence, present)
         return self.out(_mean(sequence, present))
+
+    @torch.no_grad()
+    def fit_tokens(
+        self, tokens: Float[Tensor, "batch block pool query channel feature"], mask: Bool[Tensor, "batch channel"] | None = None
+    ) -> None:
+        """Take the mean and spread of each block's features from tokens of the training part (``standardise`` alone)."""
+        present = torch.ones(tokens.shape[0], tokens.shape[4], device=tokens.device) if mask is None else mask.to(tokens.dtype)
+        weight = present[:, None, None, None, :, None].expand_as(tokens)
+        over, count = (0, 2, 4), weight.sum((0, 2, 4), keepdim=True)
+        mean = (tokens * weight).sum(over, keepdim=True) / count
+        variance = ((tokens - mean).square() * weight).sum(over, keepdim=True) / count
+        self.token_mean.copy_(mean[0])
+        self.token_spread.copy_(variance[0].sqrt().clamp(min=1e-6))
 
     def fuse(
         self,
@@ -198,7 +218,7 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         mask: Bool[Tensor, "batch channel"] | None,
         compat: Compat,
     ) -> tuple[Float[Tensor, "batch block pool query channel feature"], Bool[Tensor, "batch channel"] | None]:
-        """Return the arguments, absent channels set to zero; refuse what does not fit."""
+        """Return the arguments, tokens standardised and absent channels set to zero; refuse what does not fit."""
         if tokens.ndim != 6:
             raise UserError(f"tokens have shape {tuple(tokens.shape)}, not (batch, block, pool, query, channel, feature)")
         axes = ("n_blocks", "n_pools", "n_queries", "n_channels", "d_model")
@@ -210,6 +230,8 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         if got != wanted:
             faults = ", ".join(f"{axis}={got[axis]} (not {wanted[axis]})" for axis in axes if got[axis] != wanted[axis])
             raise UserError(f"tokens have {faults}; give the classifier tokens made as those it was trained on")
+        if self.standardise:
+            tokens = (tokens - self.token_mean) / self.token_spread
         if mask is None:
             return tokens, None
         if not bool(mask.any(dim=1).all()):

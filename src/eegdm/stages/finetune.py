@@ -23,8 +23,12 @@ from eegdm.layout import content_config, destination, upstream
 from eegdm.metrics import class_probabilities, fit_event_threshold, fit_temperature
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM
+from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.stages.cache import device, open_backbone, token_spec
-from eegdm.training import CHECKPOINTS, FusionModule, PatientStopping, fit, in_order, make_trainer, shares
+from eegdm.training import CHECKPOINTS, FusionModule, PatientStopping, fit, in_order, make_trainer, shares, tokens_of
+
+
+STANDARDISING_WINDOWS = 256
 
 
 class Data(NamedTuple):
@@ -102,7 +106,7 @@ def shared_windows(samples: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
 def make_classifier(config: Config, data: Data, backbone: SSMDP) -> EEGDM:
     """Join a backbone with a fusion transformer of seeded random weights, sized for the data."""
     recordings, c = data.recordings, config.fusion
-    fusion = {"n_tokens": c.n_tokens, "n_heads": c.n_heads, "ff": c.ff, "depth": c.depth, "kind": c.kind}
+    fusion = {"n_tokens": c.n_tokens, "n_heads": c.n_heads, "ff": c.ff, "depth": c.depth, "kind": c.kind, "standardise": c.standardise}
     classes = config.corpus.classes[1:] if config.finetune.loss == "binary" else config.corpus.classes
     signal = {**recordings.artifact.config["signal"], "mu": config.signal.mu}
     n_times = recordings.window(*data.samples[KEY].iloc[0]).shape[-1]
@@ -137,8 +141,23 @@ def _train(
     training = loader(make_dataset(config, data, train), c.batch_size, config.run.seed, config.run.workers, **shares(trainer))
     validation = loader(make_dataset(config, data, windows), c.batch_size, None, config.run.workers, **shares(trainer))
     module = FusionModule(model, c, c.epochs * len(training), data.store is not None, val.label.to_numpy(), window_of)
+    if config.fusion.standardise:
+        _standardise(module, make_dataset(config, data, shared_windows(train)[0]))
     fit(trainer, module, training, validation)
     return module, trainer
+
+
+def _standardise(module: FusionModule, windows: Dataset) -> None:
+    """Fit the mean and spread of tokens on distinct training windows, spread evenly."""
+    chosen = np.unique(np.linspace(0, len(windows) - 1, STANDARDISING_WINDOWS).round().astype(int))  # type: ignore[arg-type]
+    batches = [windows[[(0, int(i)) for i in some]] for some in np.array_split(chosen, -(-len(chosen) // 32))]
+    tokens = torch.cat([b.data if module.cached else tokens_of(module.model, b) for b in batches])
+    for fusion in (module.model.fusion, _fusion_of(module.ema.ema_model)):
+        fusion.fit_tokens(tokens, torch.cat([b.mask for b in batches]))
+
+
+def _fusion_of(trained: torch.nn.Module) -> LatentFusionTransformer:
+    return trained.fusion if isinstance(trained, EEGDM) else trained  # type: ignore[return-value]
 
 
 def _write(folder: Path, config: Config, data: Data, module: FusionModule) -> None:
