@@ -114,11 +114,50 @@ def test_layer_passes_gradcheck() -> None:
     assert torch.autograd.gradcheck(layer, (x, *ssm.parameters()))
 
 
+def test_gradients_cannot_be_differentiated_again() -> None:
+    ssm, x = made(2, 4), torch.ones(1, 5, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(ssm(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        gradient.sum().backward()
+
+
 def test_no_tensor_holds_every_mode_at_every_lag() -> None:
     n_features, d_state, length = 4, 128, 20_000
-    with torch.no_grad(), LargestTensor() as largest:
-        S4D(n_features, d_state).kernel(length)
+    with LargestTensor() as largest:
+        S4D(n_features, d_state).kernel(length).sum().backward()
     assert largest.numel < n_features * (d_state // 2) * length / 10
+
+
+@pytest.mark.parametrize("at_once", [1, 64 * 20, 64 * 100])  # n_fft is 64: tiles of 16 x 1, 20 x 1 and 37 x 2
+def test_tiles_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ssm = made(37, 4).double()
+    x = torch.randn(5, 37, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).transpose(1, 2)
+
+    def outcome() -> list[Tensor]:
+        ssm.zero_grad()
+        signal = x.clone().requires_grad_()
+        y = ssm(signal)
+        y.cos().sum().backward()
+        with torch.inference_mode():
+            return [y, ssm(x), signal.grad, *(p.grad for p in ssm.parameters())]
+
+    whole = outcome()
+    monkeypatch.setattr(s4d, "_at_once", lambda device: at_once)
+    for got, expected in zip(outcome(), whole, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_gradients_equal_those_of_a_plain_convolution() -> None:
+    ssm = made(3, 8).double()
+    x = torch.randn(4, 50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    lag = torch.arange(50)[:, None] - torch.arange(50)
+    forward, backward = vandermonde_kernel(ssm, 50)
+    toeplitz = torch.where(lag >= 0, forward[:, lag.clamp(min=0)], backward[:, (-1 - lag).clamp(min=0)])
+    expected = torch.einsum("fjm,bmf->bjf", toeplitz, x) + ssm.D * x
+    inputs = [x, *ssm.parameters()]
+    found = (torch.autograd.grad(y.cos().sum(), inputs) for y in (ssm(x), expected))
+    for got, reference in zip(*found, strict=True):
+        torch.testing.assert_close(got, reference, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("n_times", [1, 2, 9, 16])
@@ -147,7 +186,11 @@ def test_autocast_leaves_the_kernel_in_full_precision() -> None:
     ssm, x = made(4, 16), torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(1))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = ssm(x)
+        gradients = torch.autograd.grad(got.sum(), [ssm.C, ssm.log_dt])
     assert torch.equal(got, ssm(x))
+    expected = torch.autograd.grad(ssm(x).sum(), [ssm.C, ssm.log_dt])
+    for gradient, reference in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-4)  # bfloat16 would be 4e-3 off
 
 
 # ------------------------------------------------------------------------------------------------------ kept spectra

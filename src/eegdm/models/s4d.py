@@ -8,15 +8,22 @@ the two directions, C is not. Source: Gu et al. 2022, arXiv 2206.11893; "diag-li
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Complex, Float
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 MAX_SPECTRA = 4
 """Kernel spectra a layer keeps (one per length and rate); a full-size one takes 2 MB."""
+
+_A_THREAD = 2**18
+_ELSEWHERE = 2**26
+"""Numbers worked on at once: what stays in a CPU's caches, yet keeps its threads busy; what fills an accelerator."""
 
 
 class _Spectrum(NamedTuple):
@@ -54,30 +61,22 @@ class S4D(nn.Module):
         """Convolve by one circular FFT, long enough that the two directions do not meet."""
         length = x.shape[1]
         n_fft = next_fast_len(2 * length, real=True)
-        signal = x.to(self.D.dtype).transpose(1, 2).contiguous()
-        y = torch.fft.irfft(torch.fft.rfft(signal, n=n_fft) * self._spectrum(length, rate, n_fft), n=n_fft)
-        return y[..., :length].transpose(1, 2)
+        signal = x.to(self.D.dtype)
+        if torch.is_grad_enabled():
+            return _Convolution.apply(signal, self._circular_kernel(length, rate, n_fft))
+        by_time = signal.new_empty(len(signal), signal.shape[2], length).transpose(1, 2)  # the order that pools read in
+        return _convolve(signal, self._spectrum(length, rate, n_fft), n_fft, out=by_time)
 
     def kernel(self, length: int, rate: float = 1.0) -> Float[Tensor, "2 feature lag"]:
-        """Return the kernels of lags 0 .. ``length``-1, forward then backward, without D.
-
-        z^l is written as z^(J i) z^j with l = J i + j, so that only about 2 sqrt(length) powers per mode exist and the
-        sum over modes is one matrix product. Powers are taken in double precision: their phase grows with l.
-        """
-        z, weight = self._modes(rate)
-        n_fine = 2 ** math.ceil(math.log2(length) / 2)
-        fine, z_coarse = _powers(z, n_fine)
-        coarse, _ = _powers(z_coarse, math.ceil(length / n_fine))
-        fine, coarse, weight = (table.to(self.D.device, self.D.dtype.to_complex()) for table in (fine, coarse, weight))
-        weighted = (weight.permute(1, 2, 0)[..., None] * coarse[:, :, None]).flatten(2)
-        left = torch.cat([weighted.real, weighted.imag], dim=1)
-        right = torch.cat([fine.real, -fine.imag], dim=1)
-        with torch.autocast(left.device.type, enabled=False):
-            kernel = torch.bmm(left.transpose(1, 2), right)
-        return kernel.view(kernel.shape[0], 2, -1)[..., :length].transpose(0, 1)
+        """Return the kernels of lags 0 .. ``length``-1, forward then backward, without D."""
+        exponent, weight = self._modes(rate)
+        weight = weight.to(self.D.device, self.D.dtype.to_complex())
+        width = max(1, _at_once(self.D.device) // (2 * _n_fine(length) * exponent.shape[1]))  # 2: tables are complex
+        parts = zip(exponent.split(width), weight.split(width, dim=1), strict=True)
+        return torch.cat([_Kernel.apply(*modes, length) for modes in parts], dim=1)
 
     def _modes(self, rate: float) -> tuple[Complex[Tensor, "feature mode"], Complex[Tensor, "2 feature mode"]]:
-        """Return z and 2 B C (z - 1)/A in double precision, on the CPU where the device has none (Apple's).
+        """Return log z and 2 B C (z - 1)/A in double precision, on the CPU where the device has none (Apple's).
 
         In z - 1 alone, z is taken in the parameters' precision: the published weights were trained with what float32
         leaves of that difference, up to 1e-4 off for slow modes. Rounding from double precision gives the same z - 1
@@ -87,12 +86,12 @@ class S4D(nn.Module):
         log_decay, frequency, log_dt, B, C = (
             p.to(device, torch.float64) for p in (self.log_decay, self.frequency, self.log_dt, self.B, self.C)
         )
-        dt, decay = rate * log_dt.exp(), log_decay.exp()
-        radius, cosine, sine = (-dt * decay).exp(), (dt * frequency).cos(), -(dt * frequency).sin()
-        z = torch.complex(radius * cosine, radius * sine)
-        radius, cosine, sine = (part.to(self.D.dtype) for part in (radius, cosine, sine))
-        hold = (torch.complex(radius * cosine, radius * sine) - 1) / torch.complex(-decay, -frequency)
-        return z, 2 * torch.view_as_complex(B) * torch.view_as_complex(C) * hold
+        dt, A = rate * log_dt.exp(), torch.complex(-log_decay.exp(), -frequency)
+        exponent = dt * A
+        parts = exponent.real.exp(), exponent.imag.cos(), exponent.imag.sin()
+        radius, cosine, sine = (part.to(self.D.dtype) for part in parts)
+        hold = (torch.complex(radius * cosine, radius * sine) - 1) / A.to(self.D.dtype.to_complex())
+        return exponent, 2 * torch.view_as_complex(B) * torch.view_as_complex(C) * hold
 
     def _spectrum(self, length: int, rate: float, n_fft: int) -> Complex[Tensor, "feature bin"]:
         """Return the transform of both kernels and D; kept between calls in eval mode without gradients.
@@ -100,34 +99,172 @@ class S4D(nn.Module):
         A kept spectrum is used only while every parameter equals, value for value, those it was made from. Version
         counters would be cheaper but miss writes through ``.data``, which is how ema-pytorch updates its model.
         """
-        if self.training or torch.is_grad_enabled():
-            return self._transform(length, rate, n_fft)
+        if self.training:
+            return torch.fft.rfft(self._circular_kernel(length, rate, n_fft))
         key = (length, rate, self.D.dtype, self.D.device)
         parameters = torch.cat([p.detach().flatten() for p in self.parameters()])
         kept = self._spectra.pop(key, None)
         if kept is None or not torch.equal(kept.parameters, parameters):
-            kept = _Spectrum(parameters, self._transform(length, rate, n_fft))
+            kept = _Spectrum(parameters, torch.fft.rfft(self._circular_kernel(length, rate, n_fft)))
         while len(self._spectra) >= MAX_SPECTRA:
             self._spectra.pop(next(iter(self._spectra)))
         self._spectra[key] = kept
         return kept.values
 
-    def _transform(self, length: int, rate: float, n_fft: int) -> Complex[Tensor, "feature bin"]:
+    def _circular_kernel(self, length: int, rate: float, n_fft: int) -> Float[Tensor, "feature lag"]:
+        """Return both kernels and D as one: lag l at l, lag -1-l at n_fft-1-l, zeros between."""
         forward, backward = self.kernel(length, rate)
         gap = forward.new_zeros(forward.shape[0], n_fft - 2 * length)
-        circular = torch.cat([forward, gap, backward.flip(-1)], dim=-1)  # lag -1-l stands at n_fft-1-l
-        return torch.fft.rfft(circular) + self.D.mT  # a direct term at lag 0 has a flat spectrum
+        return torch.cat([forward[:, :1] + self.D.mT, forward[:, 1:], gap, backward.flip(-1)], dim=-1)
+
+
+class _Kernel(torch.autograd.Function):
+    """K[l] = Re sum_k w_k z_k^l, without a tensor of every mode at every lag, in either direction.
+
+    z^l is written as z^(J i) z^j with l = J i + j, so that only about 2 sqrt(length) powers per mode exist and the sum
+    over modes is one matrix product. Complex numbers enter it as pairs of reals: Re(conj(a) b) is their dot product.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, exponent: Complex[Tensor, "feature mode"], weight: Complex[Tensor, "2 feature mode"], length: int
+    ) -> Float[Tensor, "2 feature lag"]:
+        ctx.save_for_backward(exponent, weight)
+        fine, coarse = _tables(exponent, length, weight)
+        weighted = (weight.transpose(0, 1)[:, :, None] * coarse[:, None]).conj_physical_()
+        kernel = _product(_reals(weighted.flatten(1, 2)), _reals(fine).mT)
+        return kernel.view(len(kernel), 2, -1)[..., :length].transpose(0, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad: Float[Tensor, "2 feature lag"]
+    ) -> tuple[Complex[Tensor, "feature mode"], Complex[Tensor, "2 feature mode"], None]:
+        """With dK[l]/dw = z^l and dK[l]/d log z = l w z^l, sum g z^l and l g z^l over l as (J i + j), j first."""
+        exponent, weight = ctx.saved_tensors
+        n_features, length = grad.shape[1:]
+        fine, coarse = _tables(exponent, length, weight)
+        n_fine, n_coarse = fine.shape[1], coarse.shape[1]
+        split = functional.pad(grad.transpose(0, 1), (0, n_coarse * n_fine - length)).unflatten(2, (n_coarse, n_fine))
+        j, i = (torch.arange(n, device=grad.device, dtype=grad.dtype) for n in (n_fine, n_coarse))
+        sums = _product(torch.stack([split, split * j], dim=1).flatten(1, 3), _reals(fine))
+        plain, by_j = torch.view_as_complex(sums.view(n_features, 2, 2, n_coarse, -1, 2)).unbind(1)
+        by_lag = by_j.addcmul_(plain, n_fine * i[:, None])
+        g_z, g_l_z = ((table * coarse[:, None]).sum(2).transpose(0, 1) for table in (plain, by_lag))
+        return (weight * g_l_z).sum(0).conj().to(exponent.device, exponent.dtype), g_z.conj(), None
+
+
+class _Convolution(torch.autograd.Function):
+    """Circular convolution of ``x``, padded with zeros, with one kernel a feature.
+
+    Keeps only x and the kernel's spectrum for the backward pass, which takes x's spectrum anew: an FFT costs less than
+    sending spectra, twice as large as x, to memory and back.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Float[Tensor, "batch time feature"], kernel: Float[Tensor, "feature lag"]
+    ) -> Float[Tensor, "batch time feature"]:
+        ctx.n_fft, spectrum = kernel.shape[-1], torch.fft.rfft(kernel)
+        ctx.save_for_backward(x, spectrum)
+        return _convolve(x, spectrum, ctx.n_fft, out=x.new_empty(x.shape))
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad: Float[Tensor, "batch time feature"]
+    ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "feature lag"]]:
+        """Both are correlations: of ``grad`` with the kernel, and of ``grad`` with x, summed over the batch."""
+        x, spectrum = ctx.saved_tensors
+        reverse = spectrum.conj().resolve_conj()
+        grad_x, grad_spectrum = x.new_empty(x.shape), torch.zeros_like(spectrum)
+        for tile in _tiles(x, ctx.n_fft):
+            X, G = tile.spectrum(x), tile.spectrum(grad)
+            grad_spectrum[tile.features] += X.conj_physical_().mul_(G).sum(0)
+            tile.put(G.mul_(reverse[tile.features]), grad_x)
+        return grad_x, torch.fft.irfft(grad_spectrum, n=ctx.n_fft)
+
+
+class _Tile(NamedTuple):
+    """Some sequences and features of a batch, few enough that all that is done to them happens in cache."""
+
+    sequences: slice
+    features: slice
+    padded: Float[Tensor, "sequence feature time"]
+
+    def spectrum(self, x: Float[Tensor, "batch time feature"]) -> Complex[Tensor, "sequence feature bin"]:
+        self.padded[..., : x.shape[1]] = x[self.sequences, :, self.features].transpose(1, 2)
+        return torch.fft.rfft(self.padded)
+
+    def put(self, spectrum: Complex[Tensor, "sequence feature bin"], y: Float[Tensor, "batch time feature"]) -> None:
+        found = torch.fft.irfft(spectrum, n=self.padded.shape[-1])
+        y[self.sequences, :, self.features] = found[..., : y.shape[1]].transpose(1, 2)
+
+
+def _tiles(x: Float[Tensor, "batch time feature"], n_fft: int) -> Iterator[_Tile]:
+    """Cut ``x`` into tiles, of 16 features (a cache line) or more; all share one buffer."""
+    batch, _, n_features = x.shape
+    at_once = _at_once(x.device)
+    width = min(n_features, max(16, at_once // n_fft))
+    height = min(batch, max(1, at_once // (width * n_fft)))
+    padded = x.new_zeros(height, width, n_fft)
+    for feature in range(0, n_features, width):
+        for row in range(0, batch, height):
+            part = padded[: batch - row, : n_features - feature]
+            yield _Tile(slice(row, row + height), slice(feature, feature + width), part)
+
+
+def _convolve(
+    x: Float[Tensor, "batch time feature"],
+    spectrum: Complex[Tensor, "feature bin"],
+    n_fft: int,
+    out: Float[Tensor, "batch time feature"],
+) -> Float[Tensor, "batch time feature"]:
+    for tile in _tiles(x, n_fft):
+        tile.put(tile.spectrum(x).mul_(spectrum[tile.features]), out)
+    return out
+
+
+def _tables(
+    exponent: Complex[Tensor, "feature mode"], length: int, like: Tensor
+) -> tuple[Complex[Tensor, "feature fine mode"], Complex[Tensor, "feature coarse mode"]]:
+    """Return z^j, j = 0 .. J-1, and z^(J i) up to ``length``, J = 2^ceil(log2(length)/2), in the precision of ``like``.
+
+    Powers are taken in double precision: their phase grows with l.
+    """
+    n_fine = _n_fine(length)
+    fine, z_coarse = _powers(torch.polar(exponent.real.exp(), exponent.imag), n_fine)
+    coarse, _ = _powers(z_coarse, math.ceil(length / n_fine))
+    return fine.to(like.device, like.dtype), coarse.to(like.device, like.dtype)
+
+
+def _n_fine(length: int) -> int:
+    return 2 ** math.ceil(math.log2(length) / 2)
 
 
 def _powers(
     base: Complex[Tensor, "feature mode"], count: int
-) -> tuple[Complex[Tensor, "feature mode power"], Complex[Tensor, "feature mode"]]:
+) -> tuple[Complex[Tensor, "feature power mode"], Complex[Tensor, "feature mode"]]:
     """Return ``base`` to the powers 0 .. ``count``-1, and to the next power of two >= ``count``, by repeated doubling.
 
     Much faster than the complex exponential on a CPU; in double precision the error stays below count x 1e-16.
     """
-    table, step = torch.ones_like(base)[..., None], base[..., None]
-    while table.shape[-1] < count:
-        table = torch.cat([table, table * step], dim=-1)
-        step = step * step
-    return table[..., :count], step[..., 0]
+    known, step = 1, base[:, None]
+    table = base.new_ones(len(base), 2 ** math.ceil(math.log2(count)), base.shape[1])
+    while known < count:
+        torch.mul(table[:, :known], step, out=table[:, known : 2 * known])
+        known, step = 2 * known, step * step
+    return table[:, :count], step[:, 0]
+
+
+def _at_once(device: torch.device) -> int:
+    return _A_THREAD * torch.get_num_threads() if device.type == "cpu" else _ELSEWHERE
+
+
+def _reals(table: Complex[Tensor, "feature power mode"]) -> Float[Tensor, "feature power part"]:
+    return torch.view_as_real(table).flatten(2)
+
+
+def _product(left: Float[Tensor, "feature row part"], right: Float[Tensor, "feature part column"]) -> Tensor:
+    with torch.autocast(left.device.type, enabled=False):
+        return torch.bmm(left, right)
