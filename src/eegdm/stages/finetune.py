@@ -29,6 +29,7 @@ from eegdm.training import CHECKPOINTS, FusionModule, PatientStopping, fit, in_o
 
 
 STANDARDISING_WINDOWS = 256
+SMOOTHING = 3  # neighbouring windows whose probabilities `eegdm predict` averages
 
 
 class Data(NamedTuple):
@@ -202,7 +203,7 @@ def decide(config: Config, val: pd.DataFrame) -> dict[str, Any]:
         "classes": classes,
         "event_classes": events,
         "threshold": 0.5,
-        "smoothing_s": 0.0,
+        "smoothing_s": SMOOTHING * _resolution(config),
         "resolution_s": _resolution(config),
         "min_duration_s": _resolution(config),
     }
