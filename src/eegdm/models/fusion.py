@@ -98,6 +98,9 @@ class LatentFusionTransformer(Pretrained, nn.Module):
             no. A small backbone's tokens are all nearly alike, and a short training can't tell them apart otherwise.
     """
 
+    token_mean: Tensor
+    token_spread: Tensor
+
     def __init__(
         self,
         n_blocks: int = 20,

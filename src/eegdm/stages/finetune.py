@@ -27,7 +27,6 @@ from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.stages.cache import device, open_backbone, token_spec
 from eegdm.training import CHECKPOINTS, FusionModule, PatientStopping, fit, in_order, make_trainer, shares, tokens_of
 
-
 STANDARDISING_WINDOWS = 256
 SMOOTHING = 3  # neighbouring windows whose probabilities `eegdm predict` averages
 
