@@ -118,3 +118,9 @@ def test_faults_are_one_line_and_exit_status_2(words: list[str], tmp_path) -> No
 def test_a_typed_mapping_replaces_the_default() -> None:
     assert compose(["corpus=bids"]).corpus.label_map
     assert compose(["corpus=bids", "corpus.label_map={T1: task, 'T 2': task}"]).corpus.label_map == {"T1": "task", "T 2": "task"}
+
+
+def test_chbmit_as_published_is_filtered_window_by_window() -> None:
+    assert compose(["corpus=chbmit", "compat=published"]).signal.per_window
+    assert not compose(["corpus=chbmit"]).signal.per_window
+    assert not compose(["corpus=tuev", "compat=published"]).signal.per_window

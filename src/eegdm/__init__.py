@@ -15,9 +15,7 @@ _PUBLIC = {
     "load": "eegdm.pretrained",
     "convert": "eegdm.pretrained",
     "predict": "eegdm.recordings",
-    "embed": "eegdm.recordings",
     "annotate": "eegdm.recordings",
-    "generate": "eegdm.recordings",
     "UserError": "eegdm.errors",
 }
 __all__ = ["__version__", *_PUBLIC]

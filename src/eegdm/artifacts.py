@@ -193,6 +193,12 @@ def reopen(path: Path) -> None:
     (path / MANIFEST).unlink(missing_ok=True)
 
 
+def abandon(path: Path) -> None:
+    """Give up a folder in which nothing came about, so that a run with other settings may have it."""
+    for leftover in [p for p in path.iterdir() if p.name != LOCK]:
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
 def refuse_mismatch(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Refuse a folder that was made from other settings or inputs, naming the first differences."""
     if found.get("kind") != wanted["kind"]:

@@ -50,6 +50,8 @@ def compose(words: list[str]) -> Config:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{' '.join(words)}: {_first_line(error)}") from error
     assert isinstance(config, Config)
+    if config.run.compat == "published" and config.corpus.name == "chbmit":
+        config.signal.per_window = True
     config.explicit = [key for word in typed if (key := _key(word)) not in GROUPS]
     return check(config)
 

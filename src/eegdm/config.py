@@ -153,7 +153,7 @@ class PretrainConfig:
         choices=("auto", "event", "grid"),
     )
     max_windows: int | None = option(None, "at most this many windows (all their channels), spread evenly; null: all", low=1)
-    samples: int = option(4, "windows generated per channel at the end of training, for report and picture", low=0, high=1000)
+    samples: int = option(4, "windows generated per channel, after validations and at the end, for report and picture", low=0, high=1000)
     samples_every: int = option(1, "validations between two generations", low=1)
     ema: EmaConfig = field(default_factory=EmaConfig)
 
@@ -352,6 +352,8 @@ def _contradictions(c: Config) -> Iterator[str]:
         yield f"finetune.loss=binary: needs two classes, background first; corpus.classes={c.corpus.classes}"
     if (c.finetune.loss == "binary") != (c.finetune.monitor in ("auc_pr", "auroc")) and c.finetune.monitor != "balanced_accuracy":
         yield f"finetune.monitor={c.finetune.monitor}: kappa goes with loss=cross_entropy, auc_pr and auroc with loss=binary"
+    if c.signal.per_window and (c.corpus.name, c.windows.duration_s) != ("chbmit", 10.0):
+        yield "signal.per_window=true: is the published treatment of CHB-MIT's 10 s windows alone; leave it out"
     if c.run.rate != 1.0 and c.signal.per_window:
         yield "run.rate: recordings that are filtered window by window (signal.per_window=true) can't be tested at another rate"
     if c.finetune.class_weights and len(c.finetune.class_weights) != len(c.corpus.classes):

@@ -65,6 +65,8 @@ def own_folder(config: Config, kind: str) -> Path:
     """Return the folder of this run's artefact."""
     parts = [f"fold={config.windows.fold}"] if config.windows.split == "kfold" and kind in ("backbone", "latents", "classifier") else []
     parts += [f"seed={config.run.seed}"] if kind == "classifier" else []
+    if kind == "report" and config.run.rate != 1.0:
+        kind = f"report,rate={config.run.rate:g}"
     return _recipe_folder(config) / kind / ",".join(parts)
 
 
@@ -85,10 +87,12 @@ def numbers(classifier: Path) -> dict[str, str]:
 
 def destination(config: Config, kind: str, inputs: dict[str, str]) -> Path:
     """Return where to write: this run's folder, or the finished folder of another recipe that holds just what would be made."""
-    own = own_folder(config, kind)
-    if (own / artifacts.PLAN).exists() or kind in ("classifier", "report"):
+    own, wanted = own_folder(config, kind), content_config(config, kind)
+    if (own / artifacts.PLAN).exists():
+        artifacts.refuse_mismatch(own, artifacts.read_json(own / artifacts.PLAN), {"kind": kind, "config": wanted, "inputs": inputs})
         return own
-    wanted = content_config(config, kind)
+    if kind in ("classifier", "report"):
+        return own
     for other in _siblings(config, kind):
         plan = artifacts.read_json(other / artifacts.PLAN)
         if not artifacts.differences(plan["config"], wanted) and plan["inputs"] == inputs:
@@ -116,6 +120,11 @@ def upstream(config: Config, kind: str, inputs: dict[str, str] | None = None) ->
         UserError: not there, unfinished, made from other inputs, or made with something other than the user typed.
     """
     artifact = artifacts.open_artifact(_find(config, kind, inputs), kind)
+    if kind == "latents" and artifact.config.get("compat") != config.run.compat:
+        raise UserError(
+            f"{artifact.path}: was made with compat={artifact.config.get('compat') or 'null'}, this run wants "
+            f"{config.run.compat or 'null'}; run `eegdm cache` with it in another root="
+        )
     for name, value in (inputs or {}).items():
         if name in artifact.inputs and artifact.inputs[name] != value:
             raise UserError(
@@ -139,7 +148,7 @@ def _find(config: Config, kind: str, inputs: dict[str, str] | None) -> Path:
         plan = artifacts.read_json(other / artifacts.PLAN)
         if inputs and any(plan["inputs"].get(k) not in (None, v) for k, v in inputs.items()):
             continue
-        if not artifacts.differences(plan["config"], wanted):
+        if not artifacts.differences(_seedless(plan["config"]), _seedless(wanted)):
             return other
         if kind == "recordings" and not _conflicts(config, plan["config"]):
             candidates.append(other)
@@ -148,6 +157,11 @@ def _find(config: Config, kind: str, inputs: dict[str, str] | None) -> Path:
     hint = f"; or point {kind}= to one of {', '.join(map(str, candidates))}" if candidates else ""
     began = "is unfinished" if (own / artifacts.PLAN).exists() else "is not there"
     raise UserError(f"{own}: {began}; run `eegdm {COMMAND[kind]} corpus={config.corpus.name} recipe={config.recipe}` first{hint}")
+
+
+def _seedless(content: dict[str, Any]) -> dict[str, Any]:
+    """A classifier of any seed may use a backbone of any seed."""
+    return {name: value for name, value in content.items() if name != "seed"}
 
 
 def _conflicts(config: Config, made_with: dict[str, Any]) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import logging
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from eegdm.artifacts import atomic_path
 from eegdm.config import Config, EmaConfig, FinetuneConfig, PretrainConfig
+from eegdm.console import say
 from eegdm.data.loading import DenoisingBatch, WindowBatch
 from eegdm.errors import UserError
 from eegdm.metrics import scores
@@ -265,7 +267,7 @@ class PatientStopping(EarlyStopping):
             super()._run_early_stopping_check(trainer)
 
 
-def make_trainer(config: Config, folder: Path, epochs: int, grad_clip: float, callbacks: list[Callback], monitor: str | None) -> L.Trainer:
+def make_trainer(config: Config, folder: Path, epochs: int, grad_clip: float, callbacks: Sequence[Callback], monitor: str | None) -> L.Trainer:
     """Return a Lightning trainer that checkpoints every epoch into ``folder``/checkpoints and can go on from there.
 
     Args:
@@ -322,7 +324,11 @@ def _logger(name: str, folder: Path, config: Config) -> Any:
 def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any) -> None:
     """Train from the last checkpoint of the folder, or from the start."""
     last = Path(trainer.default_root_dir) / CHECKPOINTS / "last.ckpt"
-    trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
+    try:
+        trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
+    except SystemExit:  # how Lightning ends on a signal, with a status of its own
+        say("interrupted: the last finished epoch is kept, the same command goes on from there")
+        raise SystemExit(128 + (signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)) from None
 
 
 def shares(trainer: L.Trainer) -> dict[str, int]:

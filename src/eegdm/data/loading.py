@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eegdm import artifacts
+from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.signal import compand, published_chbmit_window, wrap
 from eegdm.errors import UserError
 
@@ -79,6 +80,14 @@ class Recordings:
         if len(found) > 1:
             raise UserError(f"{self.artifact.path}: recordings have different sampling frequencies {found}")
         return self.rate * (200.0 if self.per_window else float(found[0]))
+
+    def require_channel_ids(self) -> None:
+        """Refuse channels that the backbone has no id for."""
+        if unknown := [name for name in self.ch_names if name not in CHANNEL_ID]:
+            raise UserError(
+                f"{self.artifact.path}: the backbone knows the 22 TCP channels, not {', '.join(unknown[:5])}; "
+                "run `eegdm preprocess` with signal.montage=tcp or chbmit"
+            )
 
     def signal(self, recording: str) -> np.ndarray:
         """Return the memory-mapped float32 signal (channel, time), in 100 µV, before companding."""

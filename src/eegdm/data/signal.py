@@ -81,7 +81,7 @@ def preprocess(
     channels = DerivedChannels(raw, derivations)
     block = _block_samples(block_s, file_sfreq, len(channels.picks))
     if keep_raw:
-        n_times, sfreq, notes = raw.n_times, file_sfreq, []
+        n_times, sfreq, notes = int(raw.n_times), file_sfreq, []
         blocks = _unfiltered(channels.read, raw.n_times, block)
     else:
         n_times, sfreq = Resampling.of(raw.n_times, file_sfreq, applied.sfreq).n_out, applied.sfreq

@@ -38,8 +38,9 @@ def run(config: Config) -> Path:
     if artifacts.is_finished(folder):
         say(f"cache: {folder} is finished")
         return folder
+    recordings.require_channel_ids()
+    samples = make_samples(recordings.table, recordings.events, config.windows, config.corpus.classes)
     with artifacts.building(folder, "latents", content_config(config, "latents"), inputs):
-        samples = make_samples(recordings.table, recordings.events, config.windows, config.corpus.classes)
         windows = _place(distinct(samples), recordings, config.latents.shard_windows)
         todo = [(shard, rows) for shard, rows in windows.groupby("shard") if not shard_is_done(folder, int(shard), config.latents.dtype)]
         say(f"cache: {len(windows)} distinct windows of {len(samples)} samples in {windows.shard.max() + 1} shards -> {folder}")
@@ -58,10 +59,8 @@ def open_backbone(config: Config, recordings: str) -> tuple[SSMDP, str]:
     """Return the backbone that this run reads and what identifies it: its folder's fingerprint, or that of its weights."""
     chosen = config.run.backbone
     if chosen == "random":
-        L.seed_everything(config.run.seed, verbose=False)
-        return make_backbone(
-            config
-        ), f"random, seed {config.run.seed}, {artifacts.fingerprint(content_config(config, 'backbone')['backbone'])}"
+        L.seed_everything(0, verbose=False)  # one backbone for all seeds of the classifier, as a pretrained one is
+        return make_backbone(config), f"random, {artifacts.fingerprint(content_config(config, 'backbone')['backbone'])}"
     if chosen is None or artifacts.is_finished(Path(chosen)):
         made = upstream(config, "backbone", {"recordings": recordings} if chosen is None else None)
         return SSMDP.from_pretrained(made.path), made.fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,11 +52,11 @@ def run(config: Config) -> Path:
     if artifacts.is_finished(folder):
         say(f"finetune: {folder} is finished")
         return folder
+    train, val = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "val"))
+    for part, rows in (("train", train), ("val", val)):
+        if rows.empty:
+            raise UserError(f"windows.split={config.windows.split}: no sample is in the {part} part; choose another split or fractions")
     with artifacts.building(folder, "classifier", content_config(config, "classifier"), data.inputs):
-        train, val = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "val"))
-        for part, rows in (("train", train), ("val", val)):
-            if rows.empty:
-                raise UserError(f"windows.split={config.windows.split}: no sample is in the {part} part; choose another split or fractions")
         source = "cached tokens" if data.store else "tokens computed on the fly"
         say(f"finetune: {len(train)} samples to learn from, {len(val)} to validate, {source} -> {folder}")
         module, trainer = _train(config, data, backbone, train, val, folder)
@@ -169,6 +170,7 @@ def _write(folder: Path, config: Config, data: Data, module: FusionModule) -> No
     model.decision = decide(config, predict(config, data, model, data.samples[data.samples.split == "val"].reset_index(drop=True)))
     model.save_pretrained(folder)
     artifacts.finish(folder, {"best_epoch": int(best["epoch"]), "classes": list(config.corpus.classes)}, unlisted=(CHECKPOINTS, "logs"))
+    shutil.rmtree(folder / CHECKPOINTS)
     say(f"finetune: best epoch {best['epoch']}; wrote {folder}")
 
 

@@ -194,6 +194,7 @@ def _write_tables(folder: Path, jobs: list[Job], corpus: CorpusConfig) -> None:
     events = pd.DataFrame([{"recording": part["row"]["recording"], **e} for part in parts for e in part["events"]], columns=EVENT_COLUMNS)
     events = events.astype({"recording": "string", "channel": "string", "label": "string", "onset_s": "float64", "duration_s": "float64"})
     if not (recordings.status == "ok").any():
+        artifacts.abandon(folder)
         reasons = "; ".join(f"{r.recording}: {r.reason}" for r in recordings.head(3).itertuples())
         raise UserError(f"{corpus.source}: none of {len(recordings)} recordings could be used ({reasons})")
     artifacts.write_table(folder / "recordings.parquet", recordings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from eegdm import artifacts
 from eegdm.config import Config
@@ -36,14 +38,16 @@ def run(config: Config) -> Path:
     if artifacts.is_finished(folder):
         say(f"pretrain: {folder} is finished")
         return folder
+    recordings = Recordings(source.path, config.signal.mu)
+    recordings.require_channel_ids()
+    train, val = views(config, recordings)
     with artifacts.building(folder, "backbone", content_config(config, "backbone"), inputs):
-        recordings = Recordings(source.path, config.signal.mu)
-        train, val = views(config, recordings)
         say(f"pretrain: {len(train)} single-channel windows to learn from, {len(val)} to validate -> {folder}")
         L.seed_everything(config.run.seed, verbose=False)
         model, schedule = make_backbone(config), make_schedule(config)
         module = DenoisingModule(model, schedule, config.pretrain, recordings.sfreq)
-        trainer = make_trainer(config, folder, config.pretrain.epochs, config.pretrain.grad_clip, [], monitor=None)
+        drawing = [_Sampling(config, folder, recordings.sfreq)] if config.pretrain.samples else []
+        trainer = make_trainer(config, folder, config.pretrain.epochs, config.pretrain.grad_clip, drawing, monitor=None)
         batch, seed, workers = config.pretrain.batch_size, config.run.seed, config.run.workers
         order = None if config.run.compat == "published" else seed
         training = loader(Denoising(recordings, train, schedule.n_steps, seed), batch, order, workers, **shares(trainer))
@@ -61,6 +65,19 @@ class _Validation(Denoising):
 
     def __getitem__(self, keys: list[tuple[int, int]]):  # noqa: ANN204 - as the base class
         return super().__getitem__([(VALIDATION_EPOCH, i) for _, i in keys])
+
+
+class _Sampling(Callback):
+    """Generates windows with the averaged weights after validations, into samples/ (SPEC 3)."""
+
+    def __init__(self, config: Config, folder: Path, sfreq: float) -> None:
+        self.config, self.folder, self.sfreq = config, folder, sfreq
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        if trainer.is_global_zero and (trainer.current_epoch + 1) % self.config.pretrain.samples_every == 0:
+            assert isinstance(module, DenoisingModule)
+            drawn = draw(module.ema.ema_model, module.schedule, self.config, self.sfreq)  # type: ignore[arg-type]
+            _save(self.folder / "samples" / f"epoch={trainer.current_epoch:04d}.npy", drawn)
 
 
 def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -99,15 +116,19 @@ def make_schedule(config: Config) -> NoiseSchedule:
 def _write(folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, recordings: Recordings) -> None:
     model.eval()
     if config.pretrain.samples:
-        drawn = draw(model, schedule, config, recordings.sfreq)
-        with artifacts.atomic_path(folder / "samples.npy") as temporary:
-            np.save(temporary, drawn)
+        _save(folder / "samples.npy", draw(model, schedule, config, recordings.sfreq))
     content = content_config(config, "backbone")
     model.save_pretrained(
         folder, info={"diffusion": content["diffusion"], "signal": recordings.artifact.config["signal"] | content["signal"]}
     )
     artifacts.finish(folder, {"parameters": sum(p.numel() for p in model.parameters())}, unlisted=(CHECKPOINTS, "logs"))
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # none where nothing was trained
     say(f"pretrain: wrote {folder}")
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with artifacts.atomic_path(path) as temporary:
+        np.save(temporary, array)
 
 
 @torch.inference_mode()
