@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from eegdm.cli import run_main, run_stage
-from eegdm.compose import choices
+from eegdm.compose import choices, compose
 from eegdm.config import Config, did_you_mean, leaves
 from eegdm.console import say
 from eegdm.errors import UserError
@@ -31,7 +31,7 @@ def translate(words: list[str]) -> list[tuple[str, list[str]]]:
     """Return (stage, words) of each of our commands that an original command line stands for, in order."""
     groups = {k: v for k, _, v in (w.partition("=") for w in words) if k in STAGE or k == "extra"}
     rest = [w for w in words if w.partition("=")[0] not in groups]
-    refused = next((w for w in rest if w.startswith("extra.target")), None)
+    refused = next((w for w in rest if w.lstrip("+~").startswith("extra.target")), None)
     if refused:
         raise UserError(
             f"{refused}: names code to load; nothing is run by name here. Use extra={', '.join(EXTRA)}, or the Python functions"
@@ -53,8 +53,8 @@ def _command(group: str, name: str, rest: list[str]) -> tuple[str, list[str]]:
         raise UserError(f"{group}={name}: there are {', '.join(choices('recipe'))}{did_you_mean(name, choices('recipe'))}")
     corpus = "chbmit" if "chbmit" in recipe else "tuev"
     words = [f"corpus={corpus}", f"recipe={recipe}", *(translated for w in rest if (translated := _setting(w, group)))]
-    if corpus == "chbmit" and stage in ("cache", "finetune") and not any(w.startswith("backbone=") for w in words):
-        words.append("run.backbone=runs/tuev/base/backbone")  # pretrained on TUEV, as published
+    if corpus == "chbmit" and stage in ("cache", "finetune") and (run := compose(words).run).backbone is None:
+        words.append(f"backbone={run.root}/tuev/base/backbone")  # pretrained on TUEV, as published
     return stage, words
 
 
@@ -65,8 +65,14 @@ def _setting(word: str, group: str) -> str | None:
     if head in (*STAGE, "extra") and not _is_ours(key):
         if tail not in SETTING:
             raise UserError(f"{word}: no such setting of the original; known are {', '.join(f'{head}.{s}' for s in SETTING)}")
-        return f"{SETTING[tail]}{equals}{value}" if head == group else None
+        return f"{SETTING[tail]}{equals}{_paths(value) if tail == 'checkpoint' else value}" if head == group else None
     return word
+
+
+def _paths(value: str) -> str:
+    """Quote each path of a list such as ["a", "b"] whose quotes the shell has taken away."""
+    paths = (path.strip().strip("\"'") for path in value.strip("[]").split(","))
+    return "[" + ",".join(f'"{path}"' for path in paths) + "]"
 
 
 def _is_ours(key: str) -> bool:
@@ -77,11 +83,11 @@ def _with_recordings(command: tuple[str, list[str]]) -> list[tuple[str, list[str
     """Put the corpus's folder into preprocessing; CHB-MIT, for which the original has no such command, is preprocessed before caching."""
     stage, words = command
     corpus = words[0].partition("=")[2]
-    source = [] if any(w.startswith(("source=", "corpus.source=")) for w in words) else [f"source=data/{corpus}"]
+    source = [] if compose(words).corpus.source else [f"source=data/{corpus}"]
     if stage == "preprocess":
         return [(stage, [*words, *source])]
     if corpus == "chbmit" and stage == "cache":
-        return [("preprocess", [w for w in words if "backbone" not in w] + source), command]
+        return [("preprocess", [*words, *source]), command]
     return [command]
 
 
