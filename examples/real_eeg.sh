@@ -12,7 +12,7 @@ here=$(dirname "$0")
 eegmmidb=(corpus=folder recipe=small "root=$results/eegmmidb")
 eegdm preprocess "${eegmmidb[@]}" "source=$data/eegmmidb" events=annotations \
   "corpus.label_map={T0: rest, T1: movement, T2: movement}" "corpus.classes=[rest,movement]" "corpus.event_classes=[movement]" missing=drop
-folds=(split=kfold windows.kfold_unit=run windows.n_folds=4 windows.duration_s=4)
+folds=(split=kfold windows.kfold_unit=run windows.n_folds=4 windows.duration_s=4 pretrain.max_windows=40)
 for stage in pretrain cache finetune; do
   eegdm $stage -m "${eegmmidb[@]}" "${folds[@]}" fold=0,1,2,3
 done

@@ -114,11 +114,12 @@ def convert(
     checkpoint: Annotated[Path, typer.Argument(help="a published checkpoint, such as classifier.ckpt")],
     out: Annotated[Path, typer.Argument(help="the folder to write")],
     weights: Annotated[str, typer.Option("--weights", help="ema or online")] = "ema",
+    compat: Annotated[str | None, typer.Option("--compat", help="published: repeat the errors the weights were trained with")] = None,
 ) -> None:
     """Turn a published checkpoint into a folder of safetensors and JSON, without running anything in it."""
     from eegdm.pretrained import convert as convert_checkpoint
 
-    typer.echo(str(convert_checkpoint(checkpoint, out, weights=weights)))
+    typer.echo(str(convert_checkpoint(checkpoint, out, weights=weights, compat=compat)))
 
 
 @app.command(rich_help_panel="Recordings and models")
