@@ -53,6 +53,8 @@ def _command(group: str, name: str, rest: list[str]) -> tuple[str, list[str]]:
         raise UserError(f"{group}={name}: there are {', '.join(choices('recipe'))}{did_you_mean(name, choices('recipe'))}")
     corpus = "chbmit" if "chbmit" in recipe else "tuev"
     words = [f"corpus={corpus}", f"recipe={recipe}", *(translated for w in rest if (translated := _setting(w, group)))]
+    if corpus == "chbmit" and not any(w.startswith(("compat=", "run.compat=")) for w in words):
+        words.append("compat=published")  # the published CHB-MIT classifier was trained with the published errors
     if corpus == "chbmit" and stage in ("cache", "finetune") and (run := compose(words).run).backbone is None:
         words.append(f"backbone={run.root}/tuev/base/backbone")  # pretrained on TUEV, as published
     return stage, words

@@ -86,6 +86,12 @@ def test_short_names_are_the_long_ones() -> None:
     assert c.explicit == ["run.seed", "run.root", "run.backbone", "backbone.d_model", "windows.split", "windows.labels"]
 
 
+def test_a_path_where_a_list_is_wanted_is_a_list_of_one() -> None:
+    path = "runs/tuev/base/classifier/fold=1,seed=0"
+    assert compose([f"classifiers={path}"]).run.classifiers == [path]
+    assert compose(["classifiers=['a=b/c', d]"]).run.classifiers == ["a=b/c", "d"]
+
+
 def test_a_sweep_names_all_its_runs() -> None:
     assert expand(["recipe=small", "seed=0,1", "windows.fold=1,2"]) == [
         ["recipe=small", f"run.seed={s}", f"windows.fold={f}"] for s in (0, 1) for f in (1, 2)

@@ -98,9 +98,13 @@ def _key(word: str) -> str:
 
 
 def _lengthen(word: str) -> str:
-    """Write a short name in full: `seed=1` is `run.seed=1`."""
+    """Write a short name in full: `seed=1` is `run.seed=1`, and `classifiers=PATH` a list of one."""
     key, equals, value = word.partition("=")
-    return f"{SHORT[key]}={_quoted(value)}" if equals and key in SHORT else word
+    if not equals or key not in SHORT:
+        return word
+    wants_list = any(isinstance(default, list) for name, _, default in leaves(Config()) if name == SHORT[key])
+    value = _quoted(value)
+    return f"{SHORT[key]}=[{value}]" if wants_list and not value.startswith("[") else f"{SHORT[key]}={value}"
 
 
 def _quoted(value: str) -> str:

@@ -167,7 +167,7 @@ def _seedless(content: dict[str, Any]) -> dict[str, Any]:
 def _conflicts(config: Config, made_with: dict[str, Any]) -> list[str]:
     """Settings that the user typed and that contradict a folder, as `name=typed (folder: value)`."""
     conflicts = []
-    for name in config.explicit:
+    for name in dict.fromkeys(config.explicit):
         group, _, key = name.partition(".")
         found = made_with.get(group)
         if isinstance(found, dict) and key in found:

@@ -267,7 +267,9 @@ class PatientStopping(EarlyStopping):
             super()._run_early_stopping_check(trainer)
 
 
-def make_trainer(config: Config, folder: Path, epochs: int, grad_clip: float, callbacks: Sequence[Callback], monitor: str | None) -> L.Trainer:
+def make_trainer(
+    config: Config, folder: Path, epochs: int, grad_clip: float, callbacks: Sequence[Callback], monitor: str | None
+) -> L.Trainer:
     """Return a Lightning trainer that checkpoints every epoch into ``folder``/checkpoints and can go on from there.
 
     Args:
