@@ -2,12 +2,12 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from conftest import golden_folder
 from eegdm import metrics
 from eegdm.errors import UserError
 
@@ -75,9 +75,7 @@ def test_sensitivity_at_a_false_alarm_rate_is_the_best_over_all_thresholds(detec
 def golden():
     from safetensors.numpy import load_file
 
-    folder = Path(__file__).parents[1].parent / "shared" / "golden" / "open"
-    if not folder.is_dir():
-        pytest.skip(f"no golden numbers beside the checkout ({folder.name})")
+    folder = golden_folder("open")
     return load_file(folder / "expected.safetensors"), json.loads((folder / "expected.json").read_text())["metrics"]
 
 
