@@ -44,11 +44,13 @@ def test_the_moving_average_warms_up_as_published() -> None:
     model = torch.nn.Module()
     model.register_parameter("w", torch.nn.Parameter(torch.zeros(2)))
     ema = moving_average(model, EmaConfig())
-    found = []
+    found, decays = [], []
     for online in torch.from_numpy(TENSORS["ema_online"]):
         model.w.data.copy_(online)
         ema.update()
         found.append(ema.ema_model.w.detach().clone())
+        decays.append(float(ema.get_current_decay()))
+    np.testing.assert_allclose(decays, TENSORS["ema_decay"], rtol=1e-6)
     np.testing.assert_allclose(torch.stack(found), TENSORS["ema_value"], rtol=0, atol=1e-6 * np.abs(TENSORS["ema_value"]).max())
 
 

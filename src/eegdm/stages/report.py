@@ -99,6 +99,7 @@ def _open(config: Config, source: Artifact, path: Path) -> tuple[Data, EEGDM]:
     if artifacts.is_finished(path):
         made = artifacts.open_artifact(path, "classifier")
         adopt(config, made)
+        config.run.compat = made.config.get("compat")
         inputs = made.inputs
         if "latents" in inputs and config.run.rate == 1.0:
             latents = upstream(config, "latents", {k: inputs[k] for k in ("recordings", "backbone")})
