@@ -68,6 +68,16 @@ Written by eegdm {version}; numbers in float32. Beside the model's own settings,
 """
 
 
+def training_facts(corpus: str, recipe: str, seed: int, trained_on: dict[str, Any], metrics: dict[str, float | None]) -> dict[str, Any]:
+    """Return what a card says of a model that a stage trained: its data, recipe, scores on the validation part, and licence."""
+    return {
+        "data": {"corpus": corpus, **{k: trained_on[k] for k in ("recordings", "subjects", "hours", "events") if k in trained_on}},
+        "recipe": {"name": recipe, "seed": seed},
+        "metrics": {f"validation {k.replace('_', ' ')}": None if v is None else round(v, 4) for k, v in metrics.items()},
+        "licence": "That of the recordings it was trained on decides whether these weights may be passed on.",
+    }
+
+
 def model_card(model: Any, info: dict[str, Any]) -> str:
     """Return a model card in Markdown with the front matter of the Hugging Face hub.
 

@@ -21,7 +21,8 @@ from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import KEY, assign_splits, distinct, make_samples
 from eegdm.errors import UserError
 from eegdm.layout import content_config, destination, upstream
-from eegdm.metrics import class_probabilities, fit_event_threshold, fit_temperature
+from eegdm.metrics import class_probabilities, fit_event_threshold, fit_temperature, scores
+from eegdm.model_card import training_facts
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.fusion import LatentFusionTransformer
@@ -167,8 +168,12 @@ def _write(folder: Path, config: Config, data: Data, module: FusionModule) -> No
     model = module.model
     averaged = module.ema.ema_model
     (model if config.finetune.train_backbone else model.fusion).load_state_dict(averaged.state_dict())
-    model.decision = decide(config, predict(config, data, model, data.samples[data.samples.split == "val"].reset_index(drop=True)))
-    model.save_pretrained(folder)
+    val = predict(config, data, model, data.samples[data.samples.split == "val"].reset_index(drop=True))
+    model.decision = decide(config, val)
+    found = scores(val.label.to_numpy(), logits_of(val), module.binary)
+    metrics = {name: found[name] for name in module.monitored}
+    facts = training_facts(config.corpus.name, config.recipe, config.run.seed, data.recordings.artifact.summary, metrics)
+    model.save_pretrained(folder, info=facts)
     artifacts.finish(folder, {"best_epoch": int(best["epoch"]), "classes": list(config.corpus.classes)}, unlisted=(CHECKPOINTS, "logs"))
     shutil.rmtree(folder / CHECKPOINTS)
     say(f"finetune: best epoch {best['epoch']}; wrote {folder}")

@@ -19,6 +19,7 @@ from eegdm.data.loading import Denoising, Recordings, generator, loader
 from eegdm.data.montage import TCP
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
 from eegdm.layout import content_config, destination, upstream
+from eegdm.model_card import training_facts
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule, sample
 from eegdm.training import CHECKPOINTS, DenoisingModule, fit, make_trainer, shares
@@ -118,12 +119,20 @@ def _write(folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, 
     if config.pretrain.samples:
         _save(folder / "samples.npy", draw(model, schedule, config, recordings.sfreq))
     content = content_config(config, "backbone")
-    model.save_pretrained(
-        folder, info={"diffusion": content["diffusion"], "signal": recordings.artifact.config["signal"] | content["signal"]}
+    facts = training_facts(
+        config.corpus.name, config.recipe, config.run.seed, recordings.artifact.summary, _last_loss(folder / "curves.csv")
     )
+    signal = recordings.artifact.config["signal"] | content["signal"]
+    model.save_pretrained(folder, info={**facts, "diffusion": content["diffusion"], "signal": signal})
     artifacts.finish(folder, {"parameters": sum(p.numel() for p in model.parameters())}, unlisted=(CHECKPOINTS, "logs"))
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # none where nothing was trained
     say(f"pretrain: wrote {folder}")
+
+
+def _last_loss(curves: Path) -> dict[str, float | None]:
+    """Return the last epoch's validation loss; from the file, since a run may resume when all epochs are done."""
+    last = pd.read_csv(curves).iloc[-1] if curves.is_file() else {}
+    return {"loss": float(last["val_loss"]) if "val_loss" in last else None}
 
 
 def _save(path: Path, array: np.ndarray) -> None:
