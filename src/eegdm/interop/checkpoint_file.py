@@ -40,6 +40,7 @@ _DTYPES = {
 MAX_SETTINGS = 10_000
 MAX_DEPTH = 16
 _ENCRYPTED = 1
+# What zipfile raises for damaged archives; NotImplementedError where one names a compression or version that does not exist.
 _ZIP_FAULTS = (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError)
 
 

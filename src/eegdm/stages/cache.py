@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,12 @@ def open_backbone(config: Config, recordings: str) -> tuple[SSMDP, str]:
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
-    """Return what identifies the weights of a model."""
-    sums = {name: [list(t.shape), float(t.double().sum()), float(t.double().square().sum())] for name, t in model.state_dict().items()}
-    return artifacts.fingerprint(sums)
+    """Return 16 hex digits that identify the weights of a model, bit for bit."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def token_spec(config: Config, blocks: bool = True) -> TokenSpec:
