@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -117,3 +120,87 @@ def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
         done.set()
         other.join()
     assert other.exitcode == 0
+
+
+# ---------------------------------------------------------------------------------------- workers that outlive a killed run
+
+
+def _build_and_wait(folder: Path, ready) -> None:  # noqa: ANN001
+    with artifacts.building(folder, "latents", {}, {}):
+        ready.set()
+        signal.pause()
+
+
+def _write_when_told(folder: Path, run: str, begun, go) -> None:  # noqa: ANN001
+    with artifacts.writing(folder, run):
+        (folder / "piece.npy").write_bytes(b"begun")
+        begun.set()
+        assert go.wait(60)
+        (folder / "piece.npy").write_bytes(b"by the worker of the killed run")
+
+
+def test_a_run_waits_for_the_workers_of_a_killed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, context = tmp_path / "x", multiprocessing.get_context("spawn")
+    ready, begun, go = context.Event(), context.Event(), context.Event()
+    run = context.Process(target=_build_and_wait, args=(folder, ready))
+    run.start()
+    assert ready.wait(60)
+    killed = artifacts.run_of(folder)
+    worker = context.Process(target=_write_when_told, args=(folder, killed, begun, go))
+    worker.start()
+    assert begun.wait(60)
+    os.kill(run.pid, signal.SIGKILL)
+    run.join()
+
+    monkeypatch.setattr(artifacts, "WAIT_FOR_WRITERS_S", 0.2)
+    with pytest.raises(UserError, match="earlier run is still writing"), artifacts.building(folder, "latents", {}, {}):
+        pytest.fail("began beside a worker of the killed run")
+    monkeypatch.setattr(artifacts, "WAIT_FOR_WRITERS_S", 60.0)
+    go.set()
+    with artifacts.building(folder, "latents", {}, {}):
+        assert (folder / "piece.npy").read_bytes() == b"by the worker of the killed run"
+        with pytest.raises(UserError, match="is over"):
+            _write_when_told(folder, killed, begun, go)
+    worker.join()
+    assert worker.exitcode == 0 and not list(folder.glob(".writer*"))
+
+
+def test_no_worker_writes_into_a_finished_folder(tmp_path: Path) -> None:
+    with artifacts.building(tmp_path / "x", "latents", {}, {}):
+        run = artifacts.run_of(tmp_path / "x")
+        with artifacts.writing(tmp_path / "x", run):
+            pass
+        artifacts.finish(tmp_path / "x")
+    with pytest.raises(UserError, match="is over"), artifacts.writing(tmp_path / "x", run):
+        pytest.fail("wrote into a finished folder")
+    assert artifacts.verify(tmp_path / "x") == []
+
+
+# ------------------------------------------------------------------------------------------------------- faults of the disk
+
+
+@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EROFS", "ESTALE", "EIO"])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_fault_of_the_disk_is_one_sentence_and_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, call: str) -> None:
+    real, folder = getattr(os, call), tmp_path / "x"
+
+    def fails(target: object, *more: object) -> None:
+        if isinstance(target, int) or Path(str(target)).parent.name == "part":
+            raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)), *([] if isinstance(target, int) else [str(target)]))
+        real(target, *more)
+
+    with pytest.raises(UserError, match="the same command resumes") as error, artifacts.building(folder, "latents", {}, {}):
+        monkeypatch.setattr(os, call, fails)
+        artifacts.write_json(folder / "part" / "x.json", {})
+    assert len(str(error.value).splitlines()) == 1 and os.strerror(getattr(errno, code)) in str(error.value)
+    monkeypatch.undo()
+    assert list((folder / "part").iterdir()) == []
+    with artifacts.building(folder, "latents", {}, {}):
+        artifacts.write_json(folder / "part" / "x.json", {})
+        artifacts.finish(folder)
+    assert artifacts.verify(folder) == []
+
+
+def test_a_fault_in_reading_something_else_is_no_fault_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="gone"), artifacts.building(tmp_path / "x", "latents", {}, {}):
+        raise OSError(errno.ESTALE, "gone", str(tmp_path / "elsewhere"))

@@ -12,6 +12,9 @@ import hashlib
 import json
 import os
 import shutil
+import socket
+import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +28,9 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 LOCK = ".lock"
+RUN = ".run"
+WRITER = ".writer-{}.lock"
+WAIT_FOR_WRITERS_S = 600.0
 KINDS = ("recordings", "backbone", "latents", "classifier", "report")
 MAX_JSON_BYTES = 256 * 2**20
 _CHUNK = 2**20
@@ -71,8 +77,30 @@ def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
+
+
+def reserve(path: Path) -> None:
+    """Give a sparse file its blocks: a memory map of a disk that fills up would end the process by a signal, without a word."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with open(path, "r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def is_storage_fault(error: BaseException, folder: Path) -> bool:
+    """Whether an exception says that the disk below the folder can't be written: full, read-only, or gone."""
+    if not isinstance(error, OSError):
+        return False
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    return error.errno in _STORAGE_FAULTS and Path(os.fsdecode(error.filename or "")).is_relative_to(folder)
 
 
 def write_json(path: Path, obj: Any) -> None:
@@ -149,6 +177,7 @@ def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, An
 
     Writes ``plan.json`` (what is being made, from what) at the start, so that a resumed run continues only its own work, and holds a
     lock, so that two processes never mix their files. Call :func:`finish` inside. On error the finished parts stay for the next run.
+    Other processes may write into the folder inside :func:`writing`; those of a killed run are waited for.
 
     Raises:
         UserError: the folder holds other work, can't be written, or another process is at it.
@@ -162,14 +191,60 @@ def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, An
         lock = FileLock(path / LOCK)
         with lock.acquire(timeout=0):
             _claim(path, plan)
+            (path / RUN).write_text(uuid.uuid4().hex)
+            _shut_out_writers(path)
             _sweep(path)
             yield path
+            (path / RUN).unlink(missing_ok=True)
+            _shut_out_writers(path)
     except Timeout:
         raise UserError(f"{path}: another process is writing here; wait for it to end, or choose another root=") from None
     except OSError as error:
-        if error.errno not in _STORAGE_FAULTS:
+        if not is_storage_fault(error, path):
             raise
         raise UserError(f"{error.filename or path}: {error.strerror}; what was finished is kept, the same command resumes") from error
+
+
+@contextmanager
+def writing(path: Path, run: str) -> Iterator[None]:
+    """Write into a folder that another process, or another machine, is :func:`building`.
+
+    A worker outlives a killed run for a moment; its writes must not meet those of the next run. So each worker holds a lock
+    of its own, which the next run waits for, and begins nothing once a next run has begun.
+
+    Args:
+        run: what :func:`run_of` gave the process that builds.
+
+    Raises:
+        UserError: that run is over.
+    """
+    from filelock import FileLock
+
+    name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+    with FileLock(path / WRITER.format(name)):
+        if run_of(path) != run:  # asked with the lock held: a run that begins from now on waits for it
+            raise UserError(f"{path}: the run that this belonged to is over")
+        yield
+
+
+def run_of(path: Path) -> str:
+    """Return what tells the run that is building this folder from those before and after it; nothing if there is none."""
+    try:
+        return (path / RUN).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _shut_out_writers(path: Path) -> None:
+    """Wait for the writers of the run before and let no more of them begin; the folder's lock is held."""
+    from filelock import FileLock, Timeout
+
+    for file in path.glob(WRITER.format("*")):
+        try:
+            with FileLock(file).acquire(timeout=WAIT_FOR_WRITERS_S):
+                file.unlink()
+        except Timeout:
+            raise UserError(f"{path}: a process of an earlier run is still writing here (see {file.name}); end it and run again") from None
 
 
 def _claim(path: Path, plan: dict[str, Any]) -> None:
@@ -226,7 +301,7 @@ def finish(path: Path, summary: dict[str, Any] | None = None, unlisted: tuple[st
         unlisted: names of files and folders that belong to the unfinished state (checkpoints, logs) and are not sealed.
     """
     plan = read_json(path / PLAN)
-    skip = {MANIFEST, PLAN, LOCK, *unlisted}
+    skip = {MANIFEST, PLAN, LOCK, RUN, *unlisted}
     names = sorted(
         p.relative_to(path)
         for p in path.rglob("*")

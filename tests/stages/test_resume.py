@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -138,6 +139,33 @@ def test_the_workers_of_a_killed_stage_end(corpus: Path, tmp_path: Path) -> None
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and len(workers) >= 2
     wait_until(lambda: not any(is_running(worker) for worker in workers), seconds=20)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc which processes there are")
+def test_a_run_does_not_begin_beside_the_workers_of_a_killed_one(corpus: Path, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    words, folder = words_of("preprocess", tmp_path, corpus), tmp_path / "tuev" / "base" / "recordings"
+    first, _ = start(words, tmp_path / "first.log")
+    wait_until(lambda: any(folder.glob(artifacts.WRITER.format("*"))) or first.poll() is not None)
+    workers = [int(file.name.split("-")[-2]) for file in folder.glob(artifacts.WRITER.format("*"))]
+    assert workers
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)  # a worker that is slow to notice that it is alone
+    done = len(list(folder.glob("parts/*.json")))
+    first.kill()
+    first.wait()
+    run = artifacts.run_of(folder)
+
+    second, log = start(words, tmp_path / "second.log")
+    try:
+        wait_until(lambda: artifacts.run_of(folder) not in ("", run) or second.poll() is not None)
+        time.sleep(2)
+        assert second.poll() is None and len(list(folder.glob("parts/*.json"))) == done, log.read_text()
+    finally:
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+    assert second.wait(timeout=200) == 0, log.read_text()
+    refuse_difference(undisturbed.folder("preprocess"), folder, but=())
+    assert artifacts.verify(folder) == []
 
 
 def is_running(process: Path) -> bool:

@@ -19,7 +19,7 @@ from eegdm.data.montage import CHBMIT, TCP, derive, referential
 from eegdm.data.signal import Filtering, open_recording
 from eegdm.data.signal import preprocess as prepare
 from eegdm.errors import UserError
-from eegdm.executor import each
+from eegdm.executor import KILLED, each
 from eegdm.layout import content_config, destination
 
 PARTS = "parts"  # one small file per finished recording; what a resumed run need not do again
@@ -34,6 +34,7 @@ class Job(NamedTuple):
     source: Source
     root: Path  # the corpus
     folder: Path  # the artefact
+    run: str  # of :func:`eegdm.artifacts.building`
 
 
 def run(config: Config) -> Path:
@@ -47,7 +48,8 @@ def run(config: Config) -> Path:
     sources = find_sources(corpus)
     say(f"preprocess: {len(sources)} recordings in {corpus.source} -> {folder}")
     with artifacts.building(folder, "recordings", content_config(config, "recordings"), inputs={}):
-        jobs = [Job(source, Path(corpus.source or ""), folder) for source in sources]
+        run_id = artifacts.run_of(folder)
+        jobs = [Job(source, Path(corpus.source or ""), folder, run_id) for source in sources]
         todo = [job for job in jobs if not _is_done(job)]
         if todo or not _is_complete(folder, jobs):
             artifacts.reopen(folder)
@@ -55,7 +57,7 @@ def run(config: Config) -> Path:
             results = each(work, todo, config.run.workers, config.run.cluster)
             for job, result in track(results, "preprocess", len(todo)):
                 if isinstance(result, BaseException):
-                    _write_part(job, _row(job.source, corpus, status="failed", reason=_one_line(result)), [])
+                    _give_up(job, corpus, result)
             _write_tables(folder, jobs, corpus)
             artifacts.finish(folder, _summary(folder), unlisted=(PARTS,))
     _tell(folder, config.run.strict)
@@ -87,8 +89,13 @@ def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     """Read, derive, filter and resample one recording; write its signal, then its part.
 
     Raises:
-        UserError: why this recording can't be used.
+        UserError: why this recording can't be used, or that the run it was begun for is over.
     """
+    with artifacts.writing(job.folder, job.run):
+        _process(job, corpus, signal)
+
+
+def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     raw = open_recording(job.source.file)
     montage = {"tcp": TCP, "chbmit": CHBMIT}.get(signal.montage)
     plan = referential(raw.ch_names, signal.n_referential) if montage is None else derive(raw.ch_names, montage, signal.missing)
@@ -100,7 +107,7 @@ def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
             plan,
             filtering,
             keep_raw=signal.per_window,
-            out=lambda shape: np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape),
+            out=lambda shape: _memory_map(temporary, shape),
         )
         n_times = prepared.signal.shape[1]
     events = map_labels(read_events(job.source, corpus, raw), corpus.label_map)
@@ -108,7 +115,22 @@ def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     row = _row(job.source, corpus, status="ok", reason="; ".join(notes), sha256=artifacts.sha256(job.source.file), sfreq=prepared.sfreq,
                n_times=n_times, ch_names=[d.name for d in plan], channel_ids=[d.channel_id for d in plan],
                signal=_signal_name(job.source.recording))  # fmt: skip
-    _write_part(job, row, events.astype(object).where(events.notna(), None).to_dict("records"))
+    _write_part(job, row, events.astype(object).where(events.notna(), None).to_dict("records"), _stamp(job))
+
+
+def _memory_map(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    artifacts.reserve(path)
+    return array
+
+
+def _give_up(job: Job, corpus: CorpusConfig, error: BaseException) -> None:
+    """List a recording with the reason why it can't be used; a fault of the disk that is written to ends the run instead."""
+    if artifacts.is_storage_fault(error, job.folder):
+        raise error
+    is_passing = isinstance(error, OSError | MemoryError) or str(error) == KILLED or not all(f.is_file() for f in _files(job))
+    row = _row(job.source, corpus, status="failed", reason=_one_line(error))
+    _write_part(job, row, [], None if is_passing else _stamp(job))  # without a stamp the next run tries again
 
 
 def _where_sought(source: Source, corpus: CorpusConfig) -> str:
@@ -152,19 +174,22 @@ def _one_line(error: BaseException) -> str:
 
 def _stamp(job: Job) -> list[Any]:
     """What tells that the files of a recording have not changed: name, size and time of the recording and its annotations."""
-    files = [f for f in (job.source.file, job.source.annotation) if f is not None]
     return [
         [f.relative_to(job.root).as_posix() if f.is_relative_to(job.root) else f.name, f.stat().st_size, f.stat().st_mtime_ns]
-        for f in files
+        for f in _files(job)
     ]
+
+
+def _files(job: Job) -> list[Path]:
+    return [f for f in (job.source.file, job.source.annotation) if f is not None]
 
 
 def _part_path(job: Job) -> Path:
     return job.folder / PARTS / f"{_slug(job.source.recording)}.json"
 
 
-def _write_part(job: Job, row: dict[str, Any], events: list[dict[str, Any]]) -> None:
-    artifacts.write_json(_part_path(job), {"stamp": _stamp(job), "row": row, "events": events})
+def _write_part(job: Job, row: dict[str, Any], events: list[dict[str, Any]], stamp: list[Any] | None) -> None:
+    artifacts.write_json(_part_path(job), {"stamp": stamp, "row": row, "events": events})
 
 
 def _is_done(job: Job) -> bool:
