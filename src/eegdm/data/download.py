@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eegdm.artifacts import atomic_path
 from eegdm.config import CorpusConfig, WindowConfig, did_you_mean
 from eegdm.console import say, transfer
 from eegdm.errors import UserError
+
+if TYPE_CHECKING:
+    from requests import RequestException
 
 CHBMIT_URL = "https://physionet.org/files/chbmit/1.0.0/"
 PATIENTS = tuple(f"chb{number:02d}" for number in range(1, 25))
@@ -195,7 +198,7 @@ def _receive(url: str, part: Path, patience: Patience, stopped: threading.Event,
     Raises:
         UserError: the server refuses the file, or several attempts in a row brought nothing.
     """
-    from requests import HTTPError, RequestException
+    from requests import RequestException
 
     failures = 0
     while True:
@@ -204,7 +207,7 @@ def _receive(url: str, part: Path, patience: Patience, stopped: threading.Event,
             return _receive_rest(url, part, patience.timeout_s, stopped, seen)
         except RequestException as error:
             failures = 0 if _size(part) > before else failures + 1
-            if failures >= patience.attempts or (isinstance(error, HTTPError) and 400 <= error.response.status_code < 429):
+            if failures >= patience.attempts or _is_refusal(error):
                 raise UserError(f"{url}: {_innermost(error)}") from error
         stopped.wait(patience.pause_s * 2**failures)
 
@@ -228,6 +231,11 @@ def _receive_rest(url: str, part: Path, timeout_s: float, stopped: threading.Eve
                 seen(len(chunk))
     if length is not None and _size(part) < (have if resumed else 0) + int(length):
         raise requests.ConnectionError(f"the connection ended after {_size(part)} bytes")
+
+
+def _is_refusal(error: RequestException) -> bool:
+    """Whether the server said that asking again is no use."""
+    return error.response is not None and 400 <= error.response.status_code < 429
 
 
 def _innermost(error: BaseException) -> str:
