@@ -38,7 +38,7 @@ def test_a_killed_worker_does_not_make_the_rest_slow(monkeypatch: pytest.MonkeyP
     results = list(each(work, list(range(4, 40)), 2))
     assert sorted(item for item, _ in results) == list(range(4, 40))
     assert [item for item, result in results if isinstance(result, Exception)] == [5]
-    assert pools[:2] == [2, 2] and 1 <= len(pools[2:]) <= 2
+    assert pools[0] == 2 and pools.count(1) <= 2
 
 
 def test_nothing_to_do_is_no_fault() -> None:
