@@ -85,7 +85,11 @@ def _on_cluster(function: Callable[[Any], Any], items: Sequence[Any], cluster: s
         from distributed import as_completed as completed
     except ModuleNotFoundError as error:
         raise UserError(f"run.cluster={cluster}: {error}; install it by `pip install 'eegdm[dask]'`") from error
-    with Client(cluster, timeout="30s") as client:
+    try:
+        client = Client(cluster, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise UserError(f"run.cluster={cluster}: no dask scheduler answers there ({' '.join(str(error).split())[:200]})") from error
+    with client:
         futures = {client.submit(function, item, pure=False): item for item in items}
         for future in completed(futures):
             fault = future.exception()

@@ -6,6 +6,7 @@ annotated, so that one window may be several samples. All tables are pandas Data
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from eegdm.config import WindowConfig, did_you_mean
 from eegdm.data.corpora import chbmit_split, tuev_validation_subjects
 from eegdm.data.signal import first_sample
 from eegdm.errors import UserError
+
+log = logging.getLogger(__name__)
 
 KEY = ["recording", "start_sample", "n_times"]
 SPLITS = ("train", "val", "test")
@@ -61,6 +64,10 @@ def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowC
             f"windows.policy={config.policy}, duration_s={config.duration_s}: no window fits into {len(usable)} recordings "
             f"with {len(events)} events; use policy=grid, shorter windows or edge=wrap"
         )
+    n_dropped = int(events.recording.isin(usable.recording).sum()) - len(samples) if config.policy == "event" else 0
+    if n_dropped:
+        log.warning("windows.edge=%s: %d of %d events are left out, for their windows of %g s stick out of the recording%s", config.edge,
+                    n_dropped, len(events), config.duration_s, "" if config.edge == "wrap" else "; edge=wrap keeps them")  # fmt: skip
     samples["label"] = samples.label.map({name: i for i, name in enumerate(classes)}).astype("int64")
     return samples
 
