@@ -144,6 +144,28 @@ def demo(
     run(out)
 
 
+@app.command(rich_help_panel="Recordings and models")
+def download(
+    corpus: Annotated[str, typer.Argument(metavar="chbmit|tuev", help="chbmit is downloaded; tuev is given out on request: how, in words")],
+    out: Annotated[Path | None, typer.Option("--out", help="the corpus's folder; data/CORPUS by default; tuev: checked if there")] = None,
+    patients: Annotated[str | None, typer.Option("--patients", help="chb01,chb02,...; all 24 (43 GB) by default")] = None,
+    base_url: Annotated[str | None, typer.Option("--base-url", help="a mirror of the database")] = None,
+    connections: Annotated[int, typer.Option("--connections", help="files at a time", min=1, max=32)] = 4,
+) -> None:
+    """Download a corpus, resumable and checked; the same command goes on after a break."""
+    from eegdm.data import download as corpora
+
+    folder = out or Path("data") / corpus
+    if corpus == "chbmit":
+        names = [name.strip() for name in patients.split(",")] if patients else []
+        typer.echo(str(corpora.download_chbmit(folder, names, base_url or corpora.CHBMIT_URL, connections)))
+    elif corpus == "tuev":
+        for line in corpora.check_tuev(folder) if folder.is_dir() else [corpora.TUEV_ACCESS]:
+            typer.echo(line)
+    else:
+        raise UserError(f"download {corpus}: chbmit is downloaded, tuev given out on request; other corpora are yours to bring")
+
+
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
     if version:

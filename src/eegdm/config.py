@@ -106,6 +106,9 @@ class WindowConfig:
     val_fraction: float = option(0.2, "share of the training units that validates", low=0.0, high=0.9)
     test_fraction: float = option(0.2, "share of the units that is tested (splits other than published, column, kfold)", low=0.0, high=0.9)
     split_seed: int = option(4523, "seed of the random choice of units (published: 4523)", low=0)
+    leave_out: list[str] = option(
+        [], "subjects or sessions that no part holds; [chb12,chb13,chb17] for CHB-MIT as the usual scripts process it"
+    )
 
 
 @dataclass(kw_only=True)

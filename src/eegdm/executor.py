@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Any
@@ -28,26 +30,41 @@ def each(function: Callable[[Any], Any], items: Sequence[Any], workers: int = 0,
     if cluster is not None:
         yield from _on_cluster(function, items, cluster)
         return
+    pending = deque(items)
     workers = min(workers or os.cpu_count() or 1, len(items))
-    lost = []
-    for item, result in _in_pool(function, items, workers):
-        if isinstance(result, BrokenProcessPool):
-            lost.append(item)  # one item killed its worker and took the pool along: each lost one gets a pool of its own
-        else:
-            yield item, result
-    for item in lost:
-        for _, result in _in_pool(function, [item], 1):
-            yield item, UserError(KILLED) if isinstance(result, BrokenProcessPool) else result
+    suspects: list[Any] = []
+    while pending:
+        suspects += yield from _in_pool(function, pending, workers)
+    for item in suspects:
+        if (yield from _in_pool(function, deque([item]), 1)):
+            yield item, UserError(KILLED)
 
 
-def _in_pool(function: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[tuple[Any, Any]]:
-    if not items:
-        return
+def _in_pool(function: Callable[[Any], Any], pending: deque[Any], workers: int) -> Generator[tuple[Any, Any], None, list[Any]]:
+    """Take items from `pending` and yield their results; return at the end, or with the items under way when a worker was killed.
+
+    A killed worker takes its whole pool along, and nothing says which item it had. So no more items are handed out than there are
+    workers, and those under way are tried again one by one.
+    """
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
-        futures = {pool.submit(function, item): item for item in items}
-        for future in as_completed(futures):
-            error = future.exception()
-            yield futures[future], error if error is not None else future.result()
+        running: dict[Future[Any], Any] = {}
+        while pending or running:
+            while pending and len(running) < workers:
+                try:
+                    future = pool.submit(function, pending[0])
+                except BrokenProcessPool:
+                    return list(running.values())
+                running[future] = pending.popleft()
+            lost = []
+            for future in wait_for(running, return_when=FIRST_COMPLETED).done:
+                item, fault = running.pop(future), future.exception()
+                if isinstance(fault, BrokenProcessPool):
+                    lost.append(item)
+                else:
+                    yield item, future.result() if fault is None else fault
+            if lost:
+                return [*lost, *running.values()]
+    return []
 
 
 def _end_with_parent() -> None:
@@ -68,7 +85,11 @@ def _on_cluster(function: Callable[[Any], Any], items: Sequence[Any], cluster: s
         from distributed import as_completed as completed
     except ModuleNotFoundError as error:
         raise UserError(f"run.cluster={cluster}: {error}; install it by `pip install 'eegdm[dask]'`") from error
-    with Client(cluster, timeout="30s") as client:
+    try:
+        client = Client(cluster, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise UserError(f"run.cluster={cluster}: no dask scheduler answers there ({' '.join(str(error).split())[:200]})") from error
+    with client:
         futures = {client.submit(function, item, pure=False): item for item in items}
         for future in completed(futures):
             fault = future.exception()

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from eegdm import artifacts
+from eegdm.config import WindowConfig
+from eegdm.data.windows import PUBLISHED_SPLIT, events_per_split, told_counts
 from eegdm.errors import UserError
 
 
@@ -44,13 +46,9 @@ def _lines(name: str, value: Any) -> Iterator[str]:
 def _recordings(artifact: artifacts.Artifact) -> Iterator[str]:
     table = artifacts.read_table(artifact / "recordings.parquet")
     events = artifacts.read_table(artifact / "events.parquet")
-    if table.split.notna().any() and len(events):
-        split = dict(zip(table.recording, table.split, strict=True))
-        counts = events.assign(split=events.recording.map(split)).groupby(["split", "label"]).size()
-        for part, row in counts.groupby(level=0):
-            yield (
-                f"events in the corpus's {part} part: " + ", ".join(f"{label} {n:,}" for (_, label), n in row.items()) + f" ({row.sum():,})"
-            )
+    corpus = artifact.config["corpus"]["name"]
+    if corpus in PUBLISHED_SPLIT and len(events):
+        yield from told_counts(events_per_split(table, events, corpus, WindowConfig()), corpus)
     for r in table[table.status != "ok"].itertuples():
         yield f"failed {r.file}: {r.reason}"
 

@@ -32,8 +32,8 @@ _NOT_CONTENT: dict[str, tuple[str, ...]] = {
     "recordings": ("corpus.source", "corpus.table", "signal.mu"),
     "backbone": (),
     "latents": ("windows.labels", "windows.background", "windows.min_overlap_s", "windows.split", "windows.kfold_unit", "windows.n_folds",
-                "windows.fold", "windows.val_fraction", "windows.test_fraction", "windows.split_seed", "latents.cached",
-                "latents.batch_size"),
+                "windows.fold", "windows.val_fraction", "windows.test_fraction", "windows.split_seed", "windows.leave_out",
+                "latents.cached", "latents.batch_size"),
     "classifier": ("latents.shard_windows", "latents.batch_size"),
     "report": (),
 }  # fmt: skip

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from eegdm.config import TUEV_CLASSES, WindowConfig
-from eegdm.data.windows import assign_splits, distinct, make_samples, pretraining_view
+from eegdm.data.windows import TUEV_EVENTS, assign_splits, distinct, events_per_split, make_samples, pretraining_view, told_counts
 from eegdm.errors import UserError
 
 
@@ -37,12 +37,13 @@ def test_an_event_of_one_second_gets_two_seconds_on_either_side() -> None:
 
 
 @pytest.mark.parametrize(("edge", "expected"), [("wrap", [-300, 9000, 11500]), ("skip", [9000])])
-def test_windows_over_the_edge(edge: str, expected: list[int]) -> None:
+def test_windows_over_the_edge(edge: str, expected: list[int], caplog: pytest.LogCaptureFixture) -> None:
     table = events(
         ("FP1-F7", 0.5, 1.0, "BCKG"), ("FP1-F7", 47.0, 1.0, "GPED"), ("FP1-F7", 59.5, 1.0, "GPED"), ("FP1-F7", 61.0, 1.0, "GPED")
     )
     samples = make_samples(recordings(), table, WindowConfig(edge=edge), list(TUEV_CLASSES))
     assert samples.start_sample.tolist() == expected
+    assert f"windows.edge={edge}: {4 - len(expected)} of 4 events are left out" in caplog.text
 
 
 def test_an_unknown_label_is_refused_by_name() -> None:
@@ -135,6 +136,47 @@ def test_a_column_split_needs_every_row() -> None:
 def test_chbmit_split_is_by_patient() -> None:
     table = recordings(n=4, session=["chb01", "chb21", "chb24", "chb20"])
     assert assign_splits(table, "chbmit", WindowConfig(split="published")).tolist() == ["train", "val", "test", "train"]
+
+
+def test_chbmit_without_the_patients_that_the_usual_scripts_leave_out() -> None:
+    """All 24 patients, chb21 being the person of chb01: with them, without 12, 13 and 17, and divided by person."""
+    patients = [f"chb{n:02}" for n in range(1, 25)]
+    table = recordings(n=24, session=patients, subject=["chb01" if p == "chb21" else p for p in patients])
+    whole = assign_splits(table, "chbmit", WindowConfig(split="published"))
+    assert whole.value_counts().to_dict() == {"train": 20, "val": 2, "test": 2}
+    usual = assign_splits(table, "chbmit", WindowConfig(split="published", leave_out=["chb12", "chb13", "chb17"]))
+    assert table.session[usual == "left out"].tolist() == ["chb12", "chb13", "chb17"]
+    assert (usual[usual != "left out"] == whole[usual != "left out"]).all()
+    for seed in range(5):
+        by_person = assign_splits(table, "chbmit", WindowConfig(split="subject", split_seed=seed))
+        assert by_person[0] == by_person[20] and set(by_person) == {"train", "val", "test"}
+    folds = [assign_splits(table, "chbmit", WindowConfig(split="kfold", fold=k, leave_out=["chb12"])) for k in range(5)]
+    tested = [p for fold in folds for p in table.session[fold == "test"]]
+    assert sorted(tested) == [p for p in patients if p != "chb12"]
+
+
+def test_leaving_out_who_is_not_there_is_refused() -> None:
+    with pytest.raises(UserError, match="leave_out=chb1: no recording is of this subject or session.*did you mean"):
+        assign_splits(recordings(n=3, session=["chb01", "chb21", "chb24"]), "chbmit", WindowConfig(leave_out=["chb1"]))
+
+
+@pytest.mark.parametrize("release", TUEV_EVENTS)
+def test_events_per_class_and_split_are_compared_with_the_releases_of_tuev(release: str) -> None:
+    """As many events as published, of four training subjects and a test subject; one event more fits no release."""
+    table = recordings(n=6, subject=["a", "b", "c", "d", "e", "000"], split=["train"] * 5 + ["test"])
+    split = assign_splits(table, "tuev", WindowConfig())
+    held = {part: split[split == part].index for part in ("train", "val", "test")}
+    rows = [(f"r{held[part][i % len(held[part])]}", "SPSW" if i % 3 else "BCKG")
+            for part, n in zip(("train", "val", "test"), TUEV_EVENTS[release], strict=True) for i in range(n)]  # fmt: skip
+    table_of_events = pd.DataFrame(rows, columns=["recording", "label"])
+    counts = events_per_split(table, table_of_events, "tuev", WindowConfig())
+    assert tuple(counts.sum()) == TUEV_EVENTS[release]
+    *parts, verdict = told_counts(counts, "tuev")
+    n_train = TUEV_EVENTS[release][0]
+    assert parts[0] == f"events in the published train part: BCKG {-(-n_train // 3):,}, SPSW {n_train - -(-n_train // 3):,} ({n_train:,})"
+    assert f"these are the events of TUEV {release}" in verdict
+    *_, other = told_counts(events_per_split(table, table_of_events.iloc[1:], "tuev", WindowConfig()), "tuev")
+    assert "this fits no release of TUEV" in other
 
 
 def test_samples_are_numbers_a_dataset_can_use() -> None:

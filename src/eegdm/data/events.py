@@ -138,7 +138,7 @@ def _rec_event(line: str) -> Event:
     code = _whole("code", fields[3], 1, len(TUEV_CLASSES))
     if end <= start:
         raise UserError(f"end_s={fields[2]} must be after start_s={fields[1]}")
-    return Event(TCP[channel], start, end - start, TUEV_CLASSES[code - 1])
+    return Event(TCP[channel], start, round(end - start, 9), TUEV_CLASSES[code - 1])
 
 
 # ------------------------------------------------------------------------------------------------------------------ tables

@@ -23,7 +23,7 @@ from numpy import ndarray
 from scipy import fft
 
 MARGIN_S = 10.0  # of which the outer half is faded out
-TAYLOR_TOLERANCE = 1e-7
+TAYLOR_TOLERANCE = 1e-6  # at the highest frequency, where filtered EEG has next to nothing
 
 
 class Span(NamedTuple):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ChannelQuality", "Filtering", "Prepared", "compand", "expand", "first_sample", "open_recording", "preprocess",
            "published_chbmit_window", "wrap"]  # fmt: skip
 
-BLOCK_VALUES = 2**23  # float64 values of a block, all electrodes: 64 MiB
+BLOCK_VALUES = 2**24  # float64 values of a block, all electrodes: 128 MiB
 SHORTEST_BLOCK_S = 120.0  # of a block that is chosen here
 NOTED_FLAT, NOTED_CLIPPED = 0.5, 0.01
 

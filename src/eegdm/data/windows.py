@@ -6,18 +6,27 @@ annotated, so that one window may be several samples. All tables are pandas Data
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from eegdm.config import WindowConfig
+from eegdm.config import WindowConfig, did_you_mean
 from eegdm.data.corpora import chbmit_split, tuev_validation_subjects
 from eegdm.data.signal import first_sample
 from eegdm.errors import UserError
 
+log = logging.getLogger(__name__)
+
 KEY = ["recording", "start_sample", "n_times"]
 SPLITS = ("train", "val", "test")
+LEFT_OUT = "left out"
+PUBLISHED_SPLIT = ("tuev", "synthetic", "chbmit")
+"""Corpora that have one."""
+TUEV_EVENTS = {"v2.0.1": (68_445, 15_487, 29_421), "v2.0.0": (67_436, 15_634, 29_421)}
+"""Events of each release in the published train, val and test parts."""
 SEIZURE_LEAD_S = 1.0  # extra windows in a seizure start this long before its onset ...
 SEIZURE_STEP_S = 5.0  # ... and every so often, while they start before its end + SEIZURE_LEAD_S (SPEC 1, CHB-MIT)
 
@@ -55,6 +64,10 @@ def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowC
             f"windows.policy={config.policy}, duration_s={config.duration_s}: no window fits into {len(usable)} recordings "
             f"with {len(events)} events; use policy=grid, shorter windows or edge=wrap"
         )
+    n_dropped = int(events.recording.isin(usable.recording).sum()) - len(samples) if config.policy == "event" else 0
+    if n_dropped:
+        log.warning("windows.edge=%s: %d of %d events are left out, for their windows of %g s stick out of the recording%s", config.edge,
+                    n_dropped, len(events), config.duration_s, "" if config.edge == "wrap" else "; edge=wrap keeps them")  # fmt: skip
     samples["label"] = samples.label.map({name: i for i, name in enumerate(classes)}).astype("int64")
     return samples
 
@@ -157,20 +170,21 @@ def pretraining_view(samples: pd.DataFrame, recordings: pd.DataFrame) -> pd.Data
 
 
 def assign_splits(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> pd.Series:
-    """Return "train", "val" or "test" for each row of `recordings.parquet`.
+    """Return "train", "val", "test" or, for ``config.leave_out``, "left out" for each row of `recordings.parquet`.
 
     Raises:
-        UserError: the split needs a column that is empty, or leaves one part without recordings.
+        UserError: the split needs a column that is empty, leaves one part without recordings, or is to leave out what is not there.
     """
+    split = pd.Series(LEFT_OUT, index=recordings.index, name="split")
+    used = recordings[~_is_left_out(recordings, config)]
     if config.split == "published":
-        split = _published(recordings, corpus, config)
+        split[used.index] = published_split(used, corpus, config)
     elif config.split == "column":
-        split = _by_column(recordings, config)
+        split[used.index] = _by_column(used, config)
     elif config.split == "kfold":
-        split = _kfold(_units(recordings, config.kfold_unit), config)
+        split[used.index] = _kfold(_units(used, config.kfold_unit), config)
     else:
-        split = _random(_units(recordings, config.split), config)
-    split = pd.Series(np.asarray(split), index=recordings.index, name="split")
+        split[used.index] = _random(_units(used, config.split), config)
     empty = [part for part in SPLITS if not (split == part).any()]
     if "train" in empty or ("test" in empty and config.test_fraction > 0):
         raise UserError(
@@ -180,7 +194,16 @@ def assign_splits(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -
     return split
 
 
-def _published(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> np.ndarray:
+def _is_left_out(recordings: pd.DataFrame, config: WindowConfig) -> pd.Series:
+    names = set(recordings.subject) | set(recordings.session.dropna())
+    for name in config.leave_out:
+        if name not in names:
+            raise UserError(f"windows.leave_out={name}: no recording is of this subject or session{did_you_mean(name, names)}")
+    return recordings.subject.isin(config.leave_out) | recordings.session.isin(config.leave_out)
+
+
+def published_split(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> np.ndarray:
+    """The parts that the publications use of TUEV (and of made-up corpora in its layout) and CHB-MIT."""
     if corpus == "chbmit":
         return np.array([chbmit_split(int(s[3:5])) for s in recordings.session])
     own = recordings.split.to_numpy()
@@ -225,3 +248,29 @@ def _kfold(units: pd.Series, config: WindowConfig) -> np.ndarray:
     number = units.map(fold).to_numpy()
     validating = (config.fold + 1) % config.n_folds
     return np.where(number == config.fold, "test", np.where(number == validating, "val", "train"))
+
+
+# -------------------------------------------------------------------------------------------------- events of each part
+
+
+def events_per_split(recordings: pd.DataFrame, events: pd.DataFrame, corpus: str, config: WindowConfig) -> pd.DataFrame:
+    """Count events: a row per label, a column for each of train, val and test of the published split."""
+    part = dict(zip(recordings.recording, published_split(recordings, corpus, config), strict=True))
+    return pd.crosstab(events.label, events.recording.map(part)).reindex(columns=list(SPLITS), fill_value=0)
+
+
+def told_counts(counts: pd.DataFrame, corpus: str) -> Iterator[str]:
+    """Say how many events of each class each part has and, for TUEV, which release has as many."""
+    for part in SPLITS:
+        of_class = ", ".join(f"{label} {n:,}" for label, n in counts[part].items() if n)
+        yield f"events in the published {part} part: {of_class or 'none'} ({counts[part].sum():,})"
+    if corpus == "tuev":
+        found = tuple(int(counts[part].sum()) for part in SPLITS)
+        fitting = [release for release, published in TUEV_EVENTS.items() if published == found]
+        releases = "; ".join(f"{release} has {_listed(published)}" for release, published in TUEV_EVENTS.items())
+        fits = f"these are the events of TUEV {fitting[0]}" if fitting else "this fits no release of TUEV"
+        yield f"{_listed(found)} events in train / val / test: {fits} ({releases})"
+
+
+def _listed(counts: tuple[int, ...]) -> str:
+    return f"{' / '.join(f'{n:,}' for n in counts)} ({sum(counts):,})"

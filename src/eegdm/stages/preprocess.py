@@ -22,10 +22,10 @@ from eegdm.errors import UserError
 from eegdm.executor import KILLED, each
 from eegdm.layout import content_config, destination
 
-PARTS = "parts"  # one small file per finished recording; what a resumed run need not do again
+PARTS = "parts"  # two small files per finished recording, its row and its events; what a resumed run need not do again
 COLUMNS = ["recording", "file", "sha256", "subject", "session", "run", "split", "sfreq", "n_times", "ch_names", "channel_ids", "status",
            "reason", "signal"]  # fmt: skip
-EVENT_COLUMNS = ["recording", "channel", "onset_s", "duration_s", "label"]
+EVENT_TYPES = {"recording": "string", "channel": "string", "onset_s": "float64", "duration_s": "float64", "label": "string"}
 
 
 class Job(NamedTuple):
@@ -115,7 +115,8 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     row = _row(job.source, corpus, status="ok", reason="; ".join(notes), sha256=artifacts.sha256(job.source.file), sfreq=prepared.sfreq,
                n_times=n_times, ch_names=[d.name for d in plan], channel_ids=[d.channel_id for d in plan],
                signal=_signal_name(job.source.recording))  # fmt: skip
-    _write_part(job, row, events.astype(object).where(events.notna(), None).to_dict("records"), _stamp(job))
+    artifacts.write_table(_part_path(job, ".parquet"), events.assign(recording=job.source.recording)[[*EVENT_TYPES]].astype(EVENT_TYPES))
+    _write_part(job, row, _stamp(job))
 
 
 def _memory_map(path: Path, shape: tuple[int, ...]) -> np.memmap:
@@ -130,7 +131,7 @@ def _give_up(job: Job, corpus: CorpusConfig, error: BaseException) -> None:
         raise error
     is_passing = isinstance(error, OSError | MemoryError) or str(error) == KILLED or not all(f.is_file() for f in _files(job))
     row = _row(job.source, corpus, status="failed", reason=_one_line(error))
-    _write_part(job, row, [], None if is_passing else _stamp(job))  # without a stamp the next run tries again
+    _write_part(job, row, None if is_passing else _stamp(job))  # without a stamp the next run tries again
 
 
 def _where_sought(source: Source, corpus: CorpusConfig) -> str:
@@ -184,16 +185,17 @@ def _files(job: Job) -> list[Path]:
     return [f for f in (job.source.file, job.source.annotation) if f is not None]
 
 
-def _part_path(job: Job) -> Path:
-    return job.folder / PARTS / f"{_slug(job.source.recording)}.json"
+def _part_path(job: Job, suffix: str) -> Path:
+    """Where a recording's row (.json) or its events (.parquet) wait for the tables."""
+    return job.folder / PARTS / f"{_slug(job.source.recording)}{suffix}"
 
 
-def _write_part(job: Job, row: dict[str, Any], events: list[dict[str, Any]], stamp: list[Any] | None) -> None:
-    artifacts.write_json(_part_path(job), {"stamp": stamp, "row": row, "events": events})
+def _write_part(job: Job, row: dict[str, Any], stamp: list[Any] | None) -> None:
+    artifacts.write_json(_part_path(job, ".json"), {"stamp": stamp, "row": row})
 
 
 def _is_done(job: Job) -> bool:
-    path = _part_path(job)
+    path = _part_path(job, ".json")
     if not path.is_file():
         return False
     part = artifacts.read_json(path)
@@ -212,18 +214,17 @@ def _is_complete(folder: Path, jobs: list[Job]) -> bool:
 
 
 def _write_tables(folder: Path, jobs: list[Job], corpus: CorpusConfig) -> None:
-    parts = [artifacts.read_json(_part_path(job)) for job in jobs]
-    recordings = pd.DataFrame([part["row"] for part in parts], columns=COLUMNS)
+    recordings = pd.DataFrame([artifacts.read_json(_part_path(job, ".json"))["row"] for job in jobs], columns=COLUMNS)
     text = ["recording", "file", "sha256", "subject", "session", "run", "split", "status", "reason", "signal"]
     recordings = recordings.astype({**dict.fromkeys(text, "string"), "sfreq": "Float64", "n_times": "Int64"})
-    events = pd.DataFrame([{"recording": part["row"]["recording"], **e} for part in parts for e in part["events"]], columns=EVENT_COLUMNS)
-    events = events.astype({"recording": "string", "channel": "string", "label": "string", "onset_s": "float64", "duration_s": "float64"})
     if not (recordings.status == "ok").any():
         artifacts.abandon(folder)
         reasons = "; ".join(f"{r.recording}: {r.reason}" for r in recordings.head(3).itertuples())
         raise UserError(f"{corpus.source}: none of {len(recordings)} recordings could be used ({reasons})")
     artifacts.write_table(folder / "recordings.parquet", recordings)
-    artifacts.write_table(folder / "events.parquet", events)
+    usable = [job for job, status in zip(jobs, recordings.status, strict=True) if status == "ok"]
+    events = pd.concat([artifacts.read_table(_part_path(job, ".parquet")) for job in usable], ignore_index=True)
+    artifacts.write_table(folder / "events.parquet", events.astype(EVENT_TYPES))
 
 
 def _summary(folder: Path) -> dict[str, Any]:

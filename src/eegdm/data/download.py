@@ -1,0 +1,287 @@
+"""Getting the corpora: CHB-MIT from PhysioNet, resumable and checked; TUEV, which is given out on request, checked where it lies.
+
+What has arrived of a file waits in ``.<name>.part`` beside its place. After a break, a stall or a killed run the next attempt asks the
+server for the rest. Only a file whose SHA-256 is that of the database's SHA256SUMS.txt gets its name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eegdm.artifacts import atomic_path
+from eegdm.config import CorpusConfig, WindowConfig, did_you_mean
+from eegdm.console import say, transfer
+from eegdm.errors import UserError
+
+if TYPE_CHECKING:
+    from requests import RequestException
+
+CHBMIT_URL = "https://physionet.org/files/chbmit/1.0.0/"
+PATIENTS = tuple(f"chb{number:02d}" for number in range(1, 25))
+SUMS = "SHA256SUMS.txt"
+ABOUT = ("RECORDS", "RECORDS-WITH-SEIZURES", "SUBJECT-INFO")
+"""Small files about all patients, downloaded with any of them."""
+
+TUEV_ACCESS = """\
+TUEV, the TUH EEG Events Corpus, is free of charge and given out by Temple University Hospital to those who ask; no program may hand it on.
+1. Open https://isip.piconepress.com/projects/nedc/html/tuh_eeg/ and follow "request access" to the form of the TUH EEG Corpus.
+2. Fill it in (name, institution, address, purpose), sign it, and send it to the mail address on the form. An answer takes days.
+3. The answer holds a user name and how to log in; fetch tuh_eeg_events, v2.0.1, with rsync as it describes (19 GB).
+4. `eegdm download tuev --out DIR` checks the folder; then `eegdm preprocess corpus=tuev source=DIR`."""
+
+_CHUNK = 2**14  # bytes; a break loses what has come of one
+_CHECKS = 3  # a file that arrives this often with another checksum is given up
+
+
+class Patience(NamedTuple):
+    """When to give up on a server."""
+
+    timeout_s: float = 30.0
+    """Without a byte, before the connection is broken off."""
+    attempts: int = 6
+    """In a row that bring nothing new."""
+    pause_s: float = 1.0
+    """Before the second attempt; doubled before each further one."""
+
+
+PATIENCE = Patience()
+
+
+# --------------------------------------------------------------------------------------------------------------- CHB-MIT
+
+
+def download_chbmit(
+    out: Path, patients: Sequence[str] = (), base_url: str = CHBMIT_URL, connections: int = 4, patience: Patience = PATIENCE
+) -> Path:
+    """Download patients' recordings, summaries and seizures into ``out``, in PhysioNet's layout; go on where an earlier call stopped.
+
+    Args:
+        out: the folder; files in it that have their checksum are left as they are.
+        patients: names such as "chb01"; none means all 24 (43 GB).
+        base_url: where the database or a mirror of it lies.
+        connections: files at a time.
+        patience: when to give up.
+
+    Raises:
+        UserError: an unknown patient, a server that doesn't answer or holds something else, or files that could not be got; what
+            arrived is kept.
+    """
+    from filelock import FileLock, Timeout
+
+    wanted = _known_patients(patients)
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".lock").acquire(timeout=0):
+            _fetch_all(out, wanted, f"{base_url.rstrip('/')}/", connections, patience)
+    except Timeout:
+        raise UserError(f"{out}: another process downloads into it; wait for it to end, or choose another --out") from None
+    except OSError as error:
+        fault = f"{error.filename or out}: {error.strerror or error}"
+        raise UserError(f"{fault}; what has arrived is kept, the same command goes on") from error
+    return out
+
+
+def _known_patients(patients: Sequence[str]) -> Sequence[str]:
+    for name in patients:
+        if name not in PATIENTS:
+            raise UserError(f"patients={name}: CHB-MIT has chb01 to chb24{did_you_mean(name, PATIENTS)}")
+    return patients or PATIENTS
+
+
+def _fetch_all(out: Path, patients: Sequence[str], base_url: str, connections: int, patience: Patience) -> None:
+    stopped = threading.Event()
+    with atomic_path(out / SUMS) as temporary:
+        _receive(base_url + SUMS, temporary, patience, stopped, lambda n_bytes: None)
+    sums = {name: digest for name, digest in read_sums(out / SUMS).items() if name in ABOUT or name.split("/")[0] in patients}
+    lacking = [patient for patient in patients if not any(name.startswith(f"{patient}/") for name in sums)]
+    if lacking:
+        raise UserError(f"{base_url}{SUMS}: lists no file of {', '.join(lacking)}; is this CHB-MIT's address?")
+    say(f"download: {len(sums)} files of {len(patients)} patients from {base_url} -> {out}")
+    faults, n_bytes, begun = [], 0, time.monotonic()
+    with transfer("download", len(sums)) as progress:
+
+        def received(n: int) -> None:
+            nonlocal n_bytes
+            n_bytes += n
+            progress.received(n)
+
+        store = _Store(out, base_url, sums, patience, stopped, received)
+        pool = ThreadPoolExecutor(connections)
+        try:
+            for future in as_completed([pool.submit(store.fetch, name) for name in sorted(sums)]):
+                if isinstance(fault := future.exception(), UserError):
+                    faults.append(str(fault))
+                elif fault is not None:
+                    raise fault
+                progress.finished_one()
+        finally:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+    for fault_line in faults:
+        say(f"  failed   {fault_line}")
+    took = time.monotonic() - begun
+    say(f"download: {len(sums) - len(faults)} of {len(sums)} files are there and have their checksum; "
+        f"{n_bytes / 2**20:.1f} MiB came in {took:.0f} s")  # fmt: skip
+    if faults:
+        raise UserError(f"{len(faults)} of {len(sums)} files could not be downloaded (above); what has arrived is kept: "
+                        "run the same command again")
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Read a SHA256SUMS.txt: the digest of each file, by its path below the database.
+
+    Raises:
+        UserError: unreadable, a line of another shape, or a path that leads elsewhere.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is no list of checksums ({error})") from error
+    sums = {}
+    for number, line in enumerate(lines, start=1):
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *]?((?:[A-Za-z0-9][\w+.-]*/)?[A-Za-z0-9][\w+.-]*)", line, re.ASCII)
+        if match is None:
+            raise UserError(f"{path}:{number}: {ascii(line[:60])} is no line of a {SUMS}; is the address that of CHB-MIT?")
+        sums[match[2]] = match[1]
+    return sums
+
+
+class _Store:
+    """Files of a database on a server and in a folder, by pooch: which are there, which to get, and whether they are right."""
+
+    def __init__(
+        self, out: Path, base_url: str, sums: dict[str, str], patience: Patience, stopped: threading.Event, seen: Callable[[int], None]
+    ) -> None:
+        import pooch
+
+        pooch.get_logger().setLevel("WARNING")
+        for name in {name.rpartition("/")[0] for name in sums}:
+            for leftover in (out / name).glob("tmp????????"):  # pooch's, of a run killed while it checked a file
+                leftover.unlink()
+        self._pooch = pooch.create(path=out, base_url=base_url, registry=sums)
+        self._out, self._patience, self._stopped, self._seen = out, patience, stopped, seen
+
+    def fetch(self, name: str) -> None:
+        """See that a file is there with its checksum; what arrives with another is fetched anew, from its first byte."""
+        for _ in range(_CHECKS):
+            try:
+                self._pooch.fetch(name, downloader=self._download)
+                return
+            except UserError:
+                raise
+            except ValueError:  # pooch's word for another checksum
+                continue
+        raise UserError(f"{self._pooch.get_url(name)}: came {_CHECKS} times with another SHA-256 than {SUMS} says")
+
+    def _download(self, url: str, output_file: str, store: Any) -> None:
+        """Pooch's downloader: bring the file into `.<name>.part` however many attempts that takes, then hand it over."""
+        target = self._out / url.removeprefix(store.base_url)
+        part = target.with_name(f".{target.name}.part")
+        _receive(url, part, self._patience, self._stopped, self._seen)
+        os.replace(part, output_file)
+
+
+# ------------------------------------------------------------------------------------------------------------ one file
+
+
+def _receive(url: str, part: Path, patience: Patience, stopped: threading.Event, seen: Callable[[int], None]) -> None:
+    """Append what is missing of a file to ``part``, over as many connections as it takes.
+
+    Raises:
+        UserError: the server refuses the file, or several attempts in a row brought nothing.
+    """
+    from requests import RequestException
+
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            return _receive_rest(url, part, patience.timeout_s, stopped, seen)
+        except RequestException as error:
+            failures = 0 if _size(part) > before else failures + 1
+            if failures >= patience.attempts or _is_refusal(error):
+                raise UserError(f"{url}: {_innermost(error)}") from error
+        stopped.wait(patience.pause_s * 2**failures)
+
+
+def _receive_rest(url: str, part: Path, timeout_s: float, stopped: threading.Event, seen: Callable[[int], None]) -> None:
+    import requests
+
+    have = _size(part)
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
+        if response.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # there is nothing beyond what is there; the checksum tells whether it is the file
+        response.raise_for_status()
+        resumed = response.status_code == requests.codes.partial_content
+        length = response.headers.get("Content-Length")
+        with part.open("ab" if resumed else "wb") as file:
+            for chunk in response.iter_content(_CHUNK):
+                if stopped.is_set():
+                    raise UserError(f"{url}: stopped")
+                file.write(chunk)
+                seen(len(chunk))
+    if length is not None and _size(part) < (have if resumed else 0) + int(length):
+        raise requests.ConnectionError(f"the connection ended after {_size(part)} bytes")
+
+
+def _is_refusal(error: RequestException) -> bool:
+    """Whether the server said that asking again is no use."""
+    return error.response is not None and 400 <= error.response.status_code < 429
+
+
+def _innermost(error: BaseException) -> str:
+    """What happened at the bottom of what requests and urllib3 wrapped: `Connection refused`, `timed out`, `404 Client Error`."""
+    while error.__context__ is not None:
+        error = error.__context__
+    text = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return text[:200] or type(error).__name__
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+# ------------------------------------------------------------------------------------------------------------------ TUEV
+
+
+def check_tuev(folder: Path) -> Iterator[str]:
+    """Yield what a folder of TUEV holds: a line per recording that is damaged or has no events, then events per class and split.
+
+    Headers are compared with the sizes of the files and all events are read; samples are not.
+
+    Raises:
+        UserError: not TUEV's layout, or (after everything else was said) some recordings are damaged.
+    """
+    import pandas as pd
+
+    from eegdm.data.corpora import find_sources
+    from eegdm.data.events import read_rec
+    from eegdm.data.reading import read_edf_header
+    from eegdm.data.windows import events_per_split, told_counts
+
+    sources = find_sources(CorpusConfig(name="tuev", source=str(folder)))
+    tables, n_damaged = [], 0
+    for source in sources:
+        try:
+            read_edf_header(source.file)
+            if source.annotation is None:
+                raise UserError(f"{source.file}: {source.file.with_suffix('.rec').name} is missing")
+            tables.append(read_rec(source.annotation).assign(recording=source.recording))
+        except UserError as fault:
+            n_damaged += 1
+            yield f"damaged  {fault}"
+    yield f"{folder}: {len(sources)} recordings of {len({source.subject for source in sources})} subjects, {n_damaged} damaged"
+    if tables:
+        recordings = pd.DataFrame(sources)
+        yield from told_counts(events_per_split(recordings, pd.concat(tables), "tuev", WindowConfig()), "tuev")
+    if n_damaged:
+        raise UserError(f"{folder}: {n_damaged} of {len(sources)} recordings are damaged (above); fetch them again")
