@@ -144,11 +144,12 @@ class Artifact:
 
 
 @contextmanager
-def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any]) -> Iterator[Path]:
+def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any], replace: bool = False) -> Iterator[Path]:
     """Hold the folder of an artefact while a stage fills it.
 
     Writes ``plan.json`` (what is being made, from what) at the start, so that a resumed run continues only its own work, and holds a
     lock, so that two processes never mix their files. Call :func:`finish` inside. On error the finished parts stay for the next run.
+    With ``replace`` unfinished work of other settings or inputs is given up instead of refused.
 
     Raises:
         UserError: the folder holds other work, can't be written, or another process is at it.
@@ -161,6 +162,8 @@ def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, An
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / LOCK)
         with lock.acquire(timeout=0):
+            if replace and (path / PLAN).exists() and read_json(path / PLAN) != plan:
+                abandon(path)
             _claim(path, plan)
             _sweep(path)
             yield path
