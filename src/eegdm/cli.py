@@ -139,6 +139,51 @@ def predict(
 
 
 @app.command(rich_help_panel="Recordings and models")
+def embed(
+    file: Annotated[Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")],
+    model: Annotated[str, MODEL],
+    out: Annotated[Path | None, typer.Option("--out", help="X.npz, X.parquet, or a folder to be memory-mapped")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="all axes of the tokens; by default their mean over a window's pools")] = False,
+    step: Annotated[float | None, typer.Option("--step", help="seconds from one window to the next")] = None,
+    channels: Annotated[
+        str, typer.Option("--channels", help="montage: derive the model's; file: the file's own, each for the nearest of the model's")
+    ] = "montage",
+    missing: Annotated[str, MISSING] = "error",
+    rate: Annotated[str, RATE] = "resample",
+    device: Annotated[str, DEVICE] = "auto",
+    batch_size: Annotated[int, BATCH] = 16,
+) -> None:
+    """Write the embeddings of a recording's windows and channels, by a backbone or a classifier."""
+    from eegdm.recordings.embedding import EmbedOptions
+    from eegdm.recordings.embedding_files import embed_file
+
+    options = EmbedOptions(
+        tokens=tokens, step_s=step, channels=channels, missing=missing, rate=rate, device=device, batch_size=batch_size
+    )
+    typer.echo(str(embed_file(file, model, out, options)))
+
+
+@app.command(rich_help_panel="Recordings and models")
+def generate(
+    model: Annotated[str, MODEL],
+    out: Annotated[Path, typer.Option("--out", help="X.fif or X.edf; a picture goes beside it")] = Path("generated_raw.fif"),
+    channels: Annotated[str | None, typer.Option("--channels", help="names such as FP1-F7,F7-T3; all by default")] = None,
+    n: Annotated[int, typer.Option("-n", help="windows of 5 s per channel")] = 1,
+    sampler: Annotated[str, typer.Option("--sampler", help="ddpm, ddim or dpmsolver++")] = "ddpm",
+    steps: Annotated[int | None, typer.Option("--steps", help="how many of the diffusion steps are taken; all by default")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same windows")] = 0,
+    device: Annotated[str, DEVICE] = "auto",
+) -> None:
+    """Make up EEG: windows of single channels drawn by a backbone, as a recording in volts, and a picture."""
+    from eegdm.recordings.generation import generate as draw
+    from eegdm.recordings.generation import write_generated
+
+    names = channels.split(",") if channels else None
+    for written in write_generated(draw(model, names, n, sampler=sampler, steps=steps, seed=seed, device=device), out):
+        typer.echo(str(written))
+
+
+@app.command(rich_help_panel="Recordings and models")
 def convert(
     checkpoint: Annotated[Path, typer.Argument(help="a published checkpoint, such as classifier.ckpt")],
     out: Annotated[Path, typer.Argument(help="the folder to write")],

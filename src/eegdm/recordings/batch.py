@@ -20,8 +20,8 @@ from eegdm.executor import each
 from eegdm.recordings.annotated_copy import copy_name, refuse_copy, write_copy
 from eegdm.recordings.decision import rule_of
 from eegdm.recordings.prediction import Options, open_classifier, predict_in
-from eegdm.recordings.preparation import SIGNAL
 from eegdm.recordings.prediction_files import Places, finished, write_sidecar, write_tables
+from eegdm.recordings.preparation import SIGNAL
 
 if TYPE_CHECKING:
     from eegdm.models.eegdm import EEGDM

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Read = Callable[[int, int], Float[ndarray, "channel time"]]
 """Gives samples start..stop of a signal in 100 µV, not companded."""
 
-CHUNK = 256  # windows whose results make one file
+CHUNK = 64  # windows whose results make one file: what a killed run loses at most
 BATCH_SIZE = 16
 
 

@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MultipleLocator
 from numpy import ndarray
 
 from eegdm.figures import STYLE, colour, short
@@ -18,6 +19,7 @@ from eegdm.figures_eeg import draw_scale_bar, draw_traces, scale_uv
 from eegdm.recordings.decision import Rule, smoothed
 
 _COLUMNS = 1600  # of the timeline: more than its pixels show
+_TICKS_S = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 _LANE = 0.26
 _BAR = 0.7
 
@@ -44,9 +46,11 @@ def timeline(windows: pd.DataFrame, events: pd.DataFrame, rule: Rule, duration_s
     below.stackplot(times, probability.T, colors=list(colours.values()), step="mid", lw=0)
     below.axhline(rule.threshold, color="black", linestyle="--", linewidth=1.2)
     below.annotate(f"threshold {rule.threshold:.2f}", (1, rule.threshold), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                   xytext=(0, 2), textcoords="offset points", fontsize=9)  # fmt: skip
+                   xytext=(0, 3), textcoords="offset points", fontsize=9,
+                   bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1})  # fmt: skip
     below.set(ylim=(0, 1), ylabel="probability", xlabel="time in the recording, " + ("h:min:s" if duration_s >= 3600 else "min:s"))
     below.set_xlim(0, duration_s)
+    below.xaxis.set_major_locator(MultipleLocator(next((s for s in _TICKS_S if duration_s / s <= 12), _TICKS_S[-1])))
     below.xaxis.set_major_formatter(lambda seconds, _: clock(seconds))
     handles = [Patch(color=ink, label=short(name)) for name, ink in colours.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), handlelength=1.0)

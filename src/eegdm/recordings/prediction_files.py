@@ -41,9 +41,12 @@ class Places(NamedTuple):
     def below(cls, folder: Path, stem: str) -> Places:
         """Place the files of the recording ``stem``, which may name subfolders."""
         base = folder / stem
-        names = ("events.tsv", "probabilities.parquet", "events.json", "report.html")
-        files = (base.with_name(f"{base.name}_{name}") for name in names)
-        return cls(*files, base.with_name(f".{base.name}.eegdm"))
+
+        def file(name: str) -> Path:
+            return base.with_name(f"{base.name}_{name}")
+
+        work = base.with_name(f".{base.name}.eegdm")
+        return cls(file("events.tsv"), file("probabilities.parquet"), file("events.json"), file("report.html"), work)
 
     def refuse_foreign(self) -> None:
         """Refuse to replace an events file that somebody else wrote."""

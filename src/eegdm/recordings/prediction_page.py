@@ -53,10 +53,14 @@ def _result(name: str, found: Prediction, rule: Rule) -> Iterator[Block]:
         yield Text(f"{length}. No event was found: no stretch of it is {_or(rule.event_classes)} with a probability of "
                    f"{rule.threshold:.2f} or more for at least {rule.min_duration_s:g} s.")  # fmt: skip
         return
-    yield Text(f"{length}. {len(found.events)} events were found.")
+    yield Text(f"{length}. {_counted(len(found.events))} found.")
     rows = [[label, str(counts[label]), f"{seconds[label]:.1f} s", f"{100 * seconds[label] / found.duration_s:.1f} %"]
             for label in rule.event_classes if label in counts]  # fmt: skip
     yield Table(["class", "events", "together", "of the recording"], rows)
+
+
+def _counted(n: int) -> str:
+    return "1 event was" if n == 1 else f"{n} events were"
 
 
 def _or(names: tuple[str, ...]) -> str:
@@ -65,6 +69,8 @@ def _or(names: tuple[str, ...]) -> str:
 
 def _whole(found: Prediction, rule: Rule) -> Iterator[Block]:
     caption = "Bars: the events. Below: how probable the model holds each event class at each time, stacked, smoothed as for the rule."
+    if (unjudged := float(found.windows.onset_s.iloc[0])) > 0:
+        caption += f" A window speaks for its middle only, so nothing is said of the first {unjudged:g} s, nor of as much at the end."
     yield Picture(timeline(found.windows, found.events, rule, found.duration_s), _timeline_words(found), caption, wide=True)
 
 
@@ -74,13 +80,14 @@ def _timeline_words(found: Prediction) -> str:
 
 def _strongest(found: Prediction, prepared: Prepared, rule: Rule) -> Iterator[Block]:
     if found.events.empty:
-        yield Text("There is no event. The stretch that is most like one, though below the rule, is this:")
-        yield _picture(_most_like_an_event(found, rule), prepared, rule, "not an event: ")
+        yield Text(f"There is none. The stretch that is most like one, though below the rule, is this. {POLARITY}")
+        yield _picture(_most_like_an_event(found, rule), prepared, rule)
         return
     strongest = found.events.sort_values("probability", ascending=False, kind="stable").head(SHOWN)
-    yield Text(f"The {len(strongest)} events of highest probability, as the filtered signal that the model saw. The event is shaded. {POLARITY}")
-    for _, event in strongest.iterrows():
-        yield _picture(event, prepared, rule)
+    yield Text(f"{len(strongest)} of {len(found.events)}, by their highest probability, in the filtered signal that the model saw. "
+               f"The event is shaded. {POLARITY}")  # fmt: skip
+    for number, (_, event) in enumerate(strongest.iterrows(), 1):
+        yield _picture(event, prepared, rule, number)
 
 
 def _most_like_an_event(found: Prediction, rule: Rule) -> pd.Series:
@@ -92,13 +99,13 @@ def _most_like_an_event(found: Prediction, rule: Rule) -> pd.Series:
                       "probability": probability[best, label]})  # fmt: skip
 
 
-def _picture(event: pd.Series, prepared: Prepared, rule: Rule, said: str = "") -> Picture:
+def _picture(event: pd.Series, prepared: Prepared, rule: Rule, number: int | None = None) -> Picture:
     last = max(prepared.n_times / prepared.sfreq - STRETCH_S, 0)
     start = round(float(np.clip(event.onset_s - LEAD_S, 0, last)) * prepared.sfreq)
     microvolts = 100 * prepared.read(start, start + round(STRETCH_S * prepared.sfreq))
-    ink = colour(rule.event_classes.index(event.label)) if not said else GREY
+    ink = GREY if number is None else colour(rule.event_classes.index(event.label))
     figure = traces(microvolts, prepared.ch_names, prepared.sfreq, start / prepared.sfreq, event, ink)
-    words = f"{said}{event.label} at {clock(event.onset_s)}, {event.duration_s:.1f} s long, probability {event.probability:.2f}"
+    words = f"{'Not an event' if number is None else number}: {event.label} at {clock(event.onset_s)}, {event.duration_s:.1f} s long, probability {event.probability:.2f}"
     shown = f". Its first {STRETCH_S - LEAD_S:.0f} s are shown" if event.duration_s > STRETCH_S - LEAD_S else ""
     return Picture(figure, words, f"{words}{shown}.", wide=True)
 
@@ -109,7 +116,8 @@ def _listed(found: Prediction) -> Iterator[Block]:
     strongest = found.events.sort_values("probability", ascending=False, kind="stable").head(LISTED).sort_values("onset_s")
     left = len(found.events) - len(strongest)
     caption = f"The {len(strongest)} strongest, in order of time; all {len(found.events)} are in the TSV file." if left else ""
-    rows = [[clock(e.onset_s), f"{e.onset_s:.2f}", f"{e.duration_s:.2f}", str(e.label), f"{e.probability:.2f}"] for e in strongest.itertuples()]
+    rows = [[clock(e.onset_s), f"{e.onset_s:.2f}", f"{e.duration_s:.2f}", str(e.label), f"{e.probability:.2f}"]
+            for e in strongest.itertuples()]  # fmt: skip
     yield Table(["time", "onset, s", "duration, s", "class", "probability"], rows, caption)
 
 
@@ -123,9 +131,9 @@ def _quality(found: Prediction) -> Iterator[Block]:
         mains = "not measured" if np.isnan(q.mains_uv) else f"{q.mains_uv:.1f}"
         rows.append([q.channel, f"{100 * q.flat:.1f} %", f"{100 * q.clipped:.2f} %", f"{q.spread_uv:.1f}", mains, ", ".join(notes)])
     yield Text(
-        "Flat: share of the seconds in which an electrode of the channel does not move at all. Clipped: share of the samples at an electrode's "
-        "largest or smallest value, which is near 0 unless the amplifier cuts off. Spread: robust standard deviation after the filters. "
-        "Hum: root mean square of the mains in the recording as it is, before the filters."
+        "Flat: share of the seconds in which an electrode of the channel does not move at all. Clipped: share of the samples at an "
+        "electrode's largest or smallest value, which is near 0 unless the amplifier cuts off. Spread: robust standard deviation after "
+        "the filters. Hum: root mean square of the mains in the recording as it is, before the filters; what was notched is said below."
     )
     yield Text(f"{len(noted)} of {len(rows)} channels are pointed out." if noted else "No channel is pointed out.")
     yield Table(header, rows, strong=frozenset(noted))
