@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from eegdm.data.montage import CHANNEL_ID, TCP
 from eegdm.errors import UserError
-from eegdm.recordings.inference import BATCH_SIZE, Windows, pick_device, resumed
+from eegdm.recordings.inference import BATCH_SIZE, Batch, Windows, pick_device, resumed
 from eegdm.recordings.preparation import Prepared, Treatment, named, opened, prepare, signal_settings
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def embed_in(
     mu, device = treatment.signal.mu, pick_device(options.device)
 
     def compute(some: Windows) -> ndarray:
-        return np.concatenate([reader.read(x, prepared, some.sfreq, device, options.tokens)
-                               for x in some.batches(prepared.read, mu, options.batch_size)])  # fmt: skip
+        return np.concatenate([reader.read(batch, prepared, some.sfreq, device, options.tokens)
+                               for batch in some.batches(prepared.read, mu, options.batch_size)])  # fmt: skip
 
     return reader.about(prepared, windows, options.tokens), resumed(compute, windows, progress="windows" if progress else None)
 
@@ -138,7 +138,7 @@ class _Reader:
         known = TCP[: loaded.config["n_channel_ids"]]
         return cls(loaded, TokenSpec(), known, dict(loaded.info.get("signal", {})), BACKBONE_WINDOW_S, loaded.compat)
 
-    def read(self, x: Float[ndarray, "window channel time"], prepared: Prepared, sfreq: float, device: Any, tokens: bool) -> ndarray:
+    def read(self, batch: Batch, prepared: Prepared, sfreq: float, device: Any, tokens: bool) -> ndarray:
         import torch
 
         from eegdm.models.latents import extract
@@ -146,7 +146,9 @@ class _Reader:
         backbone = self.backbone.to(device).eval()
         ids = [CHANNEL_ID[name] for name in prepared.taken_for]
         with torch.inference_mode():
-            found = extract(backbone, torch.from_numpy(x).to(device), ids, self.spec, sfreq, compat=self.compat).float().cpu()
+            noise = torch.from_numpy(batch.noise(ids)).to(device) if self.spec.forward == "noisy" else None
+            x = torch.from_numpy(batch.data).to(device)
+            found = extract(backbone, x, ids, self.spec, sfreq, noise, self.compat).float().cpu()
         if tokens:
             return found.numpy()
         return found.mean(dim=2).permute(0, 3, 2, 1, 4).flatten(2).numpy()  # (window, channel, query block feature)

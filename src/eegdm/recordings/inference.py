@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from eegdm import artifacts
 from eegdm.console import track
+from eegdm.data.montage import TCP
 from eegdm.data.signal import compand
 from eegdm.data.windows import grid
 from eegdm.errors import UserError
@@ -61,11 +62,26 @@ class Windows(NamedTuple):
         """Cut in runs of ``CHUNK`` windows."""
         return [self._replace(starts=self.starts[i : i + CHUNK]) for i in range(0, len(self.starts), CHUNK)]
 
-    def batches(self, read: Read, mu: float, batch_size: int) -> Iterator[Float[ndarray, "window channel time"]]:
+    def batches(self, read: Read, mu: float, batch_size: int) -> Iterator[Batch]:
         """Yield windows in model units: companded, float32."""
         for i in range(0, len(self.starts), batch_size):
-            cut = np.stack([read(int(s), int(s) + self.n_times) for s in self.starts[i : i + batch_size]])
-            yield compand(cut, mu).astype(np.float32) if mu else cut
+            starts = self.starts[i : i + batch_size]
+            cut = np.stack([read(int(s), int(s) + self.n_times) for s in starts])
+            yield Batch(starts, compand(cut, mu).astype(np.float32) if mu else cut)
+
+
+class Batch(NamedTuple):
+    """Some windows, and where they start."""
+
+    starts: Int[ndarray, " window"]
+    data: Float[ndarray, "window channel time"]
+
+    def noise(self, channel_ids: Sequence[int]) -> Float[ndarray, "window channel time"]:
+        """Return standard normal noise for models that are shown noised signals; it depends on window and channel alone."""
+        from eegdm.data.loading import generator
+
+        shape = (len(TCP), self.data.shape[-1])
+        return np.stack([generator(0, int(s)).standard_normal(shape, dtype=np.float32)[channel_ids] for s in self.starts])
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -100,9 +116,11 @@ def logits_of(
     found = []
     with torch.inference_mode():
         for batch in windows.batches(read, model.signal.get("mu", 255.0), batch_size):
-            data = torch.zeros(len(batch), len(model.channels), windows.n_times)
-            data[:, slots] = torch.from_numpy(batch)
-            logits = model(data.to(device), mask.expand(len(batch), -1).to(device), windows.sfreq)
+            n = len(batch.starts)
+            data = torch.zeros(n, len(model.channels), windows.n_times)
+            data[:, slots] = torch.from_numpy(batch.data)
+            noise = torch.from_numpy(batch.noise(model.channel_ids)).to(device) if model.spec.forward == "noisy" else None
+            logits = model(data.to(device), mask.expand(n, -1).to(device), windows.sfreq, noise)
             found.append(logits.float().cpu().numpy())
     return np.concatenate(found)
 
