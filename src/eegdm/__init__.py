@@ -16,6 +16,8 @@ _PUBLIC = {
     "convert": "eegdm.pretrained",
     "predict": "eegdm.recordings",
     "annotate": "eegdm.recordings",
+    "embed": "eegdm.recordings",
+    "generate": "eegdm.recordings",
     "UserError": "eegdm.errors",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -172,12 +172,13 @@ class Artifact:
 
 
 @contextmanager
-def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any]) -> Iterator[Path]:
+def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any], replace: bool = False) -> Iterator[Path]:
     """Hold the folder of an artefact while a stage fills it.
 
     Writes ``plan.json`` (what is being made, from what) at the start, so that a resumed run continues only its own work, and holds a
     lock, so that two processes never mix their files. Call :func:`finish` inside. On error the finished parts stay for the next run.
     Other processes may write into the folder inside :func:`writing`; those of a killed run are waited for.
+    With ``replace`` unfinished work of other settings or inputs is given up instead of refused.
 
     Raises:
         UserError: the folder holds other work, can't be written, or another process is at it.
@@ -190,9 +191,11 @@ def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, An
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / LOCK)
         with lock.acquire(timeout=0):
-            _claim(path, plan)
             (path / RUN).write_text(uuid.uuid4().hex)
             _shut_out_writers(path)
+            if replace and (path / PLAN).exists() and read_json(path / PLAN) != plan:
+                abandon(path)
+            _claim(path, plan)
             _sweep(path)
             yield path
             (path / RUN).unlink(missing_ok=True)
@@ -270,7 +273,7 @@ def reopen(path: Path) -> None:
 
 def abandon(path: Path) -> None:
     """Give up a folder in which nothing came about, so that a run with other settings may have it."""
-    for leftover in [p for p in path.iterdir() if p.name != LOCK]:
+    for leftover in [p for p in path.iterdir() if p.name not in (LOCK, RUN)]:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 

@@ -92,21 +92,95 @@ for _name in STAGES:
     _add_stage(_name)
 
 
+MODEL = typer.Option("--model", help="folder of a model, published .ckpt, or hub id")
+DEVICE = typer.Option("--device", help="auto, cpu, cuda or mps")
+MISSING = typer.Option(
+    "--missing", help="channels that the recording lacks: error, drop, or interpolate (spherical splines; referential recordings)"
+)
+RATE = typer.Option("--rate", help="resample to the model's sampling rate, or native: stay at the recording's, 100 to 1000 Hz")
+BATCH = typer.Option("--batch-size", help="windows that the model takes at once; changes time and memory only")
+
+
 @app.command(rich_help_panel="Recordings and models")
 def predict(
-    file: Annotated[Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")],
-    model: Annotated[str, typer.Option("--model", help="classifier folder, published .ckpt, or hub id")],
-    out: Annotated[Path | None, typer.Option("--out", help="folder for the results; beside the recording by default")] = None,
+    path: Annotated[Path, typer.Argument(metavar="FILE_OR_FOLDER", help="recordings that MNE reads (EDF, BDF, FIF, BrainVision, ...)")],
+    model: Annotated[str, MODEL],
+    out: Annotated[Path | None, typer.Option("--out", help="folder for the results; beside each recording by default")] = None,
     step: Annotated[float | None, typer.Option("--step", help="seconds from one window to the next")] = None,
     threshold: Annotated[float | None, typer.Option("--threshold", help="probability from which a window is an event")] = None,
-    missing: Annotated[str, typer.Option("--missing", help="error or drop: what to do about channels the recording lacks")] = "error",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps")] = "auto",
+    min_duration: Annotated[float | None, typer.Option("--min-duration", help="seconds; shorter events are dropped")] = None,
+    smoothing: Annotated[float | None, typer.Option("--smoothing", help="seconds over which probabilities are averaged")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="what logits are divided by: calibration")] = None,
+    events: Annotated[str | None, typer.Option("--events", help="the classes that are events, separated by commas")] = None,
+    missing: Annotated[str, MISSING] = "error",
+    rate: Annotated[str, RATE] = "resample",
+    copy: Annotated[str | None, typer.Option("--copy", help="edf or fif: also write a copy of the recording with the events in it")] = None,
+    keep_identity: Annotated[bool, typer.Option("--keep-identity", help="keep patient and date in the copy's header")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="write a page to read in a browser")] = True,
+    device: Annotated[str, DEVICE] = "auto",
+    batch_size: Annotated[int, BATCH] = 16,
+    workers: Annotated[int, typer.Option("--workers", help="processes that share the recordings of a folder")] = 1,
+    strict: Annotated[bool, typer.Option("--strict", help="end with an error if any recording of a folder failed")] = False,
 ) -> None:
-    """Mark the events in a recording: *_events.tsv, *_probabilities.parquet."""
-    from eegdm.recordings import write_prediction
+    """Mark the events in a recording, or in all below a folder: *_events.tsv, *_probabilities.parquet, *_report.html.
 
-    for path in write_prediction(file, model, out, step_s=step, threshold=threshold, missing=missing, device=device):
-        typer.echo(str(path))
+    What is not given is as the model has it. The same command resumes a killed run.
+    """
+    from eegdm.recordings.batch import Outputs, predict_path
+    from eegdm.recordings.prediction import Options
+
+    options = Options(
+        step_s=step, threshold=threshold, min_duration_s=min_duration, smoothing_s=smoothing, temperature=temperature,
+        event_classes=tuple(events.split(",")) if events else None, missing=missing, rate=rate, device=device, batch_size=batch_size,
+    )  # fmt: skip
+    outputs = Outputs(report=report, copy=copy, keep_identity=keep_identity)
+    for written in predict_path(path, model, out, options, outputs, workers, strict):
+        typer.echo(str(written))
+
+
+@app.command(rich_help_panel="Recordings and models")
+def embed(
+    file: Annotated[Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")],
+    model: Annotated[str, MODEL],
+    out: Annotated[Path | None, typer.Option("--out", help="X.npz, X.parquet, or a folder to be memory-mapped")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="all axes of the tokens; by default their mean over a window's pools")] = False,
+    step: Annotated[float | None, typer.Option("--step", help="seconds from one window to the next")] = None,
+    channels: Annotated[
+        str, typer.Option("--channels", help="montage: derive the model's; file: the file's own, each for the nearest of the model's")
+    ] = "montage",
+    missing: Annotated[str, MISSING] = "error",
+    rate: Annotated[str, RATE] = "resample",
+    device: Annotated[str, DEVICE] = "auto",
+    batch_size: Annotated[int, BATCH] = 16,
+) -> None:
+    """Write the embeddings of a recording's windows and channels, by a backbone or a classifier."""
+    from eegdm.recordings.embedding import EmbedOptions
+    from eegdm.recordings.embedding_files import embed_file
+
+    options = EmbedOptions(
+        tokens=tokens, step_s=step, channels=channels, missing=missing, rate=rate, device=device, batch_size=batch_size
+    )
+    typer.echo(str(embed_file(file, model, out, options)))
+
+
+@app.command(rich_help_panel="Recordings and models")
+def generate(
+    model: Annotated[str, MODEL],
+    out: Annotated[Path, typer.Option("--out", help="X.fif or X.edf; a picture goes beside it")] = Path("generated_raw.fif"),
+    channels: Annotated[str | None, typer.Option("--channels", help="names such as FP1-F7,F7-T3; all by default")] = None,
+    n: Annotated[int, typer.Option("-n", help="windows of 5 s per channel")] = 1,
+    sampler: Annotated[str, typer.Option("--sampler", help="ddpm, ddim or dpmsolver++")] = "ddpm",
+    steps: Annotated[int | None, typer.Option("--steps", help="how many of the diffusion steps are taken; all by default")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same windows")] = 0,
+    device: Annotated[str, DEVICE] = "auto",
+) -> None:
+    """Make up EEG: windows of single channels drawn by a backbone, as a recording in volts, and a picture."""
+    from eegdm.recordings.generation import generate as draw
+    from eegdm.recordings.generation import write_generated
+
+    names = channels.split(",") if channels else None
+    for written in write_generated(draw(model, names, n, sampler=sampler, steps=steps, seed=seed, device=device), out):
+        typer.echo(str(written))
 
 
 @app.command(rich_help_panel="Recordings and models")

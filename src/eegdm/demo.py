@@ -8,7 +8,7 @@ from pathlib import Path
 from eegdm.cli import run_stage
 from eegdm.console import say
 from eegdm.data.synthetic_layouts import write_tuev
-from eegdm.recordings import write_prediction
+from eegdm.recordings.batch import predict_path
 
 UNSEEN_SEED = 4711  # another seed than the corpus's: a subject that no stage has met
 
@@ -24,7 +24,7 @@ def run(root: Path) -> Path:
     recording = _unseen(root)
     model = root / "synthetic" / "demo" / "classifier" / "seed=0"
     say(f"      $ eegdm predict {recording} --model {model}")
-    for path in write_prediction(recording, str(model), root / "synthetic" / "demo" / "prediction"):
+    for path in predict_path(recording, str(model), root / "synthetic" / "demo" / "prediction"):
         say(f"wrote {path}")
     say(f"\nDone in {time.monotonic() - start:.0f} s. Open this in a browser:\n{(folder / 'report.html').resolve()}")
     return folder / "report.html"

@@ -6,11 +6,13 @@ header of `model.safetensors` declares.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from eegdm import __version__
@@ -40,6 +42,8 @@ class Pretrained:
     """Lets an `nn.Module` whose `config` holds its constructor's arguments be saved and loaded."""
 
     config: dict[str, Any]
+    info: Mapping[str, Any] = MappingProxyType({})
+    """What its folder or checkpoint says beside the settings (data, recipe, metrics, signal, diffusion, ...); set by loading."""
 
     def save_pretrained(self, folder: str | Path, card: str | None = None, info: dict[str, Any] | None = None) -> Path:
         """Write `config.json`, `model.safetensors` (float32) and `README.md`; return the folder, ready for a hub.
@@ -108,9 +112,11 @@ def load(
     """
     found = find_model(path_or_hub_id, filename, revision)
     if isinstance(found, Path):
-        from eegdm.interop.original import load_original
+        from eegdm.interop.original import read_original
 
-        return load_original(found, weights, compat)
+        model, info = read_original(found, weights, compat)
+        model.info = info
+        return model
     if weights != "ema":
         raise UserError(f"{found.config}: holds one set of weights; weights={weights} is a choice for published checkpoints")
     return _read_model(found, compat)
@@ -131,12 +137,21 @@ def convert(src: str | Path, out: str | Path, weights: str = "ema", compat: str 
     return model.save_pretrained(out, info=info)
 
 
+def weights_fingerprint(model: nn.Module) -> str:
+    """Return 16 hex digits that identify the weights of a model, bit for bit."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _read_model(files: ModelFiles, compat: str | None = None) -> Any:
     """Build the model of two files and fill it; `compat` replaces the stored one."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    model_class, config = _read_config(files.config)
+    model_class, config, info = _read_config(files.config)
     config = with_compat(files.config, model_class, config, compat)
     try:
         with safe_open(files.weights, "pt") as header:
@@ -147,10 +162,12 @@ def _read_model(files: ModelFiles, compat: str | None = None) -> Any:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{files.weights}: can't be read as safetensors ({error}); it is missing or damaged") from error
     fill(files.weights, model, tensors)
+    model.info = info
     return model
 
 
-def _read_config(path: Path) -> tuple[type, dict[str, Any]]:
+def _read_config(path: Path) -> tuple[type, dict[str, Any], dict[str, Any]]:
+    """Return a model's class, its settings, and what stands beside them."""
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise UserError(f"{path}: larger than {MAX_CONFIG_BYTES >> 20} MiB, not a configuration that eegdm wrote")
     try:
@@ -167,7 +184,8 @@ def _read_config(path: Path) -> tuple[type, dict[str, Any]]:
     name = str(about.get("model"))
     if name not in MODELS:
         raise UserError(f"{path}: names the model {name[:80]!r}; known are {listed(MODELS)}")
-    return getattr(importlib.import_module(MODELS[name]), name), about["config"]
+    beside = {key: value for key, value in about.items() if key not in ("format", "model", "eegdm", "config")}
+    return getattr(importlib.import_module(MODELS[name]), name), about["config"], beside
 
 
 # ------------------------------------------------------------------- filling a model from a file, ours or the original's

@@ -110,6 +110,30 @@ def bipolar(name: str) -> tuple[str, str] | None:
     return (lead.plus, lead.minus) if lead and lead.minus in _ELECTRODES else None
 
 
+class ReferenceGroup(NamedTuple):
+    """Electrodes that a file measures against one reference."""
+
+    reference: str
+    """Its name, "" where the file says none."""
+    names: dict[str, str]
+    """Canonical electrode -> the file's channel."""
+
+    def label(self, electrode: str) -> str:
+        """The name of a channel that measures the electrode against this reference."""
+        return f"{electrode}-{self.reference}" if self.reference else electrode
+
+
+def common_reference(ch_names: Sequence[str]) -> ReferenceGroup:
+    """Return the largest group of electrodes with the same reference; of repeated names the first counts."""
+    groups: dict[str, dict[str, str]] = {}
+    for file_name in ch_names:
+        lead = _lead(file_name)
+        if lead is not None and lead.minus not in _ELECTRODES:
+            groups.setdefault(lead.minus, {}).setdefault(lead.plus, file_name)
+    reference = max(groups, key=lambda name: len(groups[name]), default="")
+    return ReferenceGroup(reference, groups.get(reference, {}))
+
+
 def derive(
     ch_names: Sequence[str], channels: Sequence[str] = TCP, missing: str = "error"
 ) -> list[Derivation]:
@@ -148,7 +172,7 @@ def referential(ch_names: Sequence[str], n_channels: int) -> list[Derivation]:
 
 
 def _derive_one(name: str, leads: dict[_Lead, str]) -> Derivation | None:
-    plus, minus = _electrodes(name)
+    plus, minus = electrodes_of(name)
     direct = leads.get(_Lead(plus, minus))
     if direct is not None:
         return Derivation(name, CHANNEL_ID[name], direct, None)
@@ -158,7 +182,8 @@ def _derive_one(name: str, leads: dict[_Lead, str]) -> Derivation | None:
     return None
 
 
-def _electrodes(name: str) -> tuple[str, str]:
+def electrodes_of(name: str) -> tuple[str, str]:
+    """Return the two electrodes of a channel of the montage; refuse any other name."""
     if name not in CHANNEL_ID:
         near = difflib.get_close_matches(name.upper(), TCP, 1, cutoff=0.0)[0]
         raise UserError(f"unknown montage channel {name!r}, did you mean {near!r}? Allowed: {', '.join(TCP)}")
@@ -169,7 +194,7 @@ def _electrodes(name: str) -> tuple[str, str]:
 def _reason(name: str, leads: dict[_Lead, str], ch_names: Sequence[str]) -> str:
     """What is lacking for the channel `name`, with the nearest of the file's names that could not be read."""
     present = {lead.plus for lead in leads if lead.minus not in _ELECTRODES}
-    absent = [item for item in _electrodes(name) if item not in present]
+    absent = [item for item in electrodes_of(name) if item not in present]
     if not absent:
         return "its electrodes have different references"
     unread = {_bare(file_name).partition("-")[0]: file_name for file_name in ch_names if _lead(file_name) is None}

@@ -84,7 +84,7 @@ def preprocess(
         n_times, sfreq, notes = int(raw.n_times), file_sfreq, []
         blocks = _unfiltered(channels.read, raw.n_times, block)
     else:
-        n_times, sfreq = Resampling.of(raw.n_times, file_sfreq, applied.sfreq).n_out, applied.sfreq
+        n_times, sfreq = Resampling.of(int(raw.n_times), file_sfreq, applied.sfreq).n_out, applied.sfreq
         notes = [] if note is None else [note]
         if raw.n_times < (length := filter_length(file_sfreq, applied)):
             notes.append(f"shorter than the filters ({length / file_sfreq:.1f} s), so slow waves are distorted")

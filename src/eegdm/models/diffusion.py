@@ -133,13 +133,13 @@ def sample_with(
     sampler: Any,
     channel: Int[Tensor, " batch"],
     start: Float[Tensor, "batch 1 time"],
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
     sfreq: float = SFREQ,
 ) -> Float[Tensor, "batch 1 time"]:
     """Draw signals with a sampler from :meth:`NoiseSchedule.sampler`, starting from standard normal noise.
 
     Args:
-        generator: what "ddpm" draws its noise from; the others need none.
+        generator: what "ddpm" draws its noise from, one for all signals or one for each; the others need none.
     """
     x = start
     drawing = {} if generator is None else {"generator": generator}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from eegdm.data.windows import KEY, distinct, make_samples
 from eegdm.layout import content_config, destination, upstream
 from eegdm.models.backbone import SSMDP
 from eegdm.models.latents import TokenSpec, extract
+from eegdm.pretrained import weights_fingerprint
+from eegdm.recordings.inference import pick_device
 from eegdm.stages.pretrain import make_backbone
 
 
@@ -75,15 +76,6 @@ def open_backbone(config: Config, recordings: str) -> tuple[SSMDP, str]:
     return backbone, weights_fingerprint(backbone)
 
 
-def weights_fingerprint(model: torch.nn.Module) -> str:
-    """Return 16 hex digits that identify the weights of a model, bit for bit."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def token_spec(config: Config, blocks: bool = True) -> TokenSpec:
     """Return how tokens are read; with ``blocks=False`` of all blocks, as they are stored."""
     c, d, f = config.latents, config.diffusion, config.fusion
@@ -103,9 +95,7 @@ def token_spec(config: Config, blocks: bool = True) -> TokenSpec:
 
 def device(config: Config) -> torch.device:
     """Return the device that ``run.device`` names; auto takes the best there is."""
-    if config.run.device != "auto":
-        return torch.device(config.run.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    return pick_device(config.run.device)
 
 
 def _place(windows: pd.DataFrame, recordings: Recordings, per_shard: int) -> pd.DataFrame:

@@ -1,0 +1,73 @@
+"""Electrodes that a recording lacks, made from the others by MNE's spherical splines.
+
+The interpolation is linear in the electrodes, so MNE's own weights are found once, from a recording of unit impulses, and
+any stretch is interpolated on its own: the recording never lies in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from eegdm.data.montage import common_reference, electrodes_of
+from eegdm.data.positions import template
+from eegdm.errors import UserError
+
+if TYPE_CHECKING:
+    import mne
+
+LEAST_ELECTRODES = 8
+"""Fewer say too little of the field between them."""
+
+
+class Interpolated:
+    """A recording with the electrodes that ``channels`` need and it lacks; has what `DerivedChannels` asks of an MNE Raw.
+
+    Args:
+        raw: a referential recording.
+        channels: names of `TCP`.
+
+    Raises:
+        UserError: the recording is bipolar, or has too few electrodes of one reference.
+    """
+
+    def __init__(self, raw: mne.io.BaseRaw, channels: Sequence[str]) -> None:
+        group = common_reference(raw.ch_names)
+        if len(group.names) < LEAST_ELECTRODES:
+            raise UserError(
+                f"missing=interpolate: spherical splines need {LEAST_ELECTRODES} or more electrodes against one reference, the file has "
+                f"{len(group.names)}; bipolar channels can't be interpolated. missing=drop leaves out what the file lacks"
+            )
+        wanted = dict.fromkeys(name for channel in channels for name in electrodes_of(channel))
+        self.made = [name for name in wanted if name not in group.names]
+        self._raw, self._sources = raw, [raw.ch_names.index(name) for name in group.names.values()]
+        self._weights = spline_weights(list(group.names), self.made) if self.made else np.zeros((0, len(self._sources)))
+        self.ch_names = [*raw.ch_names, *(group.label(name) for name in self.made)]
+        self.info, self.n_times = raw.info, raw.n_times
+
+    def get_data(self, picks: Sequence[int], start: int, stop: int, verbose: Any = None) -> Float[ndarray, "pick time"]:
+        """As MNE's: samples start..stop of the channels with these indices, in volts."""
+        n_own = len(self._raw.ch_names)
+        own = sorted({p for p in picks if p < n_own} | (set(self._sources) if max(picks) >= n_own else set()))
+        read = self._raw.get_data(own, start, stop, verbose=verbose)
+        row = {pick: index for index, pick in enumerate(own)}
+        sources = read[[row[pick] for pick in self._sources]] if max(picks) >= n_own else None
+        return np.stack([read[row[p]] if p < n_own else self._weights[p - n_own] @ sources for p in picks])
+
+
+def spline_weights(present: Sequence[str], lacking: Sequence[str]) -> Float[ndarray, "lacking present"]:
+    """Return the matrix by which MNE's `interpolate_bads` makes the lacking electrodes from the present ones."""
+    import mne
+
+    montage = template()
+    spelling = {name.upper(): name for name in montage.ch_names}
+    names = [spelling[name] for name in (*present, *lacking)]
+    info = mne.create_info(names, 1000.0, "eeg")
+    impulses = np.vstack([np.eye(len(present)), np.zeros((len(lacking), len(present)))])
+    raw = mne.io.RawArray(impulses, info, verbose="ERROR").set_montage(montage, verbose="ERROR")
+    raw.info["bads"] = names[len(present) :]
+    return raw.interpolate_bads(verbose="ERROR").get_data()[len(present) :]
