@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from eegdm.data.derived import PER_VOLT, _refuse_implausible
-from eegdm.data.montage import Derivation, derive
-from eegdm.data.nearest import nearest_channel_ids
+from eegdm.data.montage import TCP, Derivation, derive
+from eegdm.data.positions import place
 from eegdm.data.signal import compand
 from eegdm.errors import UserError
 
@@ -269,7 +269,11 @@ def _refuse_not_eeg(volts: Float[ndarray, "window channel time"], unit: str) -> 
 def _plan(ch_names: list[str], montage: str) -> list[Derivation]:
     if montage == "tcp":
         return derive(ch_names, missing="drop")
-    return [Derivation(name, index, name, None) for name, index in zip(ch_names, nearest_channel_ids(ch_names), strict=True)]
+    plan = [placed.derivation for placed in place(ch_names, TCP)]
+    if unknown := {ascii(name)[1:-1] for name in ch_names} - {d.name for d in plan}:
+        raise UserError(f"channels {', '.join(sorted(unknown))}: their names tell no place on the head; rename them to electrodes of "
+                        "the 10-05 system (C3) or pairs of them (C3-CZ), or leave them out")  # fmt: skip
+    return plan
 
 
 def _derived(cut: _Cut, plan: list[Derivation]) -> Float[ndarray, "window channel time"]:
