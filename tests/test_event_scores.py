@@ -64,7 +64,7 @@ def test_equals_timescoring_at_the_limits_themselves(annotated: pd.DataFrame, fo
 @settings(max_examples=300, deadline=None)
 @given(seconds_of(0.7), seconds_of(0.7))
 def test_equals_timescoring_between_seconds(annotated: pd.DataFrame, found: pd.DataFrame) -> None:
-    """No gap is of exactly 90 s and no event of a multiple of 300 s, where floating point would decide: the first that 0.7 s divides is 2100 s."""
+    """No gap is of exactly 90 s and no event of a multiple of 300 s, where floating point would decide: 0.7 s divides neither."""
     assert_equal(annotated, found)
 
 

@@ -4,8 +4,8 @@ Both sides are put on a grid of 10 Hz, events less than 90 s apart become one, a
 found if anything was found within 30 s before it to 60 s after it; what was found and touches no such stretch is a false alarm. Counts
 are added up over a subject's recordings, and scores averaged over subjects.
 
-Everything is counted in whole samples of the grid. The package timescoring does the same in seconds of floating point, where 100.1 - 10.1 is
-less than 90: the two agree except where a gap is of exactly 90 s or an event of exactly 300 s.
+Everything is counted in whole samples of the grid. The package timescoring does the same in seconds of floating point, where
+100.1 - 10.1 is less than 90: the two agree except where a gap is of exactly 90 s or an event of exactly 300 s.
 """
 
 from __future__ import annotations
