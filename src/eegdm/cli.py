@@ -173,3 +173,17 @@ def reproduce(
 
     for line in describe(experiments.plan(chosen, settings, sources)):
         typer.echo(line)
+
+
+@app.command(rich_help_panel="Experiments")
+def sweep(
+    stage: Annotated[str, typer.Argument(help="preprocess, pretrain, cache, finetune or report")],
+    words: Annotated[list[str], typer.Argument(metavar="KEY=VALUE,VALUE...", help="settings; a run for each combination")],
+    launcher: Annotated[str, typer.Option("--launcher", help="joblib, local or slurm")] = "joblib",
+    at_once: Annotated[int, typer.Option("--at-once", help="processes at a time (joblib)")] = 2,
+    job: Annotated[list[str] | None, typer.Option("--job", help="a parameter of submitit: timeout_min=600, slurm_partition=gpu")] = None,
+) -> None:
+    """As STAGE -m, but runs side by side: processes of this machine, or SLURM jobs that go on after a time limit."""
+    from eegdm.sweeps import launch
+
+    launch(stage, words, launcher, at_once, job or [])
