@@ -63,7 +63,7 @@ def run(config: Config) -> Path:
             own.run.seed = int(numbers(path).get("seed", config.run.seed))
             data, model = _open(own, source, path)
             results.append(_score(own, data, model, name, path, folder))
-            splits.setdefault(artifacts.fingerprint(section(own, "windows")), (own, data))
+            splits.setdefault(_learned_from(own), (own, data))
         page = _page(own, data, model, results, source, list(splits.values()))
         write_report(page, folder)
         artifacts.finish(folder, {"classifiers": inputs})
@@ -234,7 +234,8 @@ def _simple(config: Config, data: Data) -> dict[str, dict[str, Any]]:
     train_y, test_y = train.label.to_numpy(), test.label.to_numpy()
     blind = chance(train_y, test_y, len(config.corpus.classes), config.finetune.loss == "binary")
     results = {f"chance: {name}": result for name, result in blind.items()}
-    results["band power + logistic regression"] = _regression(config, data, train, test, _band_power(data, train), _band_power(data, test))
+    power = (band_power_of(data, part) for part in (train, test))
+    results["band power + logistic regression"] = _regression(config, data, train, test, *power)
     if data.store is not None:
         results["linear probe"] = _probe(config, data)
     return results
@@ -245,7 +246,7 @@ def _probe(config: Config, data: Data) -> dict[str, Any]:
     train, test = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "test"))
     chosen = np.unique(np.linspace(0, len(train) - 1, MOST_PROBED).round().astype(int))
     train = train.iloc[chosen].reset_index(drop=True)
-    return _regression(config, data, train, test, _pooled(config, data, train), _pooled(config, data, test))
+    return _regression(config, data, train, test, pooled_of(config, data, train), pooled_of(config, data, test))
 
 
 def _regression(
@@ -276,21 +277,27 @@ def _compared(config: Config, source: Artifact, recipe: str) -> dict[str, Baseli
         data, model = _open(own, source, path)
         predictions = predict(own, data, model, data.samples[data.samples.split == "test"].reset_index(drop=True))
         found.append(scores(predictions.label.to_numpy(), logits_of(predictions), own.finetune.loss == "binary"))
-        if data.store is not None and (key := artifacts.fingerprint([data.inputs["latents"], section(own, "windows")])) not in probes:
+        if data.store is not None and (key := artifacts.fingerprint([data.inputs["latents"], _learned_from(own)])) not in probes:
             probes[key] = _probe(own, data)
     what = f"The same data and split with recipe={recipe}: {_sentence_of(recipe)}."
     shown = {recipe: Baseline(found, what)} if found else {}
     return shown | ({f"{recipe}, linear probe": Baseline(list(probes.values()), f"{what} {SENTENCES['linear probe']}")} if probes else {})
 
 
-def _pooled(config: Config, data: Data, samples: pd.DataFrame) -> np.ndarray:
+def _learned_from(config: Config) -> str:
+    """What tells which samples are learned from, validated and tested on, within the same recordings."""
+    few = config.finetune.max_samples
+    return artifacts.fingerprint([section(config, "windows"), few, None if few is None else config.run.seed])
+
+
+def pooled_of(config: Config, data: Data, samples: pd.DataFrame) -> np.ndarray:
     """Pooled tokens of each sample's window."""
     windows, window_of = shared_windows(samples)
     batches = loader(make_dataset(config, data, windows), config.finetune.batch_size, None, config.run.workers)
     return np.concatenate([pooled_tokens(batch.data.numpy(), batch.mask.numpy()) for batch in batches])[window_of]
 
 
-def _band_power(data: Data, samples: pd.DataFrame) -> np.ndarray:
+def band_power_of(data: Data, samples: pd.DataFrame) -> np.ndarray:
     """Band power of each sample's window, channels that a recording lacks as zero."""
     windows, window_of = shared_windows(samples)
     channels = data.recordings.ch_names
@@ -331,7 +338,7 @@ def _real_windows(recordings: Recordings, row: Any, n_times: int) -> np.ndarray:
 def _example(config: Config, data: Data, model: EEGDM) -> Example | None:
     """The first test recording (the part of it that holds most kinds of events) with its predicted events."""
     test = data.samples[data.samples.split == "test"]
-    if data.recordings.per_window or test.empty:
+    if data.recordings.per_window or test.empty or model.spec.forward == "noisy":  # predict_signal draws no noise
         return None
     name = test.groupby("recording").label.nunique().sort_values(kind="stable").index[-1]
     row = data.recordings.table.set_index("recording").loc[name]
