@@ -80,6 +80,21 @@ def test_linear_probe_refuses_one_class():
         baselines.linear_probe(np.zeros((4, 2)), np.zeros(4, dtype=int), np.zeros((1, 2)), 2, seed=0)
 
 
+def test_pooled_tokens_are_two_means_and_leave_absent_channels_out():
+    rng = np.random.default_rng(0)
+    tokens = rng.normal(size=(3, 2, 5, 1, 4, 6)).astype(np.float32)
+    mask = np.array([[1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 1, 0]], bool)
+    tokens[~mask[:, None, None, None].repeat(2, 1).repeat(5, 2)] = 99.0  # whatever an absent channel holds
+    found = baselines.pooled_tokens(tokens, mask)
+    assert found.shape == (3, 2 * 6 + 4 * 6)
+    for window in range(3):
+        there = np.flatnonzero(mask[window])
+        per_block = tokens[window][..., there, :].mean(axis=(1, 2, 3))
+        per_channel = np.zeros((4, 6))
+        per_channel[there] = tokens[window][..., there, :].mean(axis=(0, 1, 2))
+        np.testing.assert_allclose(found[window], np.concatenate([per_block.ravel(), per_channel.ravel()]), atol=1e-6)
+
+
 def test_chance_is_what_blind_guessing_comes_to():
     rng = np.random.default_rng(0)
     train, test = rng.choice(3, 300, p=[0.2, 0.7, 0.1]), rng.choice(3, 400, p=[0.3, 0.5, 0.2])

@@ -14,7 +14,7 @@ from eegdm.errors import UserError
 PUBLISHED = {"base", "linear", "nolaw", "base_t0", "base_t1", "base_t2", "base_filters", "base_filterm", "base_gatem", "base_firsthalf",
              "base_secondhalf", "base_firstquarter", "base_secondquarter", "base_thirdquarter", "base_forthquarter", "noise", "no_fusion",
              "mean_fusion", "base_chbmit", "base_chbmit_bin_filt"}  # fmt: skip
-OURS = {"small", "demo", "demo_random", "random_weights"}
+OURS = {"small", "demo", "demo_random", "random_weights", "mini", "mini_a"}
 
 
 def test_the_recipes_are_all_there() -> None:

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 
 from eegdm import baselines, metrics
+from eegdm.event_scores import EventCounts, average_over_subjects
 from eegdm.report_pages import Points, Section, Table, Text, without_folders, write_markdown
 from eegdm.report_sections import sections, verdict
+from eegdm.report_tables import write_latex
 from eegdm.reporting import Baseline, Example, Report, RunResult, Samples, plain, report_numbers, write_report
 
 RNG = np.random.default_rng
@@ -159,7 +161,34 @@ def test_markdown_and_json_stand_beside_the_page(evil_report):
     numbers = json.loads((evil_report.parent / "report.json").read_text())
     assert numbers["runs"][0]["scores"]["confusion"] and numbers["provenance"]["seconds"] == {"pretrain": 1.5}
     assert numbers["example"]["predicted_events"][0]["onset_s"] == 2.1
-    assert sorted(p.name for p in evil_report.parent.iterdir()) == ["report.html", "report.json", "report.md"]
+    assert sorted(p.name for p in evil_report.parent.iterdir()) == [f"report.{end}" for end in ("csv", "html", "json", "md", "tex")]
+
+
+def test_tables_for_other_programs_hold_each_run_and_its_mean_and_spread(tmp_path):
+    runs = [make_run(f"seed {s}", 2.0, seed=s) for s in range(3)]
+    write_report(make_report(runs=runs, pretraining=None, generated=None, example=None), tmp_path)
+    table = pd.read_csv(tmp_path / "report.csv")
+    assert list(table.run[:5]) == ["seed 0", "seed 1", "seed 2", "mean", "std"] and set(table.model) == {"EEGDM", "baseline"}
+    kappas = np.array([100 * run.scores["kappa"] for run in runs])
+    np.testing.assert_allclose(table.kappa[:5], [*kappas, kappas.mean(), kappas.std()], atol=0.005)
+    latex = (tmp_path / "report.tex").read_text()
+    assert rf"\textbf{{EEGDM, mean of 3 runs}} & {kappas.mean():.2f} $\pm$ {kappas.std():.2f} & " in latex
+    assert latex.count(r" \\") == 1 + 4 + 1 and r"\begin{tabular}{lrrr}" in latex
+
+
+def test_latex_shows_a_strangers_words_and_runs_none_of_them(tmp_path):
+    write_latex(tmp_path / "t.tex", Table(["a_b", "c"], [["\\input{/etc/x}", "50 %"], ["[1] & #", "~^$"]], "{"))
+    text = (tmp_path / "t.tex").read_text()
+    assert r"\textbackslash{}input\{x\} & 50 \% \\" in text and r"{[}1] \& \# & \textasciitilde{}\textasciicircum{}\$ \\" in text
+    assert r"a\_b & c \\" in text and r"\caption{\{}" in text
+
+
+def test_events_over_whole_recordings_have_a_section_of_their_own():
+    events = average_over_subjects({"a": [EventCounts(2, 1, 1, 43200.0)], "b": [EventCounts(0, 0, 0, 43200.0)]})
+    runs = [replace(make_run("seed 0", 1.0), events=events)]
+    table = _tables(make_report(runs=runs, pretraining=None, generated=None, example=None))["Events"]
+    assert table.rows == [["seed 0", "50.00", "50.00", "50.00", "1.00", "1 / 2"]]
+    assert report_numbers(make_report(runs=runs))["runs"][0]["events"]["found"] == 1
 
 
 def test_numbers_equal_scikit_learn_and_tell_the_unit_of_the_intervals():

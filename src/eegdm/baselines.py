@@ -1,4 +1,4 @@
-"""What a result must be compared with: chance, band power, and a linear head on any features.
+"""What a result must be compared with: chance, band power, pooled tokens, and a linear head on any features.
 
 All are scored like the classifier, on the same split.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from eegdm.errors import UserError
 from eegdm.metrics import FALSE_ALARM_RATES, Scores, confusion_scores
@@ -56,6 +56,24 @@ def _log_means(windows: np.ndarray, taper: np.ndarray, bins: list[np.ndarray]) -
     density = np.abs(np.fft.rfft(centred * taper)) ** 2
     means = np.stack([density[..., found].mean(axis=-1) for found in bins], axis=-1)
     return np.log10(means + _FLOOR).reshape(len(windows), -1)
+
+
+def pooled_tokens(
+    tokens: Float[np.ndarray, "window block pool query channel feature"], mask: Bool[np.ndarray, "window channel"]
+) -> Float[np.ndarray, "window value"]:
+    """Return what a linear head can take of tokens: two means over pools, side by side, one over channels too, one over blocks too.
+
+    The first keeps the depth (block, query, feature), the second the place on the head (query, channel, feature): all of a full-size
+    backbone's tokens would be 56,320 features, these are 5,376.
+
+    Args:
+        mask: False where a recording lacks a channel; such a channel is no part of the first mean, and zero in the second.
+    """
+    of_window = tokens.mean(axis=2, dtype=np.float32)
+    share = (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)
+    per_block = np.einsum("wbqcf,wc->wbqf", of_window, share)
+    per_channel = of_window.mean(axis=1) * mask[:, None, :, None]
+    return np.concatenate([per_block.reshape(len(tokens), -1), per_channel.reshape(len(tokens), -1)], axis=1)
 
 
 def linear_probe(

@@ -245,3 +245,41 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
     if version:
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.command(rich_help_panel="Experiments")
+def reproduce(
+    table: Annotated[str, typer.Argument(help="main, mu_law_schedule_noise, steps, pooling, layers, fusion, chbmit or sampling_rate")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings of all its runs; seed=0,1,2")] = None,
+    tuev: Annotated[Path | None, typer.Option("--tuev", help="folder of TUEV's recordings")] = None,
+    chbmit: Annotated[Path | None, typer.Option("--chbmit", help="folder of CHB-MIT's recordings")] = None,
+    size: Annotated[str | None, typer.Option("--size", help="a recipe whose sizes and training all take, such as small")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, its disk and an estimate of its time, and stop")] = False,
+) -> None:
+    """Run what a table of the paper needs, and print ours beside the published numbers; corpus=synthetic needs no recordings."""
+    from eegdm import experiments
+
+    chosen = experiments.find_table(table)
+    settings = [*(experiments.sized(size) if size else []), *(words or [])]
+    sources = {name: str(folder) for name, folder in (("tuev", tuev), ("chbmit", chbmit)) if folder is not None}
+    if not dry_run:
+        experiments.run(chosen, settings, sources)
+        return
+    from eegdm.experiment_costs import describe
+
+    for line in describe(experiments.plan(chosen, settings, sources)):
+        typer.echo(line)
+
+
+@app.command(rich_help_panel="Experiments")
+def sweep(
+    stage: Annotated[str, typer.Argument(help="preprocess, pretrain, cache, finetune or report")],
+    words: Annotated[list[str], typer.Argument(metavar="KEY=VALUE,VALUE...", help="settings; a run for each combination")],
+    launcher: Annotated[str, typer.Option("--launcher", help="joblib, local or slurm")] = "joblib",
+    at_once: Annotated[int, typer.Option("--at-once", help="processes at a time (joblib)")] = 2,
+    job: Annotated[list[str] | None, typer.Option("--job", help="a parameter of submitit: timeout_min=600, slurm_partition=gpu")] = None,
+) -> None:
+    """As STAGE -m, but runs side by side: processes of this machine, or SLURM jobs that go on after a time limit."""
+    from eegdm.sweeps import launch
+
+    launch(stage, words, launcher, at_once, job or [])

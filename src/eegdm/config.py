@@ -207,6 +207,9 @@ class FinetuneConfig:
     label_smoothing: float = option(0.1, "label smoothing of the cross entropy", low=0, high=1)
     class_weights: list[float] | None = option(None, "weight of each class in the cross entropy", low=0)
     pos_weight: float | None = option(None, "weight of the positive class in the binary loss", low=0)
+    max_samples: int | None = option(
+        None, "learn from at most this many training samples, as evenly over classes as they allow; null: all; validation keeps all", low=2
+    )
     epochs: int = option(50, "most passes over the training windows", low=1)
     batch_size: int = option(256, "windows in a step, over all devices", low=1)
     max_lr: float = option(5e-4, "highest learning rate of OneCycle", low=0)

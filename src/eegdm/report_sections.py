@@ -38,6 +38,7 @@ def sections(report: Report, numbers: Numbers) -> list[Section]:
         "Summary": _summary(report, numbers),
         "Confusion": _confusion(report),
         "Per class": _per_class(report),
+        "Events": _events(report),
         "Calibration": _calibration(report, numbers),
         "Training": _training(report),
         "Generated EEG": _generated(report),
@@ -60,7 +61,7 @@ def _summary(report: Report, numbers: Numbers) -> Iterator[Block]:
         f"Windows: {sizes}. {report.split}"
     )
     yield Text(verdict(report, numbers))
-    yield _headline(report, numbers)
+    yield headline(report, numbers)
     yield Points([(SCORE_NAMES[name], _meaning(name, numbers)) for name in report.headline])
     if report.baselines:
         yield Text("What it is compared with, on the same test windows:")
@@ -100,7 +101,8 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _headline(report: Report, numbers: Numbers) -> Table:
+def headline(report: Report, numbers: Numbers) -> Table:
+    """Our scores, those of each run, and those of the baselines."""
     names = report.headline
     several = len(report.runs) > 1
     rows = []
@@ -173,6 +175,29 @@ def _per_class(report: Report) -> Iterator[Block]:
             "Sensitivity (share of event windows found, x100) when that share of the background windows may be called "
             "an event.",
         )
+
+
+def _events(report: Report) -> Iterator[Block]:
+    runs = [(run.name, run.events) for run in report.runs if run.events is not None]
+    if not runs:
+        return
+    first = runs[0][1]
+    yield Text(
+        "Windows become events by the classifier's own threshold, smoothing and shortest duration, and are scored as SzCORE does: "
+        "events less than 90 s apart are one, longer ones are cut every 5 min; an annotated event is found if anything was marked within "
+        "30 s before it to 60 s after it; what was marked and touches no such stretch is a false alarm. Scores of each subject over all "
+        "of its recordings, "
+        f"averaged over {_many(first['subjects'], 'subject')}, {first['hours']:.1f} h in all with {_many(first['annotated'], 'event')}."
+    )
+    names = {"sensitivity": _percent, "precision": _percent, "f1": _percent, "false_alarms_per_day": _number}
+    rows = [
+        [name, *(show(events[key]) for key, show in names.items()), f"{events['found']} / {events['annotated']}"] for name, events in runs
+    ]
+    yield Table(
+        ["run", "sensitivity", "precision", "F1", "false alarms per 24 h", "events found"],
+        rows,
+        "Events over whole test recordings; sensitivity, precision and F1 x100. – is defined for no subject.",
+    )
 
 
 def _calibration(report: Report, numbers: Numbers) -> Iterator[Block]:

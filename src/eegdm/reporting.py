@@ -1,4 +1,4 @@
-"""The report of a classifier: what goes in, the numbers that come of it, and the three files it becomes."""
+"""The report of a classifier: what goes in, the numbers that come of it, and the files it becomes."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ class RunResult:
     """Its curves.csv: epoch, step, lr, train_loss, val_loss, val_<score>."""
     temperature: float | None = None
     """Temperature fitted on the validation windows, if it was."""
+    events: dict[str, Any] | None = None
+    """Result of :func:`eegdm.event_scores.average_over_subjects` over whole test recordings, where windows cover them."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,17 @@ class Report:
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write report.html, report.md and report.json (all numbers) into ``folder``; returns the path of report.html."""
-    from eegdm.report_sections import sections
+    """Write report.html and .md, .json (all numbers), .csv and .tex (the scores) into ``folder``; returns the path of report.html."""
+    from eegdm.report_sections import headline, sections
+    from eegdm.report_tables import write_csv, write_latex
 
     folder = Path(folder)
     numbers = report_numbers(report)
     content = sections(report, numbers)
     write_json(folder / "report.json", numbers)
     write_markdown(folder / "report.md", report.title, content)
+    write_csv(folder / "report.csv", numbers)
+    write_latex(folder / "report.tex", headline(report, numbers))
     write_html(folder / "report.html", report.title, content)
     return folder / "report.html"
 
@@ -153,6 +158,7 @@ def _run_numbers(run: RunResult, binary: bool) -> dict[str, Any]:
         "name": run.name,
         "seed": run.seed,
         "scores": run.scores,
+        "events": run.events,
         "intervals": bootstrap((run.label, run.logits), unit, partial(scores, binary=binary)),
         "interval_unit": "subjects" if enough else "recordings",
         "n_units": len(np.unique(unit)),

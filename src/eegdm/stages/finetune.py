@@ -30,6 +30,7 @@ from eegdm.stages.cache import device, open_backbone, token_spec
 from eegdm.training import CHECKPOINTS, FusionModule, PatientStopping, fit, in_order, make_trainer, shares, tokens_of
 
 STANDARDISING_WINDOWS = 256
+LEFT_OUT = "left out"  # the part of training samples beyond finetune.max_samples
 SMOOTHING = 3  # neighbouring windows whose probabilities `eegdm predict` averages
 
 
@@ -83,9 +84,23 @@ def label_data(config: Config, source: Artifact, latents: Artifact | None, input
     samples = make_samples(recordings.table, recordings.events, config.windows, config.corpus.classes)
     split = assign_splits(recordings.table, config.corpus.name, config.windows)
     samples["split"] = samples.recording.map(dict(zip(recordings.table.recording, split, strict=True)))
+    if config.finetune.max_samples is not None:
+        train = samples.index[samples.split == "train"]
+        kept = few_labels(samples.label[train].to_numpy(), config.finetune.max_samples, config.run.seed)
+        samples.loc[train.difference(train[kept]), "split"] = LEFT_OUT
     if config.run.compat == "published" and config.windows.policy == "grid+seizure":
         samples = samples.sort_values(KEY, kind="stable", ignore_index=True)
     return Data(recordings, TokenStore(latents.path) if latents else None, samples, inputs)
+
+
+def few_labels(label: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Return the rows, in order, of at most ``n`` samples drawn class by class in turn: rare classes give all they have.
+
+    A larger ``n`` of the same seed keeps the rows of a smaller one.
+    """
+    order = generator(seed, 3).permutation(len(label))
+    turn = pd.Series(label[order]).groupby(label[order]).cumcount().to_numpy()
+    return np.sort(order[np.argsort(turn, kind="stable")[:n]])
 
 
 def make_dataset(config: Config, data: Data, samples: pd.DataFrame) -> Dataset:

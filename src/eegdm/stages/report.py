@@ -1,4 +1,4 @@
-"""report: recordings + classifiers -> scores on the test part, beside what simpler means reach, as a page, JSON and Markdown."""
+"""report: recordings + classifiers -> scores on the test part, beside what simpler means reach, as a page, text and tables."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ import pandas as pd
 
 from eegdm import __version__, artifacts
 from eegdm.artifacts import Artifact
-from eegdm.baselines import band_power, chance, linear_probe
+from eegdm.baselines import band_power, chance, linear_probe, pooled_tokens
 from eegdm.compose import CONF
 from eegdm.config import Config, section
 from eegdm.console import say, track
-from eegdm.data.loading import Recordings
+from eegdm.data.loading import Recordings, loader
 from eegdm.data.montage import TCP
 from eegdm.data.signal import expand
 from eegdm.data.windows import KEY, SPLITS
 from eegdm.errors import UserError
+from eegdm.event_scores import average_over_subjects, count_events
 from eegdm.layout import adopt, finished_classifiers, numbers, own_folder, upstream
-from eegdm.metrics import scores
+from eegdm.metrics import class_probabilities, scores
 from eegdm.models.eegdm import EEGDM
 from eegdm.pretrained import load
-from eegdm.recordings import predict_signal
+from eegdm.recordings import find_events, predict_signal
 from eegdm.reporting import Baseline, Example, Report, RunResult, Samples, write_report
-from eegdm.stages.finetune import Data, label_data, logits_of, predict, shared_windows
+from eegdm.stages.finetune import Data, label_data, logits_of, make_dataset, predict, shared_windows
 
 EXAMPLE_S = 240.0  # how much of one test recording the page shows
 SENTENCES = {
     "chance: majority class": "Always says the commonest class of the training windows.",
     "chance: label prior": "Says each class at random, as often as it occurs in training.",
     "band power + logistic regression": "Logistic regression on the log power of five bands in each channel.",
+    "linear probe": "Logistic regression on the same tokens, averaged over time and over channels, and over time and blocks.",
 }
+MOST_PROBED = 20_000  # training samples that a linear probe learns from, spread evenly: its features must fit into memory
 REAL_WINDOWS = 40  # real windows per channel beside the generated ones
 
 
 def run(config: Config) -> Path:
-    """Write ``report/``: report.html, report.json, report.md and the predictions of each classifier.
+    """Write ``report/``: report.html, .md, .json, .csv, .tex and the predictions of each classifier.
 
     Raises:
         UserError: no classifier is finished, or one does not fit the recordings.
@@ -60,7 +63,7 @@ def run(config: Config) -> Path:
             own.run.seed = int(numbers(path).get("seed", config.run.seed))
             data, model = _open(own, source, path)
             results.append(_score(own, data, model, name, path, folder))
-            splits.setdefault(artifacts.fingerprint(section(own, "windows")), (own, data))
+            splits.setdefault(_learned_from(own), (own, data))
         page = _page(own, data, model, results, source, list(splits.values()))
         write_report(page, folder)
         artifacts.finish(folder, {"classifiers": inputs})
@@ -125,7 +128,30 @@ def _score(config: Config, data: Data, model: EEGDM, name: str, path: Path, fold
         subject=predictions.subject.to_numpy().astype(str),
         recording=predictions.recording.to_numpy().astype(str),
         temperature=model.decision.get("temperature"),
+        events=_events(config, data, model, predictions),
     )
+
+
+def _events(config: Config, data: Data, model: EEGDM, predictions: pd.DataFrame) -> dict[str, Any] | None:
+    """Scores of the events that the classifier's decision rule makes of whole test recordings.
+
+    None where windows do not cover the recordings (those cut around events), or several classes are events.
+    """
+    if config.windows.policy == "event" or len(config.corpus.event_classes) != 1:
+        return None
+    step = config.windows.step_s or config.windows.duration_s
+    decision = {"event_classes": list(config.corpus.event_classes), **model.decision}
+    recordings = data.recordings.table.set_index("recording")
+    counts: dict[str, list[Any]] = {}
+    events = data.recordings.events[data.recordings.events.label.isin(decision["event_classes"])]
+    for name, rows in predictions.groupby("recording"):
+        row, annotated = recordings.loc[name], events[events.recording == name]
+        on_grid = rows[rows.start_sample % round(step * row.sfreq) == 0].drop_duplicates(KEY)  # not the extra windows along seizures
+        probability = class_probabilities(logits_of(on_grid), decision.get("temperature", 1.0))
+        windows = pd.DataFrame({"onset_s": on_grid.start_sample.to_numpy() / row.sfreq, "duration_s": config.windows.duration_s})
+        found = find_events(windows.assign(**dict(zip(config.corpus.classes, probability.T, strict=True))), decision)
+        counts.setdefault(str(row.subject), []).append(count_events(annotated, found, row.n_times / row.sfreq))
+    return average_over_subjects(counts)
 
 
 # -------------------------------------------------------------------------------------------------------------- the page
@@ -198,8 +224,7 @@ def _baselines(splits: list[tuple[Config, Data]], source: Artifact) -> dict[str,
     shown = {name: Baseline(results, SENTENCES[name]) for name, results in found.items()}
     config = splits[0][0]
     for recipe in config.run.compare:
-        if compared := _compared(config, source, recipe):
-            shown[recipe] = Baseline(compared, f"The same data and split with recipe={recipe}: {_sentence_of(recipe)}.")
+        shown |= _compared(config, source, recipe)
     return shown
 
 
@@ -207,13 +232,31 @@ def _simple(config: Config, data: Data) -> dict[str, dict[str, Any]]:
     """Scores on the test part of one split, by name in :data:`SENTENCES`."""
     train, test = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "test"))
     train_y, test_y = train.label.to_numpy(), test.label.to_numpy()
+    blind = chance(train_y, test_y, len(config.corpus.classes), config.finetune.loss == "binary")
+    results = {f"chance: {name}": result for name, result in blind.items()}
+    power = (band_power_of(data, part) for part in (train, test))
+    results["band power + logistic regression"] = _regression(config, data, train, test, *power)
+    if data.store is not None:
+        results["linear probe"] = _probe(config, data)
+    return results
+
+
+def _probe(config: Config, data: Data) -> dict[str, Any]:
+    """Scores of a linear head on stored tokens."""
+    train, test = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "test"))
+    chosen = np.unique(np.linspace(0, len(train) - 1, MOST_PROBED).round().astype(int))
+    train = train.iloc[chosen].reset_index(drop=True)
+    return _regression(config, data, train, test, pooled_of(config, data, train), pooled_of(config, data, test))
+
+
+def _regression(
+    config: Config, data: Data, train: pd.DataFrame, test: pd.DataFrame, train_x: np.ndarray, test_x: np.ndarray
+) -> dict[str, Any]:
+    """Scores of a logistic regression on features of the training and the test samples."""
     binary, n_classes = config.finetune.loss == "binary", len(config.corpus.classes)
-    blind = chance(train_y, test_y, n_classes, binary)
     subject = train.recording.map(dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))).to_numpy()
-    logits = linear_probe(_band_power(data, train), train_y, _band_power(data, test), n_classes, seed=0, unit=subject, balanced=binary)
-    logits = logits[:, 1:] - logits[:, :1] if binary else logits
-    results = (blind["majority class"], blind["label prior"], scores(test_y, logits, binary))
-    return dict(zip(SENTENCES, results, strict=True))
+    logits = linear_probe(train_x, train.label.to_numpy(), test_x, n_classes, seed=0, unit=subject, balanced=binary)
+    return scores(test.label.to_numpy(), logits[:, 1:] - logits[:, :1] if binary else logits, binary)
 
 
 def _sentence_of(recipe: str) -> str:
@@ -225,19 +268,36 @@ def _sentence_of(recipe: str) -> str:
     return lines[0].rstrip(".") if lines else "see its settings"
 
 
-def _compared(config: Config, source: Artifact, recipe: str) -> list[dict[str, Any]]:
-    """Scores of another recipe's finished seeds on its test part."""
-    found = []
+def _compared(config: Config, source: Artifact, recipe: str) -> dict[str, Baseline]:
+    """Scores of another recipe's finished seeds on its test part, and of a linear head on each kind of tokens that they read."""
+    found, probes = [], {}
     for path in finished_classifiers(config, recipe):
         own = copy.deepcopy(config)
         own.recipe, own.explicit = recipe, []
         data, model = _open(own, source, path)
         predictions = predict(own, data, model, data.samples[data.samples.split == "test"].reset_index(drop=True))
         found.append(scores(predictions.label.to_numpy(), logits_of(predictions), own.finetune.loss == "binary"))
-    return found
+        if data.store is not None and (key := artifacts.fingerprint([data.inputs["latents"], _learned_from(own)])) not in probes:
+            probes[key] = _probe(own, data)
+    what = f"The same data and split with recipe={recipe}: {_sentence_of(recipe)}."
+    shown = {recipe: Baseline(found, what)} if found else {}
+    return shown | ({f"{recipe}, linear probe": Baseline(list(probes.values()), f"{what} {SENTENCES['linear probe']}")} if probes else {})
 
 
-def _band_power(data: Data, samples: pd.DataFrame) -> np.ndarray:
+def _learned_from(config: Config) -> str:
+    """What tells which samples are learned from, validated and tested on, within the same recordings."""
+    few = config.finetune.max_samples
+    return artifacts.fingerprint([section(config, "windows"), few, None if few is None else config.run.seed])
+
+
+def pooled_of(config: Config, data: Data, samples: pd.DataFrame) -> np.ndarray:
+    """Pooled tokens of each sample's window."""
+    windows, window_of = shared_windows(samples)
+    batches = loader(make_dataset(config, data, windows), config.finetune.batch_size, None, config.run.workers)
+    return np.concatenate([pooled_tokens(batch.data.numpy(), batch.mask.numpy()) for batch in batches])[window_of]
+
+
+def band_power_of(data: Data, samples: pd.DataFrame) -> np.ndarray:
     """Band power of each sample's window, channels that a recording lacks as zero."""
     windows, window_of = shared_windows(samples)
     channels = data.recordings.ch_names
@@ -278,7 +338,7 @@ def _real_windows(recordings: Recordings, row: Any, n_times: int) -> np.ndarray:
 def _example(config: Config, data: Data, model: EEGDM) -> Example | None:
     """The first test recording (the part of it that holds most kinds of events) with its predicted events."""
     test = data.samples[data.samples.split == "test"]
-    if data.recordings.per_window or test.empty:
+    if data.recordings.per_window or test.empty or model.spec.forward == "noisy":  # predict_signal draws no noise
         return None
     name = test.groupby("recording").label.nunique().sort_values(kind="stable").index[-1]
     row = data.recordings.table.set_index("recording").loc[name]

@@ -1,0 +1,143 @@
+"""Rest against task on real EEG (eegmmidb, subject 1): what a pretrained backbone gives that random weights and band power do not.
+
+    python benchmarks/evidence_rest_task.py --data ../shared/data/eegmmidb --root runs/rest-task \
+        --backbone runs/mini-a/folder/mini_a/backbone --labels 20,100,all recipe=mini_a
+
+Executed movement (runs 3, 5, 7, 9) and imagined movement (4, 6, 8, 10) apart; each run is tested by what learned from the other three
+(for the transformer one of the three validates; linear models learn from all three). Windows of 4 s around each annotated event. The
+pretrained backbone must not have seen the runs that it is tested on: with one that was trained on runs 3-8, only runs 9 and 10 are
+unseen by it, and --tested 9,10 scores those alone. Predictions of every method are kept in --root, rows that are there are not made again, and the
+differences between methods get 95 % intervals by a paired bootstrap over the tested runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from evidence import markdown
+
+from eegdm.baselines import linear_probe
+from eegdm.cli import run_stage
+from eegdm.compose import compose
+from eegdm.metrics import bootstrap, multiclass_scores
+from eegdm.pretrained import load
+from eegdm.stages.finetune import Data, few_labels, logits_of, open_data, predict
+from eegdm.stages.report import band_power_of, pooled_of
+
+SETS = {"executed": (3, 5, 7, 9), "imagined": (4, 6, 8, 10)}
+EVENTS = [
+    "events=annotations", "corpus.label_map={T0: rest, T1: task, T2: task}", "corpus.classes=[rest,task]", "corpus.event_classes=[task]",
+    "missing=drop",
+]  # fmt: skip
+READING = [
+    "windows.policy=event", "windows.duration_s=4", "split=kfold", "windows.kfold_unit=run", "windows.n_folds=4", "finetune.monitor=kappa",
+]  # fmt: skip
+
+
+def recordings_of(root: Path, data: Path, runs: tuple[int, ...], words: list[str]) -> Path:
+    """Preprocess the runs of one set, found through a folder of links."""
+    links = root / "runs"
+    links.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        link = links / f"S001R{run:02d}.edf"
+        if not link.exists():
+            link.symlink_to((data / link.name).resolve())
+    return run_stage("preprocess", ["corpus=folder", *words, f"root={root}", f"source={links}", *EVENTS])
+
+
+def methods(
+    root: Path, recordings: Path, backbone: str, name: str, words: list[str], fold: int, labels: str, seed: int
+) -> dict[str, pd.DataFrame]:
+    """Predictions (label, logits) on a fold's tested run by the transformer and the linear models, on tokens of one backbone."""
+    reading = ["corpus=folder", *words, f"recordings={recordings}", f"backbone={backbone}", *READING]
+    latents = run_stage("cache", [*reading, f"root={root / name}"])  # the folder of fold 0; tokens are the same in all
+    typed = [*reading, f"latents={latents}", f"root={root / name / labels}", f"fold={fold}", f"seed={seed}"]
+    typed += [] if labels == "all" else [f"finetune.max_samples={labels}"]
+    classifier = run_stage("finetune", typed)
+    config = compose(typed)
+    data, _ = open_data(config)
+    test = data.samples[data.samples.split == "test"].reset_index(drop=True)
+    found = {f"transformer, {name}": predict(config, data, load(str(classifier)), test)}  # type: ignore[arg-type]
+    for features, what in ((pooled_of(config, data, data.samples), f"probe, {name}"), (band_power_of(data, data.samples), "band power")):
+        found[what] = _linear(data, features, test, labels, seed)
+    return found
+
+
+def _linear(data: Data, features: np.ndarray, test: pd.DataFrame, labels: str, seed: int) -> pd.DataFrame:
+    """Logistic regression that learns from all runs but the tested one, or from so many of their labels."""
+    label, tested = data.samples.label.to_numpy(), (data.samples.split == "test").to_numpy()
+    rows = np.flatnonzero(~tested)
+    rows = rows if labels == "all" else rows[few_labels(label[rows], int(labels), seed)]
+    run = data.samples.recording.to_numpy()
+    logits = linear_probe(features[rows], label[rows], features[tested], 2, seed, unit=run[rows])
+    return test.assign(logit_rest=logits[:, 0], logit_task=logits[:, 1])
+
+
+def collect(args: argparse.Namespace, kind: str, runs: tuple[int, ...]) -> pd.DataFrame:
+    """All methods' predictions of one set of runs, kept in files."""
+    root = args.root / kind
+    recordings = recordings_of(root, args.data, runs, args.words)
+    rows = []
+    for labels in args.labels.split(","):
+        for seed in map(int, args.seeds.split(",")):
+            for fold in range(len(runs)):
+                for name, backbone in (("pretrained", args.backbone), ("random weights", "random")):
+                    path = root / "predictions" / f"{name}-{labels}-seed={seed}-fold={fold}.parquet"
+                    if not path.is_file():
+                        found = methods(root, recordings, backbone, name, args.words, fold, labels, seed)
+                        parts = [t.assign(method=m, labels=labels, seed=seed) for m, t in found.items()]
+                        path.parent.mkdir(exist_ok=True)
+                        pd.concat(parts).to_parquet(path)
+                        print(f"{kind}: wrote {path.name}", flush=True)
+                    rows.append(pd.read_parquet(path))
+    table = pd.concat(rows, ignore_index=True).drop_duplicates(["recording", "start_sample", "method", "labels", "seed"])
+    tested = {f"S001R{run:02d}" for run in map(int, args.tested.split(","))} if args.tested else set(table.recording)
+    return table[table.recording.isin(tested)]
+
+
+def compare(table: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Balanced accuracy of each method and number of labels, and its difference to band power with a paired interval."""
+    rows = []
+    for labels, of_labels in table.groupby("labels", sort=False):
+        wide = {m: t.sort_values(["seed", "recording", "start_sample"]) for m, t in of_labels.groupby("method", sort=False)}
+        truth, run = (wide["band power"][column].to_numpy() for column in ("label", "recording"))
+        said = {m: logits_of(t) for m, t in wide.items()}
+        for method, logits in said.items():
+            score: dict[str, Any] = {"set": kind, "labels": labels, "method": method, "runs": len(set(run)), "windows": len(truth)}
+            score["balanced accuracy"] = multiclass_scores(truth, logits, 2)["balanced_accuracy"]
+            for other in ("band power", method.replace("pretrained", "random weights")):
+                if other != method:
+                    found = bootstrap((truth, logits, said[other]), run, _difference)["balanced_accuracy"]
+                    score[f"minus {other.split(', ')[-1]}"] = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+            rows.append(score)
+    return pd.DataFrame(rows).fillna("")
+
+
+def _difference(label: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    first, second = (multiclass_scores(label, logits, 2)["balanced_accuracy"] for logits in (ours, theirs))
+    return {"balanced_accuracy": None if first is None else first - second}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of S001R03.edf .. S001R10.edf")
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--backbone", required=True, help="the pretrained backbone's folder")
+    parser.add_argument("--labels", default="20,100,all")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--sets", default="executed,imagined")
+    parser.add_argument("--tested", help="only these runs are scored, such as 9,10")
+    parser.add_argument("words", nargs="*", help="settings of every stage, such as recipe=mini_a")
+    args = parser.parse_args()
+    tables = [compare(collect(args, kind, SETS[kind]), kind) for kind in args.sets.split(",")]
+    result = pd.concat(tables, ignore_index=True)
+    result.to_csv(args.root / "rest_task.csv", index=False)
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    main()
