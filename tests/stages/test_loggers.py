@@ -19,7 +19,8 @@ def test_curves_reach_both_loggers(own: Finished, tmp_path: Path) -> None:
 
     words = ["finetune", *own.words, "seed=1", "run.loggers=[tensorboard,wandb]"]
     environment = {**one_thread(), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
-    done = subprocess.run([sys.executable, "-m", "eegdm", *words], capture_output=True, text=True, timeout=240, cwd=tmp_path, env=environment)
+    command = [sys.executable, "-m", "eegdm", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     folder = own.classifier.with_name("seed=1")
     curves = EventAccumulator(str(folder / "logs")).Reload()

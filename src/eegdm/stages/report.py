@@ -26,7 +26,8 @@ from eegdm.layout import adopt, finished_classifiers, numbers, own_folder, upstr
 from eegdm.metrics import class_probabilities, scores
 from eegdm.models.eegdm import EEGDM
 from eegdm.pretrained import load
-from eegdm.recordings import find_events, predict_signal
+from eegdm.recordings import predict_signal
+from eegdm.recordings.decision import find_events, rule_of
 from eegdm.reporting import Baseline, Example, Report, RunResult, Samples, write_report
 from eegdm.stages.finetune import Data, label_data, logits_of, make_dataset, predict, shared_windows
 
@@ -140,16 +141,16 @@ def _events(config: Config, data: Data, model: EEGDM, predictions: pd.DataFrame)
     if config.windows.policy == "event" or len(config.corpus.event_classes) != 1:
         return None
     step = config.windows.step_s or config.windows.duration_s
-    decision = {"event_classes": list(config.corpus.event_classes), **model.decision}
+    rule = rule_of(model)
     recordings = data.recordings.table.set_index("recording")
     counts: dict[str, list[Any]] = {}
-    events = data.recordings.events[data.recordings.events.label.isin(decision["event_classes"])]
+    events = data.recordings.events[data.recordings.events.label.isin(config.corpus.event_classes)]
     for name, rows in predictions.groupby("recording"):
         row, annotated = recordings.loc[name], events[events.recording == name]
         on_grid = rows[rows.start_sample % round(step * row.sfreq) == 0].drop_duplicates(KEY)  # not the extra windows along seizures
-        probability = class_probabilities(logits_of(on_grid), decision.get("temperature", 1.0))
+        probability = class_probabilities(logits_of(on_grid), rule.temperature)
         windows = pd.DataFrame({"onset_s": on_grid.start_sample.to_numpy() / row.sfreq, "duration_s": config.windows.duration_s})
-        found = find_events(windows.assign(**dict(zip(config.corpus.classes, probability.T, strict=True))), decision)
+        found = find_events(windows.assign(**dict(zip(rule.classes, probability.T, strict=True))), rule)
         counts.setdefault(str(row.subject), []).append(count_events(annotated, found, row.n_times / row.sfreq))
     return average_over_subjects(counts)
 
