@@ -33,7 +33,7 @@ TUEV_ACCESS = """\
 TUEV, the TUH EEG Events Corpus, is free of charge and given out by Temple University Hospital to those who ask; no program may hand it on.
 1. Open https://isip.piconepress.com/projects/nedc/html/tuh_eeg/ and follow "request access" to the form of the TUH EEG Corpus.
 2. Fill it in (name, institution, address, purpose), sign it, and send it to the mail address on the form. An answer takes days.
-3. The answer holds a user name and how to log in; fetch tuh_eeg_events, v2.0.1, with rsync as it describes (19 GB).
+3. The answer holds a user name and how to log in; fetch tuh_eeg_events, v2.0.1, with rsync as it describes.
 4. `eegdm download tuev --out DIR` checks the folder; then `eegdm preprocess corpus=tuev source=DIR`."""
 
 _CHUNK = 2**14  # bytes; a break loses what has come of one
