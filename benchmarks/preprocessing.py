@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ class Scale(NamedTuple):
     n_short: int  # recordings of 4 s in one folder
 
 
-FULL = Scale(n_recordings=8, minutes=30, repeats=3, day_hours=24, n_short=1000)
+FULL = Scale(n_recordings=16, minutes=30, repeats=3, day_hours=24, n_short=1000)
 SMOKE = Scale(n_recordings=2, minutes=1, repeats=1, day_hours=0.1, n_short=8)
 
 
@@ -143,7 +144,9 @@ def plain_mne(files: Sequence[Path], out: Path) -> None:
 
 def speed(folder: Path, scale: Scale) -> list[dict[str, object]]:
     """Hours of EEG per second of wall clock, 31 channels at 250 Hz, an event a second; alternating, the best of each."""
-    import mne  # noqa: F401 - imported before the clock starts
+    import mne.filter  # noqa: F401 - imported before the clock starts, as is what the main process of preprocess needs
+
+    import eegdm.stages.preprocess  # noqa: F401
 
     write_corpus(folder / "corpus", scale.n_recordings, round(scale.minutes * 60), 1)
     files = sorted((folder / "corpus").rglob("*.edf"))
@@ -157,18 +160,26 @@ def speed(folder: Path, scale: Scale) -> list[dict[str, object]]:
         "MNE": sequence,
         **{f"{n} workers": functools.partial(preprocess, folder / "corpus", workers=n) for n in (1, 2)},
     }
-    best = dict.fromkeys(ways, np.inf)
+    best = {name: (np.inf, np.inf) for name in ways}  # seconds by the clock, and of all processors
     for repeat in range(scale.repeats):
         for name, way in ways.items():
-            begun = time.perf_counter()
+            begun, before = time.perf_counter(), _processor_s()
             way(folder / f"{name} {repeat}")
-            best[name] = min(best[name], time.perf_counter() - begun)
-    compared = f"{hours / best['MNE']:.3f} h/s (plain MNE)"
+            took = time.perf_counter() - begun, _processor_s() - before
+            best[name] = min(best[name][0], took[0]), min(best[name][1], took[1])
+    told = {name: f"{hours / clock:.3f} h/s, {processors / hours:.2f} processor s/h" for name, (clock, processors) in best.items()}
     return [
-        _row(f"preprocess, {n} worker{'s' * (n > 1)}", f"{hours / best[f'{n} workers']:.3f} h/s", compared,
-             f"{best['MNE'] / best[f'{n} workers']:.2f}", f">= {goal}")  # fmt: skip
+        _row(f"preprocess, {n} worker{'s' * (n > 1)}", told[f"{n} workers"], f"{told['MNE']} (plain MNE)",
+             f"{best['MNE'][0] / best[f'{n} workers'][0]:.2f}, {best['MNE'][1] / best[f'{n} workers'][1]:.2f} by processor time",
+             f">= {goal}")  # fmt: skip
         for n, goal in ((1, 2.5), (2, 4))
     ]
+
+
+def _processor_s() -> float:
+    """Processor time of this process and of those it has waited for; a busy machine changes it less than the clock."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- day

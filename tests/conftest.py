@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("unhurried", deadline=None)  # how fast a machine is, is no property of the code
+settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parents[1]
 

@@ -327,9 +327,9 @@ def _range_text(low: float | None, high: float | None) -> str:
 
 
 def did_you_mean(word: str, known: Any) -> str:
-    """Return `; did you mean "x"?` for the nearest known word, or nothing."""
+    """Return `; did you mean "x"?` for the nearest known word (which may be a stranger's, so escaped), or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    return f'; did you mean "{ascii(near[0])[1:-1]}"?' if near else ""
 
 
 def _contradictions(c: Config) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -32,31 +34,35 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         yield from progress.track(items, total=total, description=description)
 
 
-class Transfer(NamedTuple):
-    """Tells a bar of files that bytes came, and that a file is finished; from any thread."""
+class Transfer:
+    """What came of some files so far, told from any thread."""
 
-    received: Callable[[int], None]
-    finished_one: Callable[[], None]
+    def __init__(self, shown: Callable[..., None]) -> None:
+        self.n_bytes = 0
+        self._shown, self._lock = shown, threading.Lock()
+
+    def received(self, n_bytes: int) -> None:
+        """Add bytes that came."""
+        from rich.filesize import decimal
+
+        with self._lock:
+            self.n_bytes += n_bytes
+        self._shown(came=decimal(self.n_bytes))
+
+    def finished_one(self) -> None:
+        """Count a file, whether it came or failed."""
+        self._shown(advance=1)
 
 
 @contextmanager
 def transfer(description: str, n_files: int) -> Iterator[Transfer]:
     """Show how many files are finished, the bytes that came just now, and the time left by the files of the last half minute."""
     from rich.console import Console
-    from rich.filesize import decimal
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TextColumn("{task.fields[came]}"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
-    n_bytes = 0
     with Progress(*columns, console=Console(file=sys.stderr)) as progress:
-        task = progress.add_task(description, total=n_files, came="")
-
-        def received(n: int) -> None:
-            nonlocal n_bytes
-            n_bytes += n
-            progress.update(task, came=decimal(n_bytes))
-
-        yield Transfer(received, lambda: progress.advance(task))
+        yield Transfer(functools.partial(progress.update, progress.add_task(description, total=n_files, came="")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from eegdm.config import TUEV_CLASSES, Config
 from eegdm.data.loading import Denoising, Recordings, Windows, loader
 from eegdm.data.montage import CHANNEL_ID, CHBMIT
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
+from eegdm.information import describe
 
 PUBLISHED_TUEV = ["corpus=tuev", "signal.mu=0"]  # the golden windows are not companded
 PUBLISHED_CHBMIT = ["corpus=chbmit", "compat=published"]
@@ -52,20 +52,25 @@ class Golden(NamedTuple):
     split: dict
 
 
+def write(stem: Path, edf: bytes, rec: str) -> None:
+    stem.parent.mkdir(parents=True)
+    stem.with_suffix(".edf").write_bytes(edf)
+    stem.with_suffix(".rec").write_text(rec)
+
+
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
-    """The golden recording as the one of every golden training subject, and of a test subject."""
+    """The golden recording of a test subject, and its first seconds, with one event, as the recording of every golden training subject."""
     folder, root = golden_folder("preproc_open"), tmp_path_factory.mktemp("golden")
     split = json.loads((folder / "split.json").read_text())
-    places = [root / "edf" / "train" / subject / f"{subject}_00000001" for subject in split["subjects"]]
-    places.append(root / "edf" / "eval" / "000" / "bckg_000_a_")
-    first, *others = places
-    for suffix in (".edf", ".rec"):
-        first.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / f"aaaaasyn_00000001{suffix}", first.with_suffix(suffix))
-        for place in others:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.link(first.with_suffix(suffix), place.with_suffix(suffix))
+    edf = (folder / "aaaaasyn_00000001.edf").read_bytes()
+    rec = (folder / "aaaaasyn_00000001.rec").read_text()
+    n_header, n_records = int(edf[184:192]), int(edf[236:244])
+    record = edf[236:244], f"{10 * n_records // 60:<8}".encode()
+    short = (edf[:n_header].replace(*record, 1) + edf[n_header:][: (len(edf) - n_header) // 6], rec.splitlines()[0])
+    for subject in split["subjects"]:
+        write(root / "edf" / "train" / subject / f"{subject}_00000001", *short)
+    write(root / "edf" / "eval" / "000" / "bckg_000_a_", edf, rec)
     words = [*PUBLISHED_TUEV, f"root={root / 'runs'}", f"source={root}", "workers=2"]
     config = compose(words)
     recordings = Recordings(run_stage("preprocess", words), mu=config.signal.mu)
@@ -75,7 +80,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
 @pytest.fixture(scope="module")
 def of_one(golden: Golden) -> pd.DataFrame:
     """The samples of one recording, in the order of its .rec."""
-    return golden.samples[golden.samples.recording == golden.recordings.table.recording.iloc[-1]].reset_index(drop=True)
+    return golden.samples[golden.samples.recording == "edf/eval/000/bckg_000_a_"].reset_index(drop=True)
 
 
 def test_a_window_of_all_channels_per_event(golden: Golden, of_one: pd.DataFrame) -> None:
@@ -87,7 +92,7 @@ def test_a_window_of_all_channels_per_event(golden: Golden, of_one: pd.DataFrame
     signals = expected["faithful.signal"]
     assert_agrees(data[: len(signals)], signals)
     assert of_one.start_sample.iloc[0] < 0  # the first window wraps around ...
-    assert of_one.start_sample.iloc[-1] + 1000 > golden.recordings.table.n_times.iloc[0]  # ... and the last
+    assert of_one.start_sample.iloc[-1] + 1000 > 12_000  # ... and the last
 
 
 def test_a_window_of_a_single_channel_per_distinct_event(golden: Golden, of_one: pd.DataFrame) -> None:
@@ -105,6 +110,14 @@ def test_the_published_split(golden: Golden) -> None:
     assert sorted(table.subject[split == "val"]) == golden.split["val_subjects"]
     assert table.subject[split == "test"].tolist() == ["000"]
     assert len(table) == len(golden.split["subjects"]) + 1
+
+
+def test_info_counts_events_per_class_and_published_part(golden: Golden) -> None:
+    lines = list(describe(golden.recordings.artifact.path))
+    assert "events in the published train part: BCKG 35 (35)" in lines
+    assert "events in the published val part: BCKG 8 (8)" in lines
+    assert "events in the published test part: ARTF 2, BCKG 2, EYEM 2, GPED 3, PLED 2, SPSW 2 (13)" in lines
+    assert any(line.startswith("35 / 8 / 13 (56) events in train / val / test: this fits no release of TUEV") for line in lines)
 
 
 # ---------------------------------------------------------------------------------------------------------------- CHB-MIT

@@ -33,7 +33,7 @@ TUEV_ACCESS = """\
 TUEV, the TUH EEG Events Corpus, is free of charge and given out by Temple University Hospital to those who ask; no program may hand it on.
 1. Open https://isip.piconepress.com/projects/nedc/html/tuh_eeg/ and follow "request access" to the form of the TUH EEG Corpus.
 2. Fill it in (name, institution, address, purpose), sign it, and send it to the mail address on the form. An answer takes days.
-3. The answer holds a user name and how to log in; fetch tuh_eeg_events, v2.0.1, with rsync as it describes (19 GB).
+3. The answer holds a user name and how to log in; fetch tuh_eeg_events, v2.0.1, with rsync as it describes.
 4. `eegdm download tuev --out DIR` checks the folder; then `eegdm preprocess corpus=tuev source=DIR`."""
 
 _CHUNK = 2**14  # bytes; a break loses what has come of one
@@ -105,15 +105,9 @@ def _fetch_all(out: Path, patients: Sequence[str], base_url: str, connections: i
     if lacking:
         raise UserError(f"{base_url}{SUMS}: lists no file of {', '.join(lacking)}; is this CHB-MIT's address?")
     say(f"download: {len(sums)} files of {len(patients)} patients from {base_url} -> {out}")
-    faults, n_bytes, begun = [], 0, time.monotonic()
+    faults, begun = [], time.monotonic()
     with transfer("download", len(sums)) as progress:
-
-        def received(n: int) -> None:
-            nonlocal n_bytes
-            n_bytes += n
-            progress.received(n)
-
-        store = _Store(out, base_url, sums, patience, stopped, received)
+        store = _Store(out, base_url, sums, patience, stopped, progress.received)
         pool = ThreadPoolExecutor(connections)
         try:
             for future in as_completed([pool.submit(store.fetch, name) for name in sorted(sums)]):
@@ -129,7 +123,7 @@ def _fetch_all(out: Path, patients: Sequence[str], base_url: str, connections: i
         say(f"  failed   {fault_line}")
     took = time.monotonic() - begun
     say(f"download: {len(sums) - len(faults)} of {len(sums)} files are there and have their checksum; "
-        f"{n_bytes / 2**20:.1f} MiB came in {took:.0f} s")  # fmt: skip
+        f"{progress.n_bytes / 2**20:.1f} MiB came in {took:.0f} s")  # fmt: skip
     if faults:
         raise UserError(f"{len(faults)} of {len(sums)} files could not be downloaded (above); what has arrived is kept: "
                         "run the same command again")

@@ -64,10 +64,10 @@ def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowC
             f"windows.policy={config.policy}, duration_s={config.duration_s}: no window fits into {len(usable)} recordings "
             f"with {len(events)} events; use policy=grid, shorter windows or edge=wrap"
         )
-    n_dropped = int(events.recording.isin(usable.recording).sum()) - len(samples) if config.policy == "event" else 0
-    if n_dropped:
-        log.warning("windows.edge=%s: %d of %d events are left out, for their windows of %g s stick out of the recording%s", config.edge,
-                    n_dropped, len(events), config.duration_s, "" if config.edge == "wrap" else "; edge=wrap keeps them")  # fmt: skip
+    if config.policy == "event" and (n_dropped := int(events.recording.isin(usable.recording).sum()) - len(samples)):
+        hint = "" if config.edge == "wrap" else "; edge=wrap keeps them"
+        log.warning("windows.edge=%s: %d of %d events are left out, for their windows of %g s stick out of the recording%s",
+                    config.edge, n_dropped, len(events), config.duration_s, hint)  # fmt: skip
     samples["label"] = samples.label.map({name: i for i, name in enumerate(classes)}).astype("int64")
     return samples
 

@@ -199,7 +199,10 @@ def _is_done(job: Job) -> bool:
     if not path.is_file():
         return False
     part = artifacts.read_json(path)
-    return part["stamp"] == _stamp(job) and (part["row"]["signal"] is None or (job.folder / part["row"]["signal"]).is_file())
+    signal = part["row"]["signal"]
+    return part["stamp"] == _stamp(job) and (
+        signal is None or ((job.folder / signal).is_file() and _part_path(job, ".parquet").is_file())
+    )
 
 
 def _is_complete(folder: Path, jobs: list[Job]) -> bool:
