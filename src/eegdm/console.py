@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from eegdm.processes import rank
+
 T = TypeVar("T")
 
 
 def say(text: str) -> None:
-    """Print one line to standard output at once."""
-    print(text, flush=True)
+    """Print one line to standard output at once; of the processes of a distributed training the first one speaks."""
+    if rank() == 0:
+        print(text, flush=True)
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
