@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
@@ -16,8 +17,12 @@ from eegdm.errors import UserError
 KILLED = "the process that worked on it was killed (out of memory, or a crash in a library)"
 
 
-def each(function: Callable[[Any], Any], items: Sequence[Any], workers: int = 0, cluster: str | None = None) -> Iterator[tuple[Any, Any]]:
+def each(
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int = 0, cluster: str | None = None
+) -> Generator[tuple[Any, Any], None, None]:
     """Yield (item, result) as results come, in any order; a fault of one item is its result, as an exception.
+
+    Closing the generator ends the work that has begun.
 
     Args:
         function: picklable; must not depend on which process runs it.
@@ -45,13 +50,23 @@ def _in_pool(function: Callable[[Any], Any], items: Sequence[Any], workers: int)
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
         futures = {pool.submit(function, item): item for item in items}
-        for future in as_completed(futures):
-            error = future.exception()
-            yield futures[future], error if error is not None else future.result()
+        try:
+            for future in as_completed(futures):
+                error = future.exception()
+                yield futures[future], error if error is not None else future.result()
+        except BaseException:  # interrupted, or the caller wants no more: what was begun would take as long as its longest recording
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
 
 def _end_with_parent() -> None:
-    """End this worker when the process that started it is killed; the pool's queue would keep it waiting for ever."""
+    """End this worker when the process that started it is killed; the pool's queue would keep it waiting for ever.
+
+    A Ctrl-C reaches all processes of a terminal: the parent answers it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

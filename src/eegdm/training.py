@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import shutil
-import signal
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,6 @@ from torch import Tensor, nn
 
 from eegdm.artifacts import atomic_path, building
 from eegdm.config import Config, EmaConfig, FinetuneConfig, PretrainConfig
-from eegdm.console import say
 from eegdm.data.loading import DenoisingBatch, GlobalBatches, WindowBatch
 from eegdm.errors import UserError
 from eegdm.metrics import scores
@@ -374,11 +372,7 @@ def _logger(name: str, folder: Path, config: Config) -> Any:
 def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any) -> None:
     """Train from the last checkpoint of the folder, or from the start."""
     last = Path(trainer.default_root_dir) / CHECKPOINTS / "last.ckpt"
-    try:
-        trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
-    except SystemExit:  # how Lightning ends on a signal, with a status of its own
-        say("interrupted: the last finished epoch is kept, the same command goes on from there")
-        raise SystemExit(128 + (signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)) from None
+    trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
 
 
 def forget_checkpoints(folder: Path) -> None:

@@ -8,6 +8,7 @@ as if the power failed: a file whose fsync has not returned is cut in half. A la
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 CRASHED = 77
+KIND = {"preprocess": "recordings", "pretrain": "backbone", "cache": "latents", "finetune": "classifier", "report": "report"}
 
 
 class Change(NamedTuple):
@@ -111,8 +113,6 @@ def here(function: Callable[[Any], Any], items: list[Any], *_: Any) -> Iterator[
 
 
 def main(result: Path, folder: Path, stage: str, words: list[str]) -> None:
-    import importlib
-
     import torch
 
     from eegdm.cli import STAGES, run_stage
@@ -122,17 +122,24 @@ def main(result: Path, folder: Path, stage: str, words: list[str]) -> None:
         importlib.import_module(f"eegdm.stages.{name}")
     sys.modules["eegdm.stages.preprocess"].each = here  # type: ignore[attr-defined]
 
-    def run(name: str, crash_at: int | None) -> int:
-        root = folder / name
-        root.mkdir(exist_ok=True)
-        return in_child(
-            lambda: run_stage(stage, [*words, f"root={root}"]), Disk(root, crash_at, folder / f"{name}.notes"), folder / f"{name}.log"
-        )
+    def run(name: str, root: Path, crash_at: int | None, which: str = stage) -> int:
+        disk = Disk(root, crash_at, folder / f"{name}.notes")
+        return in_child(lambda: run_stage(which, [*words, f"root={root}"]), disk, folder / f"{name}.log")
 
-    status = run("undisturbed", None)
-    changes = (folder / "undisturbed.notes").read_text().splitlines()
-    runs = [[run(str(k), k), run(str(k), None)] for k in range(len(changes))]
-    result.write_text(json.dumps({"status": status, "changes": [json.loads(line) for line in changes], "runs": runs}))
+    whole = folder / "whole"
+    whole.mkdir()
+    for earlier in list(STAGES)[: list(STAGES).index(stage)]:
+        assert run(earlier, whole, None, earlier) == 0, (folder / f"{earlier}.log").read_text()
+    status = run("undisturbed", whole, None)
+    changes = [json.loads(line) for line in (folder / "undisturbed.notes").read_text().splitlines()]
+    runs = {}
+    for k in [k for k, (call, _) in enumerate(changes) if call != "after rename"]:  # the same disk as at the fsync that follows
+        root = folder / str(k)
+        for earlier in list(KIND)[: list(KIND).index(stage)]:
+            (source,) = whole.glob(f"*/*/{KIND[earlier]}")
+            shutil.copytree(source, root / source.relative_to(whole))
+        runs[k] = [run(str(k), root, k), run(str(k), root, None)]
+    result.write_text(json.dumps({"status": status, "changes": changes, "runs": runs}))
 
 
 if __name__ == "__main__":

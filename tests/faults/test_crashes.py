@@ -10,30 +10,16 @@ from pathlib import Path
 import pytest
 
 from eegdm import artifacts
+from eegdm.data.synthetic_layouts import write_tuev
 from faults.crashing import CRASHED, Change
 from stages.test_resume import KIND, refuse_difference
-from stages.tiny import Finished, one_thread
+from stages.tiny import SIZES, one_thread
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(1200)]
 
-SMALLER = ["pretrain.max_windows=1", "finetune.epochs=2", "finetune.patience=100", "latents.shard_windows=32"]
-INPUTS = {
-    "preprocess": (),
-    "pretrain": ("recordings",),
-    "cache": ("recordings", "backbone"),
-    "finetune": ("recordings", "backbone", "latents"),
-    "report": ("recordings", "backbone", "latents", "classifiers"),
-}
+SMALLER = ["pretrain.max_windows=1", "finetune.epochs=2", "finetune.patience=100", "latents.shard_windows=8", "diffusion.n_steps=3"]
 DATED = {"report.html"}
 """Pages that say when they were made."""
-
-
-def words_of(stage: str, finished: Finished) -> list[str]:
-    places = {name: getattr(finished, name.replace("classifiers", "classifier")) for name in INPUTS[stage]}
-    own = [word for word in finished.words if not word.startswith("root=")]
-    own = own if stage == "report" else [*own, *SMALLER]
-    given = [f"run.{name}=['{path}']" if name == "classifiers" else f"{name}={path}" for name, path in places.items()]
-    return [*own, *given, *([f"source={finished.source}"] if stage == "preprocess" else [])]
 
 
 def refuse_disorder(changes: list[Change]) -> None:
@@ -47,21 +33,28 @@ def refuse_disorder(changes: list[Change]) -> None:
 
 
 @pytest.mark.parametrize("stage", KIND)
-def test_a_crash_at_any_change_of_the_disk_is_survived(stage: str, finished: Finished, tmp_path: Path) -> None:
-    command = [sys.executable, str(Path(__file__).with_name("crashing.py")), tmp_path / "result.json", tmp_path, stage]
-    subprocess.run([*command, *words_of(stage, finished)], check=True, env=one_thread(), timeout=1100)
+def test_a_crash_at_any_change_of_the_disk_is_survived(stage: str, tmp_path: Path) -> None:
+    source, scratch = tmp_path / "corpus", tmp_path / "scratch"
+    write_tuev(source, n_train=3, n_eval=1, minutes=1.0)
+    scratch.mkdir()
+    command = [sys.executable, str(Path(__file__).with_name("crashing.py")), tmp_path / "result.json", scratch, stage]
+    words = ["corpus=tuev", f"source={source}", "windows.split=subject", *SIZES, *SMALLER]
+    done = subprocess.run([*command, *words], env=one_thread(), timeout=1100, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
-    assert result["status"] == 0, (tmp_path / "undisturbed.log").read_text()
+    assert result["status"] == 0, (scratch / "undisturbed.log").read_text()
     changes = [Change(*change) for change in result["changes"]]
     refuse_disorder(changes)
-    sealed = artifacts.open_artifact(tmp_path / "undisturbed" / "tuev" / "base" / KIND[stage]).files
-    renamed = {change.path.partition(KIND[stage] + "/")[2] for change in changes if change.call == "after rename"}
+    place = Path("tuev") / "base" / KIND[stage]
+    sealed = artifacts.open_artifact(scratch / "whole" / place).files
+    renamed = {change.path.removeprefix(f"{place}/") for change in changes if change.call == "after rename"}
     assert renamed >= set(sealed) | {artifacts.PLAN, artifacts.MANIFEST}  # every file of the artefact was written so
     assert (stage in ("pretrain", "finetune")) == any(path.endswith("last.ckpt") for path in renamed)
 
-    for k, (crash, again) in enumerate(result["runs"]):
-        assert (crash, again) == (CRASHED, 0), (changes[k], (tmp_path / f"{k}.log").read_text())
-        folder = tmp_path / str(k) / "tuev" / "base" / KIND[stage]
-        refuse_difference(tmp_path / "undisturbed" / "tuev" / "base" / KIND[stage], folder, but=tuple(DATED & set(sealed)))
+    assert len(result["runs"]) == sum(change.call != "after rename" for change in changes)
+    for k, (crash, again) in result["runs"].items():
+        assert (crash, again) == (CRASHED, 0), (changes[int(k)], (scratch / f"{k}.log").read_text())
+        folder = scratch / k / place
+        refuse_difference(scratch / "whole" / place, folder, but=tuple(DATED & set(sealed)))
         assert artifacts.verify(folder) == []
-        assert not [path for path in folder.rglob("*") if ".tmp" in path.name or path.suffix == ".ckpt"], changes[k]
+        assert not [path for path in folder.rglob("*") if ".tmp" in path.name or path.suffix == ".ckpt"], changes[int(k)]
