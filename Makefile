@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-ci lint clean help
+.PHONY: demo test test-ci test-faults lint clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -13,10 +13,13 @@ demo: $(READY)  ## all five stages on made-up EEG, then events marked in an unse
 	$(BIN)/eegdm demo
 
 test: $(READY)  ## unit tests, golden numbers, one run of each stage
-	$(BIN)/python -m pytest -m "not ci"
+	$(BIN)/python -m pytest -m "not ci and not faults"
 
 test-ci: $(READY)  ## the longer tests: every documented command as a user types it
 	$(BIN)/python -m pytest -m ci
+
+test-faults: $(READY)  ## hours: every stage killed a hundred times, at random and inside every kind of write
+	$(BIN)/python -m pytest -m faults -s
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/mypy

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from eegdm import executor
+from eegdm import artifacts, executor
+from eegdm.cli import run_stage
+from eegdm.data.synthetic_layouts import write_tuev
 from eegdm.errors import UserError
 from eegdm.executor import KILLED, each
+from eegdm.stages import preprocess
 
 
 def work(item: int) -> int:
@@ -43,3 +49,58 @@ def test_a_killed_worker_does_not_make_the_rest_slow(monkeypatch: pytest.MonkeyP
 
 def test_nothing_to_do_is_no_fault() -> None:
     assert list(each(work, [])) == []
+
+
+# ------------------------------------------------------------------------------------------------------- on a dask cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """A scheduler and two worker processes on this machine, connected by TCP as those of several machines are."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None) as found:
+        yield found.scheduler_address
+
+
+def once(item: int, folder: Path) -> int:
+    """Kill the worker at item 2 the first time."""
+    if item == 2 and not (folder / "killed").exists():
+        (folder / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item * item
+
+
+@pytest.mark.ci
+def test_a_cluster_does_the_same_and_survives_its_workers(cluster: str, tmp_path: Path) -> None:
+    assert dict(each(functools.partial(once, folder=tmp_path), list(range(8)), cluster=cluster)) == {k: k * k for k in range(8)}
+    assert (tmp_path / "killed").exists()
+    found = dict(each(work, list(range(8)), cluster=cluster))
+    assert {k: v for k, v in found.items() if k not in (3, 5)} == {k: k * k for k in range(8) if k not in (3, 5)}
+    assert isinstance(found[3], UserError) and str(found[3]) == "three is refused"
+    assert isinstance(found[5], UserError) and str(found[5]) == KILLED
+
+
+def fatal(job, **_: object) -> None:  # noqa: ANN001
+    """Stand in for a library that crashes on one recording."""
+    if "aaaaaaab" in job.source.recording:
+        os.kill(os.getpid(), signal.SIGKILL)
+    preprocess.process(job, **_)
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(600)
+def test_preprocess_on_a_cluster_equals_that_on_one_machine(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tuev(tmp_path / "corpus", n_train=3, n_eval=1, minutes=1.0)
+    words = ["corpus=tuev", f"source={tmp_path / 'corpus'}"]
+    alone = run_stage("preprocess", [*words, f"root={tmp_path / 'alone'}"])
+    together = run_stage("preprocess", [*words, f"root={tmp_path / 'together'}", f"cluster={cluster}"])
+    assert artifacts.open_artifact(together).fingerprint == artifacts.open_artifact(alone).fingerprint
+
+    monkeypatch.setattr(preprocess, "each", lambda function, *rest: each(functools.partial(fatal, **function.keywords), *rest))
+    folder = run_stage("preprocess", [*words, f"root={tmp_path / 'killed'}", f"cluster={cluster}"])
+    table = pd.read_parquet(folder / "recordings.parquet").set_index("recording")
+    (lost,) = table.index[table.status == "failed"]
+    assert "aaaaaaab" in lost and table.reason[lost] == KILLED and (table.status == "ok").sum() == 3
+    monkeypatch.undo()
+    again = run_stage("preprocess", [*words, f"root={tmp_path / 'killed'}", f"cluster={cluster}"])  # another try, not another result
+    assert artifacts.open_artifact(again).fingerprint == artifacts.open_artifact(alone).fingerprint

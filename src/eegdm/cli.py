@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 
 from eegdm import __version__
-from eegdm.errors import UserError
+from eegdm.errors import Interrupted, UserError
 
 # Each stage, what it does, and the sections of the configuration it reads.
 STAGES = {
@@ -38,19 +39,31 @@ def main() -> None:
 
 
 def run_main(function: Callable[[], object]) -> None:
-    """Run a command; a fault that a user can mend becomes one line per fault and exit status 2, or a traceback with --debug."""
+    """Run a command; a fault that a user can mend becomes one line per fault and exit status 2, or a traceback with --debug.
+
+    SIGINT and SIGTERM end it with one line and the status that shells give, 130 or 143.
+    """
     # Threads that spin while they wait cost a busy machine up to a hundredfold; read by OpenMP when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         function()
+    except Interrupted as interrupted:
+        print("eegdm: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(128 + interrupted.signal)
     except UserError as error:
         if debug:
             raise
         for line in str(error).splitlines():
             print(f"eegdm: {line}", file=sys.stderr)
         sys.exit(2)
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise Interrupted(number)
 
 
 def run_stage(name: str, words: list[str]) -> Path:

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from eegdm.processes import rank
+
 T = TypeVar("T")
 
 
 def say(text: str) -> None:
-    """Print one line to standard output at once."""
-    print(text, flush=True)
+    """Print one line to standard output at once; of the processes of a distributed training the first one speaks."""
+    if rank() == 0:
+        print(text, flush=True)
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

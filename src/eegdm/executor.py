@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -18,8 +19,12 @@ from eegdm.errors import UserError
 KILLED = "the process that worked on it was killed (out of memory, or a crash in a library)"
 
 
-def each(function: Callable[[Any], Any], items: Sequence[Any], workers: int = 0, cluster: str | None = None) -> Iterator[tuple[Any, Any]]:
+def each(
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int = 0, cluster: str | None = None
+) -> Generator[tuple[Any, Any], None, None]:
     """Yield (item, result) as results come, in any order; a fault of one item is its result, as an exception.
+
+    Closing the generator ends the work that has begun.
 
     Args:
         function: picklable; must not depend on which process runs it.
@@ -47,28 +52,44 @@ def _in_pool(function: Callable[[Any], Any], pending: deque[Any], workers: int) 
     workers, and those under way are tried again one by one.
     """
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
-        running: dict[Future[Any], Any] = {}
-        while pending or running:
-            while pending and len(running) < workers:
-                try:
-                    future = pool.submit(function, pending[0])
-                except BrokenProcessPool:
-                    return list(running.values())
-                running[future] = pending.popleft()
-            lost = []
-            for future in wait_for(running, return_when=FIRST_COMPLETED).done:
-                item, fault = running.pop(future), future.exception()
-                if isinstance(fault, BrokenProcessPool):
-                    lost.append(item)
-                else:
-                    yield item, future.result() if fault is None else fault
-            if lost:
-                return [*lost, *running.values()]
+        try:
+            return (yield from _in_turn(pool, function, pending, workers))
+        except BaseException:  # interrupted, or the caller wants no more: what was begun would take as long as its longest recording
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _in_turn(
+    pool: ProcessPoolExecutor, function: Callable[[Any], Any], pending: deque[Any], workers: int
+) -> Generator[tuple[Any, Any], None, list[Any]]:
+    running: dict[Future[Any], Any] = {}
+    while pending or running:
+        while pending and len(running) < workers:
+            try:
+                future = pool.submit(function, pending[0])
+            except BrokenProcessPool:
+                return list(running.values())
+            running[future] = pending.popleft()
+        lost = []
+        for future in wait_for(running, return_when=FIRST_COMPLETED).done:
+            item, fault = running.pop(future), future.exception()
+            if isinstance(fault, BrokenProcessPool):
+                lost.append(item)
+            else:
+                yield item, future.result() if fault is None else fault
+        if lost:
+            return [*lost, *running.values()]
     return []
 
 
 def _end_with_parent() -> None:
-    """End this worker when the process that started it is killed; the pool's queue would keep it waiting for ever."""
+    """End this worker when the process that started it is killed; the pool's queue would keep it waiting for ever.
+
+    A Ctrl-C reaches all processes of a terminal: the parent answers it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import logging
-import signal
+import shutil
 import warnings
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,16 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from torch import Tensor, nn
 
-from eegdm.artifacts import atomic_path
+from eegdm.artifacts import atomic_path, building
 from eegdm.config import Config, EmaConfig, FinetuneConfig, PretrainConfig
-from eegdm.console import say
-from eegdm.data.loading import DenoisingBatch, WindowBatch
+from eegdm.data.loading import DenoisingBatch, GlobalBatches, WindowBatch
 from eegdm.errors import UserError
 from eegdm.metrics import scores
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.latents import extract
+from eegdm.processes import rank
 
 CHECKPOINTS = "checkpoints"
 
@@ -62,7 +64,27 @@ def moving_average(model: nn.Module, config: EmaConfig) -> EMA:
 # ---------------------------------------------------------------------------------------------------------------- modules
 
 
-class DenoisingModule(L.LightningModule):
+class SharedBatches(L.LightningModule):
+    """A module whose global batches are divided between processes; what it learns does not depend on their number."""
+
+    def of_global_batch(self, loss: Tensor, batches: GlobalBatches, batch: int) -> tuple[Tensor, Tensor]:
+        """Return this process's part of a loss, whose gradients DDP averages, and the loss of the global batch.
+
+        Args:
+            loss: mean over this process's share.
+            batches: the sampler that divided the batch.
+            batch: number of the batch in its epoch.
+        """
+        part = loss * batches.weight(batch)
+        return part, self.trainer.strategy.reduce(part.detach().clone(), reduce_op="mean")  # type: ignore[return-value]
+
+
+def divided(loader: Any) -> GlobalBatches:
+    """Return the sampler that divides the batches of a loader between processes."""
+    return loader.sampler
+
+
+class DenoisingModule(SharedBatches):
     """Learning to predict the velocity (SPEC 3)."""
 
     def __init__(self, model: SSMDP, schedule: NoiseSchedule, config: PretrainConfig, sfreq: float) -> None:
@@ -76,14 +98,16 @@ class DenoisingModule(L.LightningModule):
         target = self.schedule.velocity(batch.signal, batch.noise, batch.step)
         return F.mse_loss(model(noised, batch.step, batch.channel, sfreq=self.sfreq), target)
 
-    def training_step(self, batch: DenoisingBatch, _: int) -> Tensor:
-        loss = self.loss(self.model, batch)
-        self.log("train_loss", finite(loss), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.signal))
-        return loss
+    def training_step(self, batch: DenoisingBatch, number: int) -> Tensor:
+        batches = divided(self.trainer.train_dataloader)
+        part, loss = self.of_global_batch(self.loss(self.model, batch), batches, number)
+        self.log("train_loss", finite(loss), on_step=False, on_epoch=True, prog_bar=True, batch_size=batches.size(number))
+        return part
 
-    def validation_step(self, batch: DenoisingBatch, _: int) -> None:
-        loss = self.loss(self.ema.ema_model, batch)
-        self.log("val_loss", loss, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(batch.signal))
+    def validation_step(self, batch: DenoisingBatch, number: int) -> None:
+        batches = divided(self.trainer.val_dataloaders)
+        _, loss = self.of_global_batch(self.loss(self.ema.ema_model, batch), batches, number)
+        self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=batches.size(number))
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.ema.update()
@@ -92,7 +116,7 @@ class DenoisingModule(L.LightningModule):
         return torch.optim.AdamW(denoising_groups(self.model, self.config.weight_decay), lr=self.config.lr)
 
 
-class FusionModule(L.LightningModule):
+class FusionModule(SharedBatches):
     """Learning to classify windows from tokens (SPEC 5).
 
     Args:
@@ -127,13 +151,15 @@ class FusionModule(L.LightningModule):
             return trained(batch.data, batch.mask, noise=batch.noise if batch.noise.numel() else None)
         return trained(tokens_of(self.model, batch), batch.mask)
 
-    def training_step(self, batch: WindowBatch, _: int) -> Tensor:
-        loss = self.criterion(self.logits(batch), batch.label)
-        self.log("train_loss", finite(loss), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.label))
-        return loss
+    def training_step(self, batch: WindowBatch, number: int) -> Tensor:
+        batches = divided(self.trainer.train_dataloader)
+        part, loss = self.of_global_batch(self.criterion(self.logits(batch), batch.label), batches, number)
+        self.log("train_loss", finite(loss), on_step=False, on_epoch=True, prog_bar=True, batch_size=batches.size(number))
+        return part
 
-    def validation_step(self, batch: WindowBatch, _: int) -> None:
-        self._found.append((batch.row.cpu().numpy(), self.logits(batch, averaged=True).float().cpu().numpy()))
+    def validation_step(self, batch: WindowBatch, number: int) -> None:
+        if divided(self.trainer.val_dataloaders).weight(number) > 0:  # no sample is scored twice
+            self._found.append((batch.row.cpu().numpy(), self.logits(batch, averaged=True).float().cpu().numpy()))
 
     def on_validation_epoch_end(self) -> None:
         logits = in_order(gather(self._found))[self.val_window]
@@ -212,6 +238,16 @@ def in_order(found: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------------ the trainer
 
 
+@contextmanager
+def training_folder(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any]) -> Iterator[None]:
+    """Hold the folder of a training: its first process does, see :func:`eegdm.artifacts.building`; the others write nothing."""
+    if rank() > 0:
+        yield
+    else:
+        with building(path, kind, config, inputs):
+            yield
+
+
 class AtomicCheckpoints(CheckpointIO):
     """Checkpoints of unfinished training: temp, fsync, rename; read without unpickling anything but tensors."""
 
@@ -220,7 +256,17 @@ class AtomicCheckpoints(CheckpointIO):
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        try:
+            with zipfile.ZipFile(path) as members:
+                if (damaged := members.testzip()) is not None:  # torch does not compare the checksums that it writes
+                    raise ValueError(f"{damaged} is damaged")
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for damaged files
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{path}: can't be read as a checkpoint ({type(error).__name__}: {reason}); "
+                "remove it and run the command again: the training then begins anew"
+            ) from error
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -326,11 +372,12 @@ def _logger(name: str, folder: Path, config: Config) -> Any:
 def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any) -> None:
     """Train from the last checkpoint of the folder, or from the start."""
     last = Path(trainer.default_root_dir) / CHECKPOINTS / "last.ckpt"
-    try:
-        trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
-    except SystemExit:  # how Lightning ends on a signal, with a status of its own
-        say("interrupted: the last finished epoch is kept, the same command goes on from there")
-        raise SystemExit(128 + (signal.SIGTERM if trainer.received_sigterm else signal.SIGINT)) from None
+    trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Remove what only an unfinished training needs; also what a run that was killed while it did so has left."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def shares(trainer: L.Trainer) -> dict[str, int]:

@@ -81,6 +81,20 @@ def test_global_batches_do_not_depend_on_the_number_of_processes(world: int, n: 
     assert sorted(i for batch in whole for _, i in batch) == list(range(n))
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [10, 13, 18, 19])
+def test_the_weighted_means_of_the_shares_make_the_mean_of_the_global_batch(world: int, n: int) -> None:
+    values = np.random.default_rng(n).standard_normal(n)
+    shares = [GlobalBatches(n, 6, seed=1, rank=r, world=world) for r in range(world)]
+    assert {len(list(sampler)) for sampler in shares} == {len(GlobalBatches(n, 6, seed=1))}  # none waits for another in vain
+    for number, batch in enumerate(GlobalBatches(n, 6, seed=1)):
+        means = [values[[i for _, i in list(sampler)[number]]].mean() * sampler.weight(number) for sampler in shares]
+        assert np.mean(means) == pytest.approx(values[[i for _, i in batch]].mean(), abs=1e-12)
+        assert shares[0].size(number) == len(batch)
+        counted = [i for sampler in shares if sampler.weight(number) for _, i in list(sampler)[number]]
+        assert sorted(counted) == sorted(i for _, i in batch)  # a stand-in for an empty share counts nothing
+
+
 def test_every_epoch_has_another_order_and_evaluation_keeps_it() -> None:
     sampler = GlobalBatches(50, 50, seed=0)
     first = next(iter(sampler))

@@ -168,6 +168,31 @@ def test_a_run_does_not_begin_beside_the_workers_of_a_killed_one(corpus: Path, u
     assert artifacts.verify(folder) == []
 
 
+@pytest.mark.parametrize(("stage", "number"), [
+    ("preprocess", signal.SIGINT), ("pretrain", signal.SIGTERM), ("cache", signal.SIGTERM), ("finetune", signal.SIGINT),
+    ("report", signal.SIGINT),
+])  # fmt: skip
+def test_a_stage_that_is_asked_to_end_says_one_line(stage: str, number: signal.Signals, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    for before in list(KIND)[: list(KIND).index(stage)]:
+        shutil.copytree(undisturbed.folder(before), root / "tuev" / "base" / KIND[before])
+    folder = root / "tuev" / "base" / KIND[stage]
+    process, log = start(words_of(stage, root, undisturbed.corpus), tmp_path / "log")
+    wait_until(lambda: process.poll() is not None or ("->" in log.read_text() and (folder / artifacts.PLAN).is_file()))
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number, log.read_text()
+    said = log.read_text()
+    assert said.rstrip().endswith("eegdm: interrupted; what is finished is kept, the same command goes on from there")
+    assert "Traceback" not in said and not artifacts.is_finished(folder)
+    with artifacts.building(folder, **artifacts_plan(folder)):  # nobody holds it any more
+        assert not list(folder.rglob("*.tmp*"))
+
+
+def artifacts_plan(folder: Path) -> dict:
+    plan = artifacts.read_json(folder / artifacts.PLAN)
+    return {name: plan[name] for name in ("kind", "config", "inputs")}
+
+
 def is_running(process: Path) -> bool:
     """Whether a process of /proc is there and no zombie."""
     try:

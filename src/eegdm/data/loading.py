@@ -35,7 +35,7 @@ def generator(*key: int) -> np.random.Generator:
 def _open_signal(path: Path) -> np.ndarray:
     try:
         signal = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy parses the header with Python's own tokenizer, which raises errors of its own
         raise UserError(f"{path}: can't be read as a recording's signal ({error})") from error
     if signal.ndim != 2 or signal.dtype != np.float32:
         raise UserError(f"{path}: holds {signal.dtype} of shape {signal.shape}, expected float32 (channels, samples)")
@@ -187,7 +187,9 @@ class Windows(Dataset):
 class GlobalBatches(Sampler):
     """Yields lists of (epoch, index): this process's share of each global batch.
 
-    The composition of global batches depends on (seed, epoch) alone, not on the number of processes; in evaluation no index occurs twice.
+    The composition of global batches depends on (seed, epoch) alone, not on the number of processes. All processes get as many
+    batches, since they wait for each other in each; one whose share of a small batch is empty gets the batch's first sample, with
+    weight 0.
 
     Args:
         n: number of samples.
@@ -207,10 +209,19 @@ class GlobalBatches(Sampler):
     def __len__(self) -> int:
         return -(-self.n // self.batch_size)
 
+    def size(self, batch: int) -> int:
+        """Return the number of samples in a global batch."""
+        return min(self.batch_size, self.n - batch * self.batch_size)
+
+    def weight(self, batch: int) -> float:
+        """Return what the mean over this process's share counts in the mean over processes, for that to be the global batch's mean."""
+        return len(range(self.rank, self.size(batch), self.world)) * self.world / self.size(batch)
+
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.arange(self.n) if self.seed is None else generator(self.seed, self.epoch).permutation(self.n)
         for first in range(0, self.n, self.batch_size):
-            share = order[first : first + self.batch_size][self.rank :: self.world]
+            batch = order[first : first + self.batch_size]
+            share = batch[self.rank :: self.world] if self.rank < len(batch) else batch[:1]
             yield [(self.epoch, int(i)) for i in share]
 
 

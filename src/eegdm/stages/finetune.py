@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +26,18 @@ from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.stages.cache import device, open_backbone, token_spec
-from eegdm.training import CHECKPOINTS, FusionModule, PatientStopping, fit, in_order, make_trainer, shares, tokens_of
+from eegdm.training import (
+    CHECKPOINTS,
+    FusionModule,
+    PatientStopping,
+    fit,
+    forget_checkpoints,
+    in_order,
+    make_trainer,
+    shares,
+    tokens_of,
+    training_folder,
+)
 
 STANDARDISING_WINDOWS = 256
 LEFT_OUT = "left out"  # the part of training samples beyond finetune.max_samples
@@ -52,13 +62,14 @@ def run(config: Config) -> Path:
     data, backbone = open_data(config)
     folder = destination(config, "classifier", data.inputs)
     if artifacts.is_finished(folder):
+        forget_checkpoints(folder)
         say(f"finetune: {folder} is finished")
         return folder
     train, val = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "val"))
     for part, rows in (("train", train), ("val", val)):
         if rows.empty:
             raise UserError(f"windows.split={config.windows.split}: no sample is in the {part} part; choose another split or fractions")
-    with artifacts.building(folder, "classifier", content_config(config, "classifier"), data.inputs):
+    with training_folder(folder, "classifier", content_config(config, "classifier"), data.inputs):
         source = "cached tokens" if data.store else "tokens computed on the fly"
         say(f"finetune: {len(train)} samples to learn from, {len(val)} to validate, {source} -> {folder}")
         module, trainer = _train(config, data, backbone, train, val, folder)
@@ -180,7 +191,7 @@ def _fusion_of(trained: torch.nn.Module) -> LatentFusionTransformer:
 def _write(folder: Path, config: Config, data: Data, module: FusionModule) -> None:
     best = torch.load(folder / CHECKPOINTS / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
-    model = module.model
+    model = module.model.float()  # as it is saved, whatever precision it learned in
     averaged = module.ema.ema_model
     (model if config.finetune.train_backbone else model.fusion).load_state_dict(averaged.state_dict())
     val = predict(config, data, model, data.samples[data.samples.split == "val"].reset_index(drop=True))
@@ -190,7 +201,7 @@ def _write(folder: Path, config: Config, data: Data, module: FusionModule) -> No
     facts = training_facts(config.corpus.name, config.recipe, config.run.seed, data.recordings.artifact.summary, metrics)
     model.save_pretrained(folder, info=facts)
     artifacts.finish(folder, {"best_epoch": int(best["epoch"]), "classes": list(config.corpus.classes)}, unlisted=(CHECKPOINTS, "logs"))
-    shutil.rmtree(folder / CHECKPOINTS)
+    forget_checkpoints(folder)
     say(f"finetune: best epoch {best['epoch']}; wrote {folder}")
 
 

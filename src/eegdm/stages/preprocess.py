@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,10 +55,10 @@ def run(config: Config) -> Path:
         if todo or not _is_complete(folder, jobs):
             artifacts.reopen(folder)
             work = functools.partial(process, corpus=corpus, signal=config.signal)
-            results = each(work, todo, config.run.workers, config.run.cluster)
-            for job, result in track(results, "preprocess", len(todo)):
-                if isinstance(result, BaseException):
-                    _give_up(job, corpus, result)
+            with closing(each(work, todo, config.run.workers, config.run.cluster)) as results:
+                for job, result in track(results, "preprocess", len(todo)):
+                    if isinstance(result, BaseException):
+                        _give_up(job, corpus, result)
             _write_tables(folder, jobs, corpus)
             artifacts.finish(folder, _summary(folder), unlisted=(PARTS,))
     _tell(folder, config.run.strict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from eegdm.layout import content_config, destination, upstream
 from eegdm.model_card import training_facts
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule, sample
-from eegdm.training import CHECKPOINTS, DenoisingModule, fit, make_trainer, shares
+from eegdm.training import CHECKPOINTS, DenoisingModule, fit, forget_checkpoints, make_trainer, shares, training_folder
 
 VALIDATION_EPOCH = 2**31  # the "epoch" whose steps and noise every validation uses
 
@@ -37,12 +36,13 @@ def run(config: Config) -> Path:
     inputs = {"recordings": source.fingerprint}
     folder = destination(config, "backbone", inputs)
     if artifacts.is_finished(folder):
+        forget_checkpoints(folder)
         say(f"pretrain: {folder} is finished")
         return folder
     recordings = Recordings(source.path, config.signal.mu)
     recordings.require_channel_ids()
     train, val = views(config, recordings)
-    with artifacts.building(folder, "backbone", content_config(config, "backbone"), inputs):
+    with training_folder(folder, "backbone", content_config(config, "backbone"), inputs):
         say(f"pretrain: {len(train)} single-channel windows to learn from, {len(val)} to validate -> {folder}")
         L.seed_everything(config.run.seed, verbose=False)
         model, schedule = make_backbone(config), make_schedule(config)
@@ -115,7 +115,7 @@ def make_schedule(config: Config) -> NoiseSchedule:
 
 
 def _write(folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, recordings: Recordings) -> None:
-    model.eval()
+    model.float().eval()  # as it is saved, whatever precision it learned in
     if config.pretrain.samples:
         _save(folder / "samples.npy", draw(model, schedule, config, recordings.sfreq))
     content = content_config(config, "backbone")
@@ -125,7 +125,7 @@ def _write(folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, 
     signal = recordings.artifact.config["signal"] | content["signal"]
     model.save_pretrained(folder, info={**facts, "diffusion": content["diffusion"], "signal": signal})
     artifacts.finish(folder, {"parameters": sum(p.numel() for p in model.parameters())}, unlisted=(CHECKPOINTS, "logs"))
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # none where nothing was trained
+    forget_checkpoints(folder)
     say(f"pretrain: wrote {folder}")
 
 
@@ -144,9 +144,9 @@ def _save(path: Path, array: np.ndarray) -> None:
 def draw(model: SSMDP, schedule: NoiseSchedule, config: Config, sfreq: float) -> np.ndarray:
     """Generate windows by the reverse process: float32 (channel id, sample, time), in model units."""
     n, n_times = config.pretrain.samples, round(config.windows.duration_s * sfreq)
-    device = next(model.parameters()).device
-    channel = torch.arange(len(TCP), device=device).repeat_interleave(n)
+    weight = next(model.parameters())
+    channel = torch.arange(len(TCP), device=weight.device).repeat_interleave(n)
     noise = torch.from_numpy(generator(config.run.seed, 1).standard_normal((schedule.n_steps, len(channel), 1, n_times), dtype=np.float32))
     last_step = 1 if config.run.compat == "published" else 0
-    drawn = sample(model, schedule, channel, noise.to(device), last_step=last_step, sfreq=sfreq)
-    return drawn.reshape(len(TCP), n, n_times).cpu().numpy()
+    drawn = sample(model, schedule, channel, noise.to(weight), last_step=last_step, sfreq=sfreq)
+    return drawn.reshape(len(TCP), n, n_times).float().cpu().numpy()

@@ -1,0 +1,93 @@
+"""Two processes learn, score and write what one does, from the user's commands, with shares that are unequal or empty."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from eegdm import artifacts
+from eegdm.compose import compose
+from eegdm.data.loading import Recordings
+from eegdm.stages.finetune import open_data, shared_windows
+from eegdm.stages.pretrain import views
+from stages.tiny import Finished, command_line, one_thread
+
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
+
+STEPS = 20
+FOLDER = {"pretrain": "backbone", "finetune": "classifier/seed=0"}
+
+
+def words_of(finished: Finished, root: Path, *more: str) -> list[str]:
+    elsewhere = [word for word in finished.words if not word.startswith("root=")]
+    given = [f"{name}={getattr(finished, name)}" for name in ("recordings", "backbone", "latents")]
+    return [*elsewhere, f"root={root}", *given, "device=cpu", "finetune.patience=1000", *more]
+
+
+def n_samples(stage: str, words: list[str]) -> int:
+    config = compose(words)
+    if stage == "pretrain":
+        return len(views(config, Recordings(Path(config.run.recordings or "")))[0])
+    samples = open_data(config)[0].samples
+    return int((samples.split == "train").sum())
+
+
+def odd_batches(finished: Finished, stage: str) -> list[str]:
+    """Two batches in an epoch: one that two processes share unequally or almost, and one of a single sample, so that a share is empty."""
+    n = n_samples(stage, words_of(finished, finished.root))
+    return [f"{stage}.batch_size={n - 1}", f"{stage}.epochs={STEPS // 2}"]
+
+
+@pytest.mark.parametrize("stage", FOLDER)
+def test_two_processes_learn_the_weights_of_one(stage: str, finished: Finished, tmp_path: Path) -> None:
+    kept, curves = {}, {}
+    for devices in (1, 2):
+        root = tmp_path / str(devices)
+        words = words_of(finished, root, *odd_batches(finished, stage), f"devices={devices}", "precision=64-true")
+        command = [sys.executable, str(Path(__file__).with_name("as_many_processes.py")), str(tmp_path), stage, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=one_thread())
+        assert done.returncode == 0, done.stderr
+        kept[devices] = torch.load(tmp_path / f"{devices}.pt", weights_only=True)
+        folder = root / "tuev" / "base" / FOLDER[stage]
+        curves[devices] = pd.read_csv(folder / "curves.csv")
+        assert artifacts.verify(folder) == []
+    assert int(curves[1].step.iloc[-1]) == int(curves[2].step.iloc[-1]) == STEPS
+    learned = [name for name, weight in kept[1].items() if weight.is_floating_point()]
+    assert learned and all(kept[1][name].dtype == torch.float64 for name in learned)
+    assert max(float((kept[1][name] - kept[2][name]).abs().max()) for name in learned) < 1e-9
+    np.testing.assert_allclose(curves[2], curves[1], rtol=1e-9)
+
+    if stage == "finetune":
+        config = compose(words)
+        val = open_data(config)[0].samples.query("split == 'val'").reset_index(drop=True)
+        assert len(shared_windows(val)[0]) % 2 == 1 or len(val) % 2 == 1
+        one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
+        assert len(one["logits"]) == len(val)
+        np.testing.assert_allclose(two["logits"], one["logits"], rtol=0, atol=1e-12)
+        assert (two["logits"].argmax(1) == one["logits"].argmax(1)).all() and (two["scores"] == one["scores"]).all()
+
+
+@pytest.mark.parametrize("stage", FOLDER)
+def test_the_command_on_two_devices_gives_the_curve_of_one(stage: str, finished: Finished, tmp_path: Path) -> None:
+    curves = []
+    for devices in (1, 2):
+        root = tmp_path / str(devices)
+        done = command_line(stage, *words_of(finished, root, *odd_batches(finished, stage), f"devices={devices}"))
+        assert done.returncode == 0, done.stderr
+        assert [line for line in done.stdout.splitlines() if "->" in line][1:] == []  # said once, not by each process
+        curves.append(pd.read_csv(root / "tuev" / "base" / FOLDER[stage] / "curves.csv"))
+        assert artifacts.verify(root / "tuev" / "base" / FOLDER[stage]) == []
+    np.testing.assert_allclose(curves[1].train_loss, curves[0].train_loss, rtol=1e-4)
+    np.testing.assert_allclose(curves[1].val_loss, curves[0].val_loss, rtol=1e-4)
+
+
+def test_a_training_of_two_processes_stops_on_nan_with_a_sentence(finished: Finished, tmp_path: Path) -> None:
+    done = command_line("finetune", *words_of(finished, tmp_path, "finetune.max_lr=1e30", "finetune.grad_clip=0", "devices=2"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "the loss became" in done.stderr and "Lower the learning rate" in done.stderr
