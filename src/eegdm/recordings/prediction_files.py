@@ -63,9 +63,12 @@ def szcore_table(events: pd.DataFrame, recording_s: float) -> pd.DataFrame:
     if events.empty:
         events = pd.DataFrame({"onset_s": [0.0], "duration_s": [recording_s], "label": ["bckg"], "probability": [np.nan]})
     return pd.DataFrame({
-        "onset": events.onset_s.round(4), "duration": events.duration_s.round(4), "eventType": [_SZCORE.get(str(label).lower(), label) for label in events.label],
-        "confidence": events.probability.round(4).astype(object).where(events.probability.notna(), "n/a"), "channels": "all",
-        "dateTime": "n/a", "recordingDuration": round(recording_s, 4)})  # fmt: skip
+        "onset": events.onset_s.round(4),
+        "duration": events.duration_s.round(4),
+        "eventType": [_SZCORE.get(str(label).lower(), label) for label in events.label],
+        "confidence": events.probability.round(4).astype(object).where(events.probability.notna(), "n/a"),
+        "channels": "all", "dateTime": "n/a", "recordingDuration": round(recording_s, 4),
+    })  # fmt: skip
 
 
 def write_tables(places: Places, found: Prediction) -> None:
