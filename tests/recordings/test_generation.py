@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import eegdm
+from eegdm import cli
 from eegdm.data.signal import expand
 from eegdm.errors import UserError
 from eegdm.models.diffusion import NoiseSchedule, sample_with
@@ -67,6 +68,21 @@ def test_files_hold_the_windows_one_after_another(suffix: str, step_v: float, tm
 def test_what_can_not_be_drawn_is_refused(options: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         eegdm.generate(MODEL, **options)
+
+
+def test_the_command_writes_what_the_function_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = MODEL.save_pretrained(tmp_path / "model")
+    words = ["generate", "--model", model, "--channels", "F7-T3,C4-P4", "-n", 2, "--steps", 2, "--seed", 7, "--out", tmp_path / "x_raw.fif"]
+    monkeypatch.setattr("sys.argv", ["eegdm", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "x_raw.fif"), str(tmp_path / "x_raw.png")]
+    raw = mne.io.read_raw(tmp_path / "x_raw.fif", verbose="ERROR")
+    expected = eegdm.generate(MODEL, ["F7-T3", "C4-P4"], 2, steps=2, seed=7).signal
+    assert np.allclose(raw.get_data(), expected.transpose(1, 0, 2).reshape(2, -1), rtol=1e-6, atol=1e-12)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
