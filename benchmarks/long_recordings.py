@@ -89,8 +89,9 @@ def write_edf(path: Path, length_s: float) -> None:
     """Write a referential EDF of made-up 1/f EEG, a minute at a time."""
     rng = np.random.default_rng(0)
     n = len(ELECTRODES)
-    fields = [[f"EEG {name}-REF" for name in ELECTRODES], [""] * n, ["uV"] * n, ["-3276.8"] * n, ["3276.7"] * n, ["-32768"] * n, ["32767"] * n,
-              [""] * n, [str(SFREQ)] * n, [""] * n]  # fmt: skip
+    labels = [f"EEG {name}-REF" for name in ELECTRODES]
+    same = ("", "uV", "-3276.8", "3276.7", "-32768", "32767", "", str(SFREQ), "")  # for each signal
+    fields = [labels, *([text] * n for text in same)]
     widths = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
     head = f"{'0':<8}{'X X X X':<80}{'Startdate X X X X':<80}01.01.8500.00.00{256 * (n + 1):<8}{'':<44}{round(length_s):<8}{1:<8}{n:<4}"
     head += "".join(f"{text:<{width}}" for width, texts in zip(widths, fields, strict=True) for text in texts)

@@ -21,7 +21,6 @@ from eegdm.recordings.annotated_copy import copy_name, refuse_copy, write_copy
 from eegdm.recordings.decision import rule_of
 from eegdm.recordings.prediction import Options, open_classifier, predict_in
 from eegdm.recordings.prediction_files import Places, finished, write_sidecar, write_tables
-from eegdm.recordings.preparation import SIGNAL
 
 if TYPE_CHECKING:
     from eegdm.models.eegdm import EEGDM
@@ -128,7 +127,7 @@ def process(job: Job, model: str, options: Options, outputs: Outputs, progress: 
         UserError: why it can't be used.
     """
     if not job.file.exists():
-        raise UserError(f"{job.file}: does not exist")
+        raise UserError(f"{job.file} does not exist")
     if outputs.copy is not None:
         refuse_copy(job.file, outputs.copy)
     places, classifier = Places.below(job.folder, job.stem), _classifier(model)
@@ -159,14 +158,18 @@ def process(job: Job, model: str, options: Options, outputs: Outputs, progress: 
 
 @contextmanager
 def _work(places: Places, config: dict[str, Any], inputs: dict[str, Any]) -> Iterator[None]:
-    """Hold the folder of unfinished work; a recording that can't be used leaves none behind."""
+    """Hold the folder of unfinished work; a recording that can't be used leaves none behind, a full disk or a kill does."""
+    is_unusable = False
     try:
         with artifacts.building(places.work, "prediction", config, inputs, replace=True):
-            yield
-    except UserError:
-        if not (places.work / SIGNAL).exists():
+            try:
+                yield
+            except UserError:
+                is_unusable = True
+                raise
+    finally:
+        if is_unusable:
             shutil.rmtree(places.work, ignore_errors=True)
-        raise
 
 
 def _plan(job: Job, model: EEGDM) -> dict[str, Any]:

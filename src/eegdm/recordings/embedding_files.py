@@ -27,12 +27,12 @@ def embed_file(file: Path, model: str, out: Path | None = None, options: EmbedOp
     - a folder: ``embeddings.npy``, ``windows.parquet``, ``about.json``.
 
     Raises:
-        UserError: the suffix of ``out`` is unknown, tokens are wanted as Parquet, the folder is there already, or what
+        UserError: no such file, the suffix of ``out`` is unknown, tokens are wanted as Parquet, the folder is there already, or what
             :func:`eegdm.embed` raises.
     """
     options = options or EmbedOptions()
     out = out or file.with_name(f"{file.stem}_{VALUES}.npz")
-    _refuse(out, options)
+    _refuse(file, out, options)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
         about, chunks = embed_in(Path(work), file, model, options, progress=True)
@@ -48,7 +48,9 @@ def embed_file(file: Path, model: str, out: Path | None = None, options: EmbedOp
     return out
 
 
-def _refuse(out: Path, options: EmbedOptions) -> None:
+def _refuse(file: Path, out: Path, options: EmbedOptions) -> None:
+    if not file.exists():
+        raise UserError(f"{file} does not exist")
     if out.suffix not in (".npz", ".parquet", ""):
         raise UserError(f"{out}: embeddings are written as {_FORMATS}")
     if out.suffix == ".parquet" and options.tokens:

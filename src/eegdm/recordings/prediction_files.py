@@ -16,10 +16,11 @@ from eegdm.errors import UserError
 from eegdm.recordings.prediction import Prediction
 
 NO_DEVICE = "For research, not a medical device: not to be used for diagnosis, treatment or monitoring of patients."
+_SZCORE = {"seizure": "sz", "seiz": "sz", "sz": "sz"}
 _COLUMNS = {
     "onset": {"Description": "start of the event, counted from the first sample", "Units": "s"},
     "duration": {"Description": "length of the event", "Units": "s"},
-    "eventType": {"Description": "class of the event; bckg: the whole recording, no event was found"},
+    "eventType": {"Description": "class of the event; sz: seizure; bckg: the whole recording, no event was found"},
     "confidence": {"Description": "highest smoothed probability of the class within the event"},
     "channels": {"Description": "always all: the model judges all channels together"},
     "dateTime": {"Description": "always n/a: the date of the recording is left out"},
@@ -55,13 +56,19 @@ class Places(NamedTuple):
 
 
 def szcore_table(events: pd.DataFrame, recording_s: float) -> pd.DataFrame:
-    """Return events in the columns of SzCORE's BIDS dialect; a recording without events is one row `bckg`."""
+    """Return events in the columns of SzCORE's BIDS dialect; a recording without events is one row `bckg`.
+
+    A class called seizure becomes SzCORE's `sz`; classes that SzCORE has no word for keep their names.
+    """
     if events.empty:
         events = pd.DataFrame({"onset_s": [0.0], "duration_s": [recording_s], "label": ["bckg"], "probability": [np.nan]})
     return pd.DataFrame({
-        "onset": events.onset_s.round(4), "duration": events.duration_s.round(4), "eventType": events.label,
-        "confidence": events.probability.round(4).astype(object).where(events.probability.notna(), "n/a"), "channels": "all",
-        "dateTime": "n/a", "recordingDuration": round(recording_s, 4)})  # fmt: skip
+        "onset": events.onset_s.round(4),
+        "duration": events.duration_s.round(4),
+        "eventType": [_SZCORE.get(str(label).lower(), label) for label in events.label],
+        "confidence": events.probability.round(4).astype(object).where(events.probability.notna(), "n/a"),
+        "channels": "all", "dateTime": "n/a", "recordingDuration": round(recording_s, 4),
+    })  # fmt: skip
 
 
 def write_tables(places: Places, found: Prediction) -> None:

@@ -105,7 +105,8 @@ def _picture(event: pd.Series, prepared: Prepared, rule: Rule, number: int | Non
     microvolts = 100 * prepared.read(start, start + round(STRETCH_S * prepared.sfreq))
     ink = GREY if number is None else colour(rule.event_classes.index(event.label))
     figure = traces(microvolts, prepared.ch_names, prepared.sfreq, start / prepared.sfreq, event, ink)
-    words = f"{'Not an event' if number is None else number}: {event.label} at {clock(event.onset_s)}, {event.duration_s:.1f} s long, probability {event.probability:.2f}"
+    lead = "Not an event" if number is None else str(number)
+    words = f"{lead}: {event.label} at {clock(event.onset_s)}, {event.duration_s:.1f} s long, probability {event.probability:.2f}"
     shown = f". Its first {STRETCH_S - LEAD_S:.0f} s are shown" if event.duration_s > STRETCH_S - LEAD_S else ""
     return Picture(figure, words, f"{words}{shown}.", wide=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +21,15 @@ from eegdm.data.loading import Recordings, Windows, generator, loader
 from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import KEY, assign_splits, distinct, make_samples
 from eegdm.errors import UserError
+from eegdm.event_scores import EventCounts, count_events, event_scores
 from eegdm.layout import content_config, destination, upstream
 from eegdm.metrics import class_probabilities, fit_event_threshold, fit_temperature, scores
 from eegdm.model_card import training_facts
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.fusion import LatentFusionTransformer
+from eegdm.recordings.decision import Rule, find_events, window_table
+from eegdm.recordings.inference import Windows as Stretches
 from eegdm.stages.cache import device, open_backbone, token_spec
 from eegdm.training import (
     CHECKPOINTS,
@@ -41,6 +46,7 @@ from eegdm.training import (
 
 STANDARDISING_WINDOWS = 256
 LEFT_OUT = "left out"  # the part of training samples beyond finetune.max_samples
+MOST_WINDOWS = 6  # what the shortest event may be at most
 SMOOTHING = 3  # neighbouring windows whose probabilities `eegdm predict` averages
 
 
@@ -195,7 +201,7 @@ def _write(folder: Path, config: Config, data: Data, module: FusionModule) -> No
     averaged = module.ema.ema_model
     (model if config.finetune.train_backbone else model.fusion).load_state_dict(averaged.state_dict())
     val = predict(config, data, model, data.samples[data.samples.split == "val"].reset_index(drop=True))
-    model.decision = decide(config, val)
+    model.decision = decide(config, val, data.recordings)
     found = scores(val.label.to_numpy(), logits_of(val), module.binary)
     metrics = {name: found[name] for name in module.monitored}
     facts = training_facts(config.corpus.name, config.recipe, config.run.seed, data.recordings.artifact.summary, metrics)
@@ -228,8 +234,11 @@ def logits_of(predictions: pd.DataFrame) -> np.ndarray:
     return predictions.filter(regex="^logit_").to_numpy(np.float32)
 
 
-def decide(config: Config, val: pd.DataFrame) -> dict[str, Any]:
-    """Return how logits become events: temperature and threshold fitted on the validation samples."""
+def decide(config: Config, val: pd.DataFrame, recordings: Recordings) -> dict[str, Any]:
+    """Return how logits become events: temperature, threshold and shortest event fitted on the validation samples.
+
+    The shortest event is a window's stretch where windows do not cover their recordings, or several classes are events.
+    """
     classes, events = list(config.corpus.classes), list(config.corpus.event_classes)
     decision: dict[str, Any] = {
         "classes": classes,
@@ -241,13 +250,41 @@ def decide(config: Config, val: pd.DataFrame) -> dict[str, Any]:
     }
     if len(val) == 0 or val.label.nunique() < 2:
         return decision
-    temperature = fit_temperature(logits_of(val), val.label.to_numpy())
-    probability = class_probabilities(logits_of(val), temperature)
+    decision["temperature"] = float(fit_temperature(logits_of(val), val.label.to_numpy()))
+    probability = class_probabilities(logits_of(val), decision["temperature"])
     is_event = np.isin(np.array(classes)[val.label.to_numpy()], events)
     of_event = probability[:, [classes.index(e) for e in events]].sum(1)
     if is_event.any() and not is_event.all():
         decision["threshold"] = float(fit_event_threshold(is_event.astype(int), of_event))
-    return {**decision, "temperature": float(temperature)}
+        if config.windows.policy != "event" and len(events) == 1:
+            decision["min_duration_s"] = _shortest_event(config, val, recordings, decision)
+    return decision
+
+
+def _shortest_event(config: Config, val: pd.DataFrame, recordings: Recordings, decision: dict[str, Any]) -> float:
+    """Return the shortest event, in whole windows, with the best F1 over events of the validation recordings; of equals the shortest."""
+    rule = Rule(**(decision | {"classes": tuple(decision["classes"]), "event_classes": tuple(decision["event_classes"])}))
+    truth = recordings.events[recordings.events.label.isin(rule.event_classes)]
+    tables = list(event_windows(config, val, recordings, rule))
+
+    def f1(min_duration_s: float) -> float:
+        chosen = replace(rule, min_duration_s=min_duration_s)
+        counts = [count_events(truth[truth.recording == row.recording], find_events(table, chosen), row.n_times / row.sfreq)
+                  for row, table in tables]  # fmt: skip
+        return event_scores(EventCounts.total(counts))["f1"] or 0.0
+
+    return max((n * rule.resolution_s for n in range(1, MOST_WINDOWS + 1)), key=f1)  # the first of equals
+
+
+def event_windows(config: Config, samples: pd.DataFrame, recordings: Recordings, rule: Rule) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """Yield each recording's row and the windows of its grid with their probabilities, without extra windows along seizures."""
+    step_s = config.windows.step_s or config.windows.duration_s
+    rows = {row.recording: row for row in recordings.table.itertuples()}
+    for name, own in samples.groupby("recording"):
+        row: Any = rows[name]
+        grid = own[own.start_sample % round(step_s * row.sfreq) == 0].drop_duplicates(KEY).sort_values("start_sample")
+        windows = Stretches.cover(int(row.n_times), row.sfreq, config.windows.duration_s, step_s)
+        yield row, window_table(windows._replace(starts=grid.start_sample.to_numpy()), logits_of(grid), rule)
 
 
 def _resolution(config: Config) -> float:
