@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,8 +46,8 @@ def blocks(markdown: str) -> Iterator[Block]:
         yield Block(heading, found["language"], found["text"])
 
 
-def run_blocks(some: list[Block], folder: Path, sizes: bool = True, environment: Mapping[str, str] | None = None) -> str:
-    """Run blocks (bash, python) in a folder where `eegdm` is this checkout's; what they printed. With ``sizes`` every stage is small."""
+def run_blocks(some: list[Block], folder: Path, words: Sequence[str] = SIZES) -> str:
+    """Run blocks (bash, python) in a folder where `eegdm` is this checkout's; what they printed. Words precede those of every command."""
     bin_folder = folder / ".bin"
     bin_folder.mkdir(exist_ok=True)
     for name, arguments in (("eegdm", "-m eegdm"), ("python", "")):
@@ -57,11 +57,10 @@ def run_blocks(some: list[Block], folder: Path, sizes: bool = True, environment:
     variables = {
         **one_thread(), "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "MPLBACKEND": "agg",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
-        "EEGDM_DEFAULTS": " ".join(SIZES) if sizes else "", **(environment or {}),
+        "EEGDM_DEFAULTS": " ".join(words),
     }  # fmt: skip
     given = json.dumps([[block.language, block.text] for block in some])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _RUNNER], input=given, capture_output=True, text=True, timeout=600, cwd=folder, env=variables
-    )
+    command = [sys.executable, "-W", "ignore", "-c", _RUNNER]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=1500, cwd=folder, env=variables)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout

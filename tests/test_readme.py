@@ -20,7 +20,7 @@ ELSEWHERE = {"EEGDM": "the Makefile's", "Install": "pip's", "The original's comm
 RECORDINGS, WEIGHTS = "Your own recordings", "Published weights"
 """Headings each of whose blocks has a folder of its own: they are alternatives. The others follow from one another."""
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def is_command(block: Block) -> bool:

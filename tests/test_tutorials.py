@@ -14,17 +14,17 @@ from conftest import ROOT
 from documents import blocks, run_blocks
 from eegdm import SSMDP, artifacts
 from eegdm.data.synthetic_layouts import write_chbmit, write_folder, write_tuev
-from stages.tiny import MADE_UP, one_thread
+from stages.tiny import MADE_UP, SIZES, one_thread
 
 TUTORIALS = ROOT / "docs" / "tutorials"
 LANGUAGES = {"bash", "python", "text"}
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
-def run_page(name: str, folder: Path) -> str:
+def run_page(name: str, folder: Path, *words: str) -> str:
     page = (TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
-    return run_blocks([block for block in blocks(page) if block.language in ("bash", "python")], folder)
+    return run_blocks([block for block in blocks(page) if block.language in ("bash", "python")], folder, [*SIZES, *words])
 
 
 def finished(folder: Path) -> set[str]:
@@ -53,7 +53,7 @@ def test_the_tutorial_on_scikit_learn_takes_twenty_lines() -> None:
 
 @pytest.mark.ci
 def test_first_run(tmp_path: Path) -> None:
-    said = run_page("first-run", tmp_path)
+    said = run_page("first-run", tmp_path, *(f"corpus.{name}={value}" for name, value in MADE_UP.items()))
     assert "report.html" in said and (tmp_path / "first-run.png").stat().st_size > 5_000
     assert {f"runs/synthetic/demo/{kind}" for kind in ("backbone", "report", "classifier/seed=0")} <= finished(tmp_path)
 
