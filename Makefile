@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-ci test-faults lint clean help
+.PHONY: demo test test-ci test-faults lint docs clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -24,6 +24,9 @@ test-faults: $(READY)  ## hours: every stage killed a hundred times, at random a
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/mypy
 
+docs: $(READY)  ## the site, into dist/site
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 $(READY): requirements.lock pyproject.toml
 	@echo "Installing EEGDM and what it stands on (about 3 GB on disk) into $(abspath $(VENV)); nothing outside that folder is touched."
 	@echo "torch comes first: set it up there by hand beforehand if this machine needs a particular build of it."
@@ -31,6 +34,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -c "import torchaudio" 2>/dev/null || rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/*.so  # see docs/braindecode.md
 	@touch $(READY)
 
 clean:  ## remove what make made (not runs/)

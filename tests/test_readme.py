@@ -1,0 +1,93 @@
+"""Every command and every line of Python in the README runs as it stands there, on small settings and made-up recordings."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from conftest import ROOT, golden_folder
+from documents import Block, blocks, run_blocks
+from eegdm.data.synthetic_layouts import write_chbmit, write_folder, write_tuev
+from stages.tiny import MADE_UP
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ELSEWHERE = {"EEGDM": "the Makefile's", "Install": "pip's", "The original's command lines": "tests/test_main.py runs them all"}
+"""Headings whose commands are not run here, and why."""
+RECORDINGS, WEIGHTS = "Your own recordings", "Published weights"
+"""Headings each of whose blocks has a folder of its own: they are alternatives. The others follow from one another."""
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def is_command(block: Block) -> bool:
+    """Whether a block is to be typed, not a listing or what a command printed."""
+    first = block.text.split()[0]
+    return block.language == "python" or first in ("eegdm", "for") and not block.language
+
+
+def commands(*headings: str) -> list[Block]:
+    """The blocks under these headings, or else under all that are not named above, with the placeholders filled in."""
+    wanted = [b for b in blocks(README) if is_command(b) and (b.heading in headings if headings else b.heading not in NAMED)]
+    return [block._replace(language=block.language or "bash", text=filled(block)) for block in wanted]
+
+
+NAMED = {*ELSEWHERE, RECORDINGS, WEIGHTS}
+
+
+def filled(block: Block) -> str:
+    """The text with what DIR and FILE stand for."""
+    corpus = "chbmit" if "chbmit" in block.text else "tuev" if "tuev" in block.text else "mine"
+    text = block.text.replace("source=DIR", f"source=data/{corpus}")
+    return re.sub(r"\bDIR\b", "made", re.sub(r"\bFILE\b", "recording.edf", text)) if block.language == "" else text
+
+
+def write_recording(folder: Path) -> None:
+    (edf,) = write_tuev(folder / "unseen", n_train=0, n_eval=1, minutes=1.2)
+    shutil.copy(edf, folder / "recording.edf")
+
+
+def test_no_command_is_overlooked() -> None:
+    typed = [line for block in blocks(README) for line in block.text.splitlines() if re.match(r"(eegdm|python) ", line)]
+    run = [line for block in blocks(README) if is_command(block) or block.heading in ELSEWHERE for line in block.text.splitlines()]
+    assert len(typed) > 20 and [line for line in typed if line not in run] == []
+    assert set(ELSEWHERE) <= {block.heading for block in blocks(README)}
+
+
+@pytest.mark.ci
+def test_corpora_recordings_and_python(tmp_path: Path) -> None:
+    write_tuev(tmp_path / "data" / "tuev", **MADE_UP)
+    write_chbmit(tmp_path / "data" / "chbmit", patients=(1, 21, 23), n_recordings=1, minutes=1.5)
+    write_recording(tmp_path)
+    some = commands()
+    assert {"bash", "python"} == {block.language for block in some}
+    run_blocks([Block("", "python", "import torch\nx = torch.randn(1, 22, 1000)"), *some], tmp_path)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("events", ["table", pytest.param("annotations", marks=pytest.mark.real), "none"])
+def test_your_own_recordings(events: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    (tmp_path / "data").mkdir()
+    if events == "annotations":
+        (tmp_path / "data" / "mine").symlink_to(request.getfixturevalue("shared") / "data" / "eegmmidb")
+    else:
+        write_folder(tmp_path / "data" / "mine", n_subjects=6, n_runs=1)
+        table = pd.read_csv(tmp_path / "data" / "mine" / "events.csv")
+        table.assign(label="seizure")[table.label == "GPED"].to_csv(tmp_path / "events.csv", index=False)
+    (block,) = [block for block in commands(RECORDINGS) if f"events={events}" in block.text]
+    run_blocks([block], tmp_path)
+    assert (tmp_path / "runs" / "folder" / "small" / ("backbone" if events == "none" else "report") / "manifest.json").is_file()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("language", ["python", "bash"])
+def test_published_weights(language: str, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "jhpuah" / "eegdm"):  # what lies on disk is not looked for on the hub
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(golden_folder("open") / "classifier.ckpt", folder)
+    write_recording(tmp_path)
+    run_blocks([block for block in commands(WEIGHTS) if block.language == language], tmp_path)
+    assert (tmp_path / "published" / "classifier" / "model.safetensors").is_file()
