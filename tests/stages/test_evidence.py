@@ -90,8 +90,8 @@ def test_few_labels_are_even_over_classes_nested_and_a_function_of_the_seed() ->
 
 def test_a_classifier_of_few_labels_leaves_the_others_out_and_its_report_says_so(own: Finished) -> None:
     read = [f"recordings={own.recordings}", f"backbone={own.backbone}", f"latents={own.latents}"]
-    words = ["corpus=tuev", f"root={own.root / 'few'}", *SIZES, *read]
-    run_stage("finetune", [*words, "finetune.max_samples=12", "finetune.epochs=1"])
+    words = ["corpus=tuev", f"root={own.root / 'few'}", *SIZES, *read, "finetune.epochs=1"]
+    run_stage("finetune", [*words, "finetune.max_samples=12"])
     text = (run_stage("report", words) / "report.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("| train ")]
     assert line.split("|")[4:11] == [" 12 ", *[" 2 "] * 6]
