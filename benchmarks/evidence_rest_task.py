@@ -21,7 +21,7 @@ import pandas as pd
 from evidence import markdown
 
 from eegdm.baselines import linear_probe
-from eegdm.cli import run_stage
+from eegdm.cli import run_main, run_stage
 from eegdm.compose import compose
 from eegdm.metrics import bootstrap, multiclass_scores
 from eegdm.pretrained import load
@@ -140,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -100,7 +100,7 @@ def test_a_classifier_of_few_labels_leaves_the_others_out_and_its_report_says_so
 @pytest.mark.ci
 @pytest.mark.timeout(900)
 def test_the_label_curve_runs_through_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    corpus = ["corpus.n_train=3", "corpus.n_eval=1", "corpus.minutes=1.2"]
+    corpus = ["corpus.n_train=5", "corpus.n_eval=1", "corpus.minutes=1.2"]
     words = ["--root", tmp_path / "r", "--seeds", "0", "--steps", "2", "--", *corpus, *NETWORK]
     first = script("evidence_labels.py", "--labels", "12", "--ways", "pretrained, frozen;from scratch", *words, cwd=tmp_path)
     assert "| 12 | pretrained, frozen |" in first and "| 12 | from scratch |" in first
