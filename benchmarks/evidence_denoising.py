@@ -23,6 +23,7 @@ from evidence import Ledger, markdown
 from jaxtyping import Float
 from scipy.linalg import toeplitz
 
+from eegdm.cli import run_main
 from eegdm.data.loading import Recordings, generator
 from eegdm.data.windows import grid
 from eegdm.models.backbone import SSMDP
@@ -134,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -16,6 +16,7 @@ import numpy as np
 from evidence import markdown
 
 from eegdm.artifacts import atomic_path, open_artifact
+from eegdm.cli import run_main
 from eegdm.data.loading import Recordings
 from eegdm.data.signal import expand
 from eegdm.data.windows import grid
@@ -69,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

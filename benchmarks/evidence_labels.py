@@ -18,7 +18,7 @@ from typing import Any
 
 from evidence import Ledger, markdown
 
-from eegdm.cli import run_stage
+from eegdm.cli import run_main, run_stage
 from eegdm.compose import compose
 from eegdm.metrics import scores
 from eegdm.pretrained import load
@@ -89,4 +89,4 @@ def _training(base: Any, labels: str, steps: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

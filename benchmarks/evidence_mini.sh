@@ -12,7 +12,8 @@ mkdir -p "$root/links/a" "$root/links/held-out"
 for run in 03 04 05 06 07 08; do ln -sfn "$data/eegmmidb/S001R$run.edf" "$root/links/a/S001R$run.edf"; done
 for run in 09 10; do ln -sfn "$data/eegmmidb/S001R$run.edf" "$root/links/held-out/S001R$run.edf"; done
 
-prepare() { eegdm preprocess corpus=folder "recipe=$1" "root=$root/$2" "source=$3" events=none "${@:4}"; }
+people="corpus.pattern='(?P<subject>S[0-9]+|chb[0-9]+)'"
+prepare() { eegdm preprocess corpus=folder "recipe=$1" "root=$root/$2" "source=$3" events=none "$people"; }
 learn() { eegdm pretrain corpus=folder "recipe=$1" "root=$root/$2" seed=0 "${@:3}"; }
 prepare mini mini "$data" && learn mini mini "$@"
 prepare mini_a mini_a "$root/links/a" && learn mini_a mini_a "$@"

@@ -16,6 +16,7 @@ from typing import Any
 from evidence import Ledger, markdown
 
 from eegdm.artifacts import open_artifact
+from eegdm.cli import run_main
 from eegdm.compose import compose
 from eegdm.layout import adopt, finished_classifiers, upstream
 from eegdm.metrics import scores
@@ -56,4 +57,4 @@ def score(config: Any, path: Path, rate: float, way: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -6,8 +6,8 @@
 Executed movement (runs 3, 5, 7, 9) and imagined movement (4, 6, 8, 10) apart; each run is tested by what learned from the other three
 (for the transformer one of the three validates; linear models learn from all three). Windows of 4 s around each annotated event. The
 pretrained backbone must not have seen the runs that it is tested on: with one that was trained on runs 3-8, only runs 9 and 10 are
-unseen by it, and --tested 9,10 scores those alone. Predictions of every method are kept in --root, rows that are there are not made again, and the
-differences between methods get 95 % intervals by a paired bootstrap over the tested runs.
+unseen by it, and --tested 9,10 scores those alone. Predictions of every method are kept in --root, and those that are there are not made
+again; the differences between methods get 95 % intervals by a paired bootstrap over the tested runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pandas as pd
 from evidence import markdown
 
 from eegdm.baselines import linear_probe
-from eegdm.cli import run_stage
+from eegdm.cli import run_main, run_stage
 from eegdm.compose import compose
 from eegdm.metrics import bootstrap, multiclass_scores
 from eegdm.pretrained import load
@@ -140,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

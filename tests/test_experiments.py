@@ -146,6 +146,8 @@ def test_each_table_runs_through_and_is_finished_when_run_again(root: Path, name
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {row.label} (1 seed) |")]
         theirs = [cell.strip() for cell in line.split("|")[2:-1]][1::2]
         assert theirs == [" ± ".join(f"{v:.2f}" for v in n) if n else "–" for n in row.published or [None] * len(table.scores)]
+    with pytest.raises(UserError, match="fusion.n_tokens|backbone.n_blocks|was made with"):
+        experiments.run(table, [*words, "backbone.d_cond=16"], sources)
     before = {p: p.stat().st_mtime_ns for p in (root / "runs").rglob("*") if p.is_file() and p != path and not p.name.startswith(".")}
     experiments.run(table, words, sources)
     assert {p: p.stat().st_mtime_ns for p in before} == before

@@ -183,6 +183,19 @@ def test_latex_shows_a_strangers_words_and_runs_none_of_them(tmp_path):
     assert r"a\_b & c \\" in text and r"\caption{\{}" in text
 
 
+def test_generated_eeg_is_measured_beside_the_floor():
+    rng = RNG(0)
+    real = 30 * rng.normal(size=(2, 20, 400))
+    samples = Samples(real, 2 * real[:, :5], ["FP1-F7", "F7-T3"], 200.0)
+    report = make_report(generated=samples, example=None, pretraining=None)
+    found = report_numbers(report)["generated"]
+    assert found["generated"]["spectrum_dB"] == pytest.approx(20 * np.log10(2), abs=1.0)
+    assert found["floor"]["spectrum_dB"] < 3.0
+    rows = _tables(report)["Generated EEG"].rows
+    assert len(rows) == 3 and rows[0][1] == f"{found['generated']['spectrum_dB']:.3f}"
+    assert report_numbers(make_report(generated=None))["generated"] is None
+
+
 def test_events_over_whole_recordings_have_a_section_of_their_own():
     events = average_over_subjects({"a": [EventCounts(2, 1, 1, 43200.0)], "b": [EventCounts(0, 0, 0, 43200.0)]})
     runs = [replace(make_run("seed 0", 1.0), events=events)]

@@ -164,8 +164,8 @@ def _without_seeds(words: Iterable[str]) -> tuple[list[str], list[int]]:
 
 def _typed(table: Table, row: Row, words: list[str]) -> list[str]:
     """The words of a row's commands."""
-    corpus = [] if table.name != "chbmit" else ["corpus=chbmit"]
-    return [*(corpus or _corpus(words)), f"recipe={row.recipe}", *row.words, *_no_corpus(words), *_scaled(row, words)]
+    corpus = ["corpus=chbmit"] if table.name == "chbmit" else _corpus(words)
+    return [*corpus, f"recipe={row.recipe}", *row.words, *_no_corpus(words), *_scaled(row, words)]
 
 
 def _corpus(words: list[str]) -> list[str]:
@@ -195,9 +195,7 @@ def _scaled(row: Row, words: list[str]) -> list[str]:
     return [f"fusion.{key}={values[key]}" for key in changed]
 
 
-def _commands(
-    table: Table, row: Row, typed: list[str], words: list[str], seeds: list[int]
-) -> Iterator[tuple[str, str, list[str]]]:
+def _commands(table: Table, row: Row, typed: list[str], words: list[str], seeds: list[int]) -> Iterator[tuple[str, str, list[str]]]:
     """Yield stage, kind and words of what a row needs, whatever of it is there or shared."""
     config = _composed(typed)
     if table.name == "chbmit" and config.run.backbone is None:
@@ -225,7 +223,7 @@ def _add(steps: dict[str, Step], row: Row, stage: str, kind: str, words: list[st
         words = [*words, f"source={sources[corpus]}"]
     made_of = [step.folder for step in steps.values() if _feeds(step, config, kind, row)]
     shared = kind not in ("classifier", "report")
-    what = content_config(config, kind) if shared else str(folder)
+    what: Any = content_config(config, kind) if shared else str(folder)
     chosen = config.run.backbone if kind == "latents" else None
     key = artifacts.fingerprint([kind, corpus, str(config.run.root), what, [str(f) for f in made_of], chosen])
     step = steps.setdefault(key, Step(stage, words, kind, folder, config))
@@ -254,10 +252,10 @@ def run(table: Table, words: Sequence[str] = (), sources: dict[str, str] | None 
     _require_sources(table, steps)
     for number, step in enumerate(steps, 1):
         say(f"\n[{number}/{len(steps)}] {step.command}")
-        if step.finished:
-            say(f"{step.stage}: {step.folder} is finished")
+        if step.kind == "report" and step.finished:
+            say(f"report: {step.folder} is finished")
         else:
-            run_stage(step.stage, step.words)
+            run_stage(step.stage, step.words)  # one that is finished says so, or refuses a folder made with other settings
     return write_results(table, words)
 
 
@@ -274,7 +272,7 @@ def write_results(table: Table, words: Sequence[str]) -> Path:
     from eegdm.report_pages import Table as Cells
 
     rest, _ = _without_seeds(words)
-    configs = [compose(_typed(table, row, rest)) for row in table.rows]
+    configs = [_composed(_typed(table, row, rest)) for row in table.rows]
     rows = [cells for row, config in zip(table.rows, configs, strict=True) for cells in _result_rows(table, row, config)]
     header = ["", *(f"{name.replace('_', ' ')}, {whose}" for name in table.scores for whose in ("ours", "published"))]
     caption = f"x100, mean ± population standard deviation over seeds. Published: {_source()}. Ours on corpus={configs[0].corpus.name}."

@@ -10,6 +10,7 @@ import pandas as pd
 
 from eegdm import figures, figures_eeg
 from eegdm.figures import SCORE_NAMES
+from eegdm.generation_quality import DISTANCES
 from eegdm.report_pages import Block, Picture, Points, Section, Table, Text
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def sections(report: Report, numbers: Numbers) -> list[Section]:
         "Events": _events(report),
         "Calibration": _calibration(report, numbers),
         "Training": _training(report),
-        "Generated EEG": _generated(report),
+        "Generated EEG": _generated(report, numbers),
         "A recording with its predicted events": _example(report),
         "Data": _data(report),
         "Settings and provenance": _settings(numbers),
@@ -245,7 +246,7 @@ def _training(report: Report) -> Iterator[Block]:
 # -------------------------------------------------------------------------------------------------------------- the EEG
 
 
-def _generated(report: Report) -> Iterator[Block]:
+def _generated(report: Report, numbers: Numbers) -> Iterator[Block]:
     if report.generated is None:
         return
     n_real, n_generated = report.generated.real.shape[1], report.generated.generated.shape[1]
@@ -267,6 +268,12 @@ def _generated(report: Report) -> Iterator[Block]:
         "logarithmic.",
         wide=True,
     )
+    if found := numbers["generated"]:
+        yield Table(
+            ["distance to real EEG", "generated", "floor"],
+            [[text, f"{found['generated'][key]:.3f}", f"{found['floor'][key]:.3f}"] for key, text in DISTANCES.items()],
+            "Mean over channels. Floor: the same distance between two halves of the real windows, below which nothing can be asked to go.",
+        )
 
 
 def _example(report: Report) -> Iterator[Block]:

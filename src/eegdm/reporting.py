@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from eegdm.artifacts import write_json
+from eegdm.generation_quality import DISTANCES, compare
 from eegdm.metrics import Scores, bootstrap, calibration, class_probabilities, event_logit, scores, summarise
 from eegdm.report_pages import without_folders, write_html, write_markdown
 
@@ -143,6 +144,7 @@ def report_numbers(report: Report) -> dict[str, Any]:
             name: {"sentence": b.sentence, "summary": summarise(b.scores), "scores": list(b.scores)}
             for name, b in report.baselines.items()
         },
+        "generated": _generated_numbers(report.generated),
         "example": _example_numbers(report.example),
         "failures": report.failures.to_dict("records"),
         "settings": report.settings,
@@ -173,6 +175,15 @@ def _calibration(run: RunResult, binary: bool, temperature: float) -> dict[str, 
     if not binary:
         return calibration(run.label, class_probabilities(run.logits, temperature))
     return calibration(run.label, class_probabilities(event_logit(run.logits)[:, None], temperature)[:, 1])
+
+
+def _generated_numbers(samples: Samples | None) -> dict[str, dict[str, float]] | None:
+    """Distances of generated windows to real ones, and of two halves of the real ones, mean over channels."""
+    if samples is None or samples.real.shape[1] < 2:
+        return None
+    one_unit = np.zeros(samples.real.shape[1])  # halves in order of time and recording
+    table = compare(samples.real, one_unit, {"generated": samples.generated}, samples.sfreq, samples.ch_names)
+    return table.groupby("source")[list(DISTANCES)].mean().to_dict("index")
 
 
 def _example_numbers(example: Example | None) -> dict[str, Any] | None:

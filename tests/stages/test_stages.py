@@ -44,7 +44,7 @@ def test_each_stage_leaves_a_sealed_folder_without_pickles(finished: Finished, k
     assert folder.relative_to(finished.root).parts[:3] == ("tuev", "base", kind)
     assert artifacts.verify(folder) == []
     made = artifacts.open_artifact(folder, kind)
-    assert {Path(name).suffix for name in made.files} <= {".npy", ".parquet", ".json", ".safetensors", ".csv", ".md", ".html"}
+    assert {Path(name).suffix for name in made.files} <= {".npy", ".parquet", ".json", ".safetensors", ".csv", ".md", ".html", ".tex"}
     assert not list(folder.rglob("*.tmp*"))
 
 
