@@ -37,27 +37,46 @@ def compare(root: Path, size: list[str], n_seeds: int) -> list[dict[str, object]
     """Run the stages below ``root`` (finished ones are kept) and return one row per format."""
     from eegdm.cli import run_stage
 
-    words = ["corpus=synthetic", "recipe=small", *size]
-    recordings = run_stage("preprocess", [*words, f"root={root}"])
-    backbone = run_stage("pretrain", [*words, f"root={root}"])
-    runs: dict[str, list[str]] = {}
-    bytes_: dict[str, int] = {}
+    words = ["corpus=synthetic", "recipe=small", *size, f"root={root}"]
+    recordings = run_stage("preprocess", words)
+    backbone = run_stage("pretrain", words)
+    exact = run_stage("cache", [*words, "latents.dtype=float32"])
+    runs, bytes_ = {}, {}
     for name in FORMATS:
-        runs[name] = [*words, f"root={root / name}", f"recordings={recordings}", f"backbone={backbone}", f"latents.dtype={name}"]
-        latents = run_stage("cache", runs[name])
+        latents = _recoded(exact, name, root / name / "latents")
+        runs[name] = [*words, f"root={root / name}", f"recordings={recordings}", f"backbone={backbone}", f"latents={latents}",
+                      f"latents.dtype={name}"]  # fmt: skip
         bytes_[name] = sum(f.stat().st_size for f in (latents / "shards").glob("*.npy"))
     scored: dict[str, list[dict[str, Any]]] = {name: [] for name in FORMATS}
     retrained: dict[str, list[float]] = {name: [] for name in FORMATS}
     for seed in range(n_seeds):
         classifiers = {name: run_stage("finetune", [*runs[name], f"seed={seed}"]) for name in FORMATS}
-        exact = _predictions(runs["float32"], classifiers["float32"])
+        wanted = _predictions(runs["float32"], classifiers["float32"])
         for name in FORMATS:
             found = _predictions(runs[name], classifiers["float32"])
-            scored[name].append({**_kappa(found), "error": np.abs(found["logits"] - exact["logits"]).max(),
-                                 "changed": float((found["logits"].argmax(1) != exact["logits"].argmax(1)).mean()),
-                                 "scale": np.abs(exact["logits"]).max()})  # fmt: skip
+            scored[name].append({**_kappa(found), "error": np.abs(found["logits"] - wanted["logits"]).max(),
+                                 "changed": float((found["logits"].argmax(1) != wanted["logits"].argmax(1)).mean()),
+                                 "scale": np.abs(wanted["logits"]).max()})  # fmt: skip
             retrained[name].append(_kappa(_predictions(runs[name], classifiers[name]))["kappa"])
     return [_row(name, bytes_, scored, retrained) for name in FORMATS]
+
+
+def _recoded(latents: Path, dtype: str, folder: Path) -> Path:
+    """Write a float32 latents folder again in another format, as `eegdm cache` would; extraction is the same for all."""
+    from eegdm import artifacts
+    from eegdm.data.tokens import shard_name, write_shard
+
+    if dtype == "float32" or artifacts.is_finished(folder):
+        return latents if dtype == "float32" else folder
+    made = artifacts.open_artifact(latents, "latents")
+    config = {**made.config, "latents": {**made.config["latents"], "dtype": dtype}}
+    windows = artifacts.read_table(made / "windows.parquet")
+    with artifacts.building(folder, "latents", config, made.inputs):
+        for shard in windows.shard.unique():
+            write_shard(folder, int(shard), np.load(made / shard_name(int(shard))), dtype)
+        artifacts.write_table(folder / "windows.parquet", windows)
+        artifacts.finish(folder)
+    return folder
 
 
 def _predictions(words: list[str], classifier: Path) -> dict[str, Any]:
@@ -79,7 +98,9 @@ def _kappa(found: dict[str, Any]) -> dict[str, Any]:
     return {"kappa": 100 * scores(found["label"], found["logits"], binary=False)["kappa"], "events": len(found["label"])}
 
 
-def _row(name: str, bytes_: dict[str, int], scored: dict[str, list[dict[str, Any]]], retrained: dict[str, list[float]]) -> dict[str, object]:
+def _row(
+    name: str, bytes_: dict[str, int], scored: dict[str, list[dict[str, Any]]], retrained: dict[str, list[float]]
+) -> dict[str, object]:
     base = scored["float32"]
     moved = [one["kappa"] - exact["kappa"] for one, exact in zip(scored[name], base, strict=True)]
     gained = np.array(retrained[name]) - np.array(retrained["float32"])

@@ -7,7 +7,8 @@ tokens of all channels. A classification stack then sees the fusion tokens of al
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +67,7 @@ def _mix_batched(
 
 
 class FusionBlock(nn.Module):
-    """Fusion tokens attend to one another, then to one block's tokens of all channels, which are not normalised."""
+    """Fusion tokens attend to one another (:meth:`among`), then to one block's tokens of all channels, which are not normalised."""
 
     def __init__(self, d_model: int, n_heads: int, ff: int) -> None:
         super().__init__()
@@ -223,12 +224,14 @@ class LatentFusionTransformer(Pretrained, nn.Module):
             raise UserError(f"fusion kind={self.kind!r} has no fusion tokens; only kind='lft' fuses")
         tokens, mask = self._checked(tokens, mask, compat)
         batch, _, n_pools, n_queries = tokens.shape[:4]
-        z = self.fusion_blocks[0].among(self.fusion_tokens[:n_pools])  # before keys come in, all windows are alike
-        z = z.expand(batch, -1, -1, -1).flatten(0, 1)
+        z = self.fusion_tokens[:n_pools]
         if mask is not None:  # as the keys lie: pools folded into the batch, queries beside channels
             mask = mask.repeat_interleave(n_pools, dim=0).repeat(1, n_queries)
-        for i, block in enumerate(self.fusion_blocks):
-            z = block(block.among(z) if i else z, tokens[:, i].flatten(2, 3).flatten(0, 1), mask)
+        for i, block in enumerate(cast("Iterable[FusionBlock]", self.fusion_blocks)):
+            z = block.among(z)
+            if i == 0:  # before keys come in, all windows are alike
+                z = z.expand(batch, -1, -1, -1).flatten(0, 1)
+            z = block(z, tokens[:, i].flatten(2, 3).flatten(0, 1), mask)
         untouched = self.fusion_tokens[n_pools:].expand(batch, -1, -1, -1)
         return torch.cat([z.unflatten(0, (batch, n_pools)), untouched], dim=1)
 
