@@ -79,7 +79,10 @@ class TokenStore:
         return key in self._place
 
     def read(self, key: tuple[str, int, int], blocks: slice = slice(None)) -> np.ndarray:
-        """Return the float32 tokens (channel, block, pool, query, feature) of a window, in the recording's channel order; not to be written to."""
+        """Return the float32 tokens (channel, block, pool, query, feature) of a window, in the recording's channel order.
+
+        Float32 shards give a view of the file's pages: not to be written to.
+        """
         shard, row, n = self._place[key]
         stored = torch.from_numpy(_open_shard(self.artifact / shard_name(shard))[row : row + n, blocks])
         if self.dtype == "int8":
