@@ -101,14 +101,42 @@ def test_config_builds_the_same_model() -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_attend_is_multihead_attention(masked: bool) -> None:
+@pytest.mark.parametrize("itself", [False, True])
+@pytest.mark.parametrize(("batch", "length"), [(4, 5), (100, 5), (100, 40)])  # few, many short, many long: each is mixed in its way
+def test_attend_is_multihead_attention(batch: int, length: int, itself: bool, masked: bool) -> None:
     torch.manual_seed(0)
     attention = nn.MultiheadAttention(12, 3, batch_first=True)
     nn.init.normal_(attention.in_proj_bias)
-    query, key = torch.randn(4, 5, 12), torch.randn(4, 7, 12)
-    mask = torch.rand(4, 7) < 0.6 if masked else None
-    expected = attention(query, key, key, key_padding_mask=None if mask is None else ~mask)[0]
-    torch.testing.assert_close(attend(attention, query, key, mask), expected, rtol=1e-5, atol=1e-6)
+    query = torch.randn(batch, length, 12)
+    key = query if itself else torch.randn(batch, length + 2, 12)
+    mask = torch.rand(key.shape[:2]) < 0.6 if masked else None
+    if mask is not None:
+        mask[:, 0] = True  # a row without any key has no mean
+    results = []
+    absent = None if mask is None else ~mask
+    for mix in (lambda q, k: attend(attention, q, k, mask), lambda q, k: attention(q, k, k, key_padding_mask=absent)[0]):
+        attention.zero_grad()
+        q = query.clone().requires_grad_()
+        k = q if itself else key.clone().requires_grad_()
+        mixed = mix(q, k)
+        mixed.square().sum().backward()
+        results.append([mixed, q.grad, k.grad, *(p.grad for p in attention.parameters())])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item() + 1e-6)
+
+
+def test_a_full_mask_is_no_mask() -> None:
+    model, x = made(), tokens()
+    with torch.no_grad():
+        assert torch.equal(model(x, torch.ones(2, 4, dtype=torch.bool)), model(x))
+
+
+def test_a_large_batch_equals_its_windows_one_by_one() -> None:
+    model, x = made(), tokens(batch=70)  # 70 windows x 2 pools x 2 heads: batched products
+    mask = torch.arange(4) < torch.arange(70)[:, None] % 4 + 1
+    with torch.no_grad():
+        expected = torch.cat([model(one[None], there[None]) for one, there in zip(x, mask, strict=True)])
+        torch.testing.assert_close(model(x, mask), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -54,7 +54,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 @functools.lru_cache(maxsize=_OPEN_SHARDS)
 def _open_shard(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="c", allow_pickle=False)  # torch takes no read-only array; nobody writes
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: can't be read as a shard of tokens ({error}); remove it and run `eegdm cache` again") from error
 
@@ -79,12 +79,16 @@ class TokenStore:
         return key in self._place
 
     def read(self, key: tuple[str, int, int], blocks: slice = slice(None)) -> np.ndarray:
-        """Return the float32 tokens (channel, block, pool, query, feature) of a window, in the recording's channel order."""
+        """Return the float32 tokens (channel, block, pool, query, feature) of a window, in the recording's channel order.
+
+        Float32 shards give a view of the file's pages: not to be written to.
+        """
         shard, row, n = self._place[key]
-        tokens = _open_shard(self.artifact / shard_name(shard))[row : row + n, blocks].astype(np.float32)
+        stored = torch.from_numpy(_open_shard(self.artifact / shard_name(shard))[row : row + n, blocks])
         if self.dtype == "int8":
-            tokens *= _open_shard(self.artifact / _scale_name(shard))[row : row + n, blocks, ..., None]
-        return tokens
+            scale = _open_shard(self.artifact / _scale_name(shard))[row : row + n, blocks, ..., None]
+            return (stored * torch.from_numpy(scale)).numpy()
+        return stored.float().numpy()  # numpy converts float16 one number at a time
 
 
 class CachedTokens(Dataset):

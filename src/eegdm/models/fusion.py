@@ -7,7 +7,8 @@ tokens of all channels. A classification stack then sees the fusion tokens of al
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,11 @@ from eegdm.pretrained import Pretrained
 FUSION_KINDS = ("lft", "none", "mean")
 
 
+_SHORT, _MANY = 1024, 256
+"""A CPU mixes by batched products where scores of one head (tokens times keys) are at most, and heads of all windows at least,
+so many: SDPA's tiles are mostly overhead there."""
+
+
 def attend(
     attention: nn.MultiheadAttention,
     query: Float[Tensor, "batch token feature"],
@@ -28,17 +34,40 @@ def attend(
     mask: Bool[Tensor, "batch key"] | None = None,
 ) -> Float[Tensor, "batch token feature"]:
     """Equals ``attention(query, key, key, key_padding_mask=~mask)[0]``, without making the weights; mask True = attend."""
-    width = attention.embed_dim
+    width, n_heads = attention.embed_dim, attention.num_heads
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    q = F.linear(query, weight[:width], bias[:width])
-    k, v = F.linear(key, weight[width:], bias[width:]).chunk(2, dim=-1)
-    q, k, v = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (q, k, v))
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask[:, None, None])
+    if key is query:
+        q, k, v = _heads(F.linear(query, weight, bias), 3, n_heads)
+    else:
+        (q,) = _heads(F.linear(query, weight[:width], bias[:width]), 1, n_heads)
+        k, v = _heads(F.linear(key, weight[width:], bias[width:]), 2, n_heads)
+    small = q.shape[2] * k.shape[2] <= _SHORT and len(q) * n_heads >= _MANY
+    mix = _mix_batched if small and q.device.type == "cpu" else F.scaled_dot_product_attention
+    mixed = mix(q, k, v, None if mask is None else mask[:, None, None])
     return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
+def _heads(x: Float[Tensor, "batch token width"], n_parts: int, n_heads: int) -> tuple[Float[Tensor, "batch head token feature"], ...]:
+    """Part queries, keys and values that lie side by side, and their heads."""
+    return x.unflatten(-1, (n_parts, n_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+
+def _mix_batched(
+    q: Float[Tensor, "batch head token feature"],
+    k: Float[Tensor, "batch head key feature"],
+    v: Float[Tensor, "batch head key feature"],
+    mask: Bool[Tensor, "batch 1 1 key"] | None,
+) -> Float[Tensor, "batch head token feature"]:
+    """Scaled dot-product attention with scores laid out (key, token): the softmax then runs along SIMD lanes."""
+    keys, columns, values = k.flatten(0, 1), q.flatten(0, 1).mT, v.flatten(0, 1).mT
+    scores = torch.baddbmm(q.new_empty(1), keys, columns, beta=0, alpha=q.shape[-1] ** -0.5)
+    if mask is not None:
+        scores = scores.unflatten(0, q.shape[:2]).masked_fill(~mask.mT, -torch.inf).flatten(0, 1)
+    return (values @ scores.softmax(dim=1)).unflatten(0, q.shape[:2]).mT
+
+
 class FusionBlock(nn.Module):
-    """Fusion tokens attend to one another, then to one block's tokens of all channels, which are not normalised."""
+    """Fusion tokens attend to one another (:meth:`among`), then to one block's tokens of all channels, which are not normalised."""
 
     def __init__(self, d_model: int, n_heads: int, ff: int) -> None:
         super().__init__()
@@ -55,10 +84,13 @@ class FusionBlock(nn.Module):
         keys: Float[Tensor, "batch key feature"],
         mask: Bool[Tensor, "batch key"] | None,
     ) -> Float[Tensor, "batch token feature"]:
-        h = self.self_norm(z)
-        z = z + attend(self.self_attn, h, h)
         z = z + attend(self.cross_attn, self.cross_norm(z), keys, mask)
         return z + self.ff(self.ff_norm(z))
+
+    def among(self, z: Float[Tensor, "batch token feature"]) -> Float[Tensor, "batch token feature"]:
+        """Return the fusion tokens after they attended to one another, the block's first step."""
+        h = self.self_norm(z)
+        return z + attend(self.self_attn, h, h)
 
 
 class StackLayer(nn.Module):
@@ -192,10 +224,13 @@ class LatentFusionTransformer(Pretrained, nn.Module):
             raise UserError(f"fusion kind={self.kind!r} has no fusion tokens; only kind='lft' fuses")
         tokens, mask = self._checked(tokens, mask, compat)
         batch, _, n_pools, n_queries = tokens.shape[:4]
-        z = self.fusion_tokens[:n_pools].expand(batch, -1, -1, -1).flatten(0, 1)
+        z = self.fusion_tokens[:n_pools]
         if mask is not None:  # as the keys lie: pools folded into the batch, queries beside channels
             mask = mask.repeat_interleave(n_pools, dim=0).repeat(1, n_queries)
-        for i, block in enumerate(self.fusion_blocks):
+        for i, block in enumerate(cast("Iterable[FusionBlock]", self.fusion_blocks)):
+            z = block.among(z)
+            if i == 0:  # before keys come in, all windows are alike
+                z = z.expand(batch, -1, -1, -1).flatten(0, 1)
             z = block(z, tokens[:, i].flatten(2, 3).flatten(0, 1), mask)
         untouched = self.fusion_tokens[n_pools:].expand(batch, -1, -1, -1)
         return torch.cat([z.unflatten(0, (batch, n_pools)), untouched], dim=1)
@@ -236,6 +271,8 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         if self.standardise:
             tokens = (tokens - self.token_mean) / self.token_spread
         if mask is None:
+            return tokens, None
+        if bool(mask.all()):
             return tokens, None
         if not bool(mask.any(dim=1).all()):
             raise UserError("the channel mask leaves a window without any channel; leave that window out")
