@@ -30,15 +30,15 @@ class Rates(NamedTuple):
 @functools.cache
 def rates() -> Rates:
     """Measure; the best of some tries, once per process."""
-    device, n = timing.DEVICE, 2048 if timing.DEVICE.type == "cpu" else 8192
+    device, n = timing.DEVICE, 1024 if timing.DEVICE.type == "cpu" else 8192
     square, product = torch.randn(2, n, n, device=device), torch.empty(n, n, device=device)
     signals = torch.randn(128, 2048, device=device)
     gates = torch.empty_like(signals)
     source, copy = torch.ones(2, 2**25, device=device)
-    turns = 50
+    turns = 20
 
     def rate(amount: float, work) -> float:  # noqa: ANN001
-        return amount / timing.repeated(work, 7).least
+        return amount / timing.repeated(work, 9).least
 
     with torch.inference_mode():
         return Rates(
