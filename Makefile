@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-ci test-faults lint docs clean help
+.PHONY: demo test test-ci test-faults lint docs bench bench-smoke bench-gpu clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -26,6 +26,15 @@ lint: $(READY)  ## style and types
 
 docs: $(READY)  ## the site, into dist/site
 	$(BIN)/python -m mkdocs build --strict --quiet
+
+bench: $(READY)  ## every stage against a plain implementation and this machine's floor (below 20 minutes)
+	PYTHONPATH=. $(BIN)/python -m benchmarks --out runs/benchmarks
+
+bench-smoke: $(READY)  ## the same on tiny models: does everything run and agree?
+	PYTHONPATH=. $(BIN)/python -m benchmarks --smoke --out runs/benchmarks-smoke
+
+bench-gpu: $(READY)  ## the same on a GPU, by device events
+	PYTHONPATH=. $(BIN)/python -m benchmarks --device cuda --out runs/benchmarks-gpu
 
 $(READY): requirements.lock pyproject.toml
 	@echo "Installing EEGDM and what it stands on (about 3 GB on disk) into $(abspath $(VENV)); nothing outside that folder is touched."

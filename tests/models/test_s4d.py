@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from eegdm.models import s4d
+from eegdm.models import convolution, s4d
 from eegdm.models.s4d import S4D
 
 
@@ -128,7 +128,7 @@ def test_no_tensor_holds_every_mode_at_every_lag() -> None:
     assert largest.numel < n_features * (d_state // 2) * length / 10
 
 
-@pytest.mark.parametrize("at_once", [1, 64 * 20, 64 * 100])  # n_fft is 64: tiles of 16 x 1, 20 x 1 and 37 x 2
+@pytest.mark.parametrize("at_once", [1, 64 * 20, 64 * 100])  # n_fft is 64: tiles of 1 x 1, 1 x 20 and 2 x 37
 def test_tiles_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ssm = made(37, 4).double()
     x = torch.randn(5, 37, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).transpose(1, 2)
@@ -142,7 +142,7 @@ def test_tiles_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> 
             return [y, ssm(x), signal.grad, *(p.grad for p in ssm.parameters())]
 
     whole = outcome()
-    monkeypatch.setattr(s4d, "_at_once", lambda device: at_once)
+    monkeypatch.setattr(convolution, "at_once", lambda device: at_once)
     for got, expected in zip(outcome(), whole, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eegdm.errors import UserError
+from eegdm.models import residual
 from eegdm.models.pooling import PART, POOLS, SFREQ, parts, pool
 from eegdm.models.s4d import S4D
 from eegdm.pretrained import Pretrained
@@ -22,10 +23,10 @@ from eegdm.pretrained import Pretrained
 QUERIES = ("gate", "filter", "inter")
 Compat = str | None  # "published" or None
 
-_SAMPLES_AT_ONCE = {"cpu": 16_000}
+_SAMPLES_AT_ONCE = {"cpu": 8_000}
 _SAMPLES_AT_ONCE_ELSEWHERE = 512_000
-"""Samples, over all rows, that `SSMDP.tokens` takes through the blocks at once without gradients: what stays in a
-CPU's caches, and what fills an accelerator with about 5 GB."""
+"""Samples, over all rows, whose activities `SSMDP.tokens` holds at once without gradients: what stays in a CPU's
+caches, and what fills an accelerator with about 5 GB."""
 
 
 class Activities(NamedTuple):
@@ -53,10 +54,34 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch time feature"], condition: Float[Tensor, "batch cond"], rate: float
     ) -> Activities:
+        if not torch.is_grad_enabled():
+            return Activities(*(a.mT for a in residual.activities(x.mT, self.folded(condition, x.shape[1], rate))))
         h = self.norm(x) + self.condition(condition)[:, None]
         gate, filtered = self.ssm(self.widen(h), rate).chunk(2, dim=-1)
         gate, filtered = gate.sigmoid(), filtered.tanh()
         return Activities(gate, filtered, gate * filtered)
+
+    def advance(
+        self,
+        x: Float[Tensor, "batch time feature"],
+        skips: Float[Tensor, "batch time feature"],
+        condition: Float[Tensor, "batch cond"],
+        rate: float,
+    ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "batch time feature"]]:
+        """Return the next block's input (``x`` after the last) and ``skips`` with this block's added, keeping no activities."""
+        leads = [self.skip] if self.next is None else [self.next, self.skip]
+        out, bias = (torch.cat([getattr(lead, name) for lead in leads]) for name in ("weight", "bias"))
+        stream, skips = residual.advance(x.mT, skips.mT, self.folded(condition, x.shape[1], rate), out, bias)
+        return x if stream is None else stream.mT, skips.mT
+
+    def folded(self, condition: Float[Tensor, "batch cond"], length: int, rate: float) -> residual.Folded:
+        """Return the weights up to the gates, with all that does not depend on the stream folded in."""
+        constant = self.widen(self.norm.bias + self.condition(condition)).to(self.widen.weight.dtype)
+        double = torch.ones_like(self.widen.bias)
+        double[len(double) // 2 :] = 2
+        return residual.Folded(
+            constant * double, self.widen.weight * self.norm.weight * double[:, None], self.ssm.spectrum(length, rate)
+        )
 
 
 class SSMDP(Pretrained, nn.Module):
@@ -115,9 +140,11 @@ class SSMDP(Pretrained, nn.Module):
         compat: Compat = None,
     ) -> Float[Tensor, "batch 1 time"]:
         """Return the velocity of the noised signal ``x``, sampled at ``sfreq`` Hz, at diffusion step ``step``."""
-        walk = self._walk(x, step, channel, _rate(sfreq, compat or self.compat))
-        skips = (block.skip(activities.inter) for block, activities in zip(self._blocks, walk, strict=True))
-        return self.head(sum(skips)).transpose(1, 2)
+        stream, condition = self._enter(x, step, channel)
+        rate, skips = _rate(sfreq, compat or self.compat), torch.zeros_like(stream)
+        for block in self._blocks:
+            stream, skips = block.advance(stream, skips, condition, rate)
+        return self.head(skips).mT
 
     def activations(
         self,
@@ -212,16 +239,22 @@ class SSMDP(Pretrained, nn.Module):
         self, x: Float[Tensor, "batch 1 time"], step: Int[Tensor, " batch"], channel: Int[Tensor, " batch"], rate: float
     ) -> Iterator[Activities]:
         """Yield each block's activities; a caller who stops early spares the rest, the residual stream included."""
-        if x.ndim != 3 or x.shape[1] != 1:
-            raise UserError(f"x has shape {tuple(x.shape)}; the backbone takes (batch, 1, time), one channel a row")
-        condition = self.step_mlp(step_embedding(step, self.channel_embed.embedding_dim).to(x.dtype))
-        condition = condition + self.channel_mlp(self.channel_embed(channel))
-        stream = self.lift(x.transpose(1, 2)).relu()
+        stream, condition = self._enter(x, step, channel)
         for block in self._blocks:
             activities = block(stream, condition, rate)
             yield activities
             if block.next is not None:
-                stream = block.next(activities.inter) + stream
+                stream = _product(block.next, activities.inter) + stream
+
+    def _enter(
+        self, x: Float[Tensor, "batch 1 time"], step: Int[Tensor, " batch"], channel: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "batch cond"]]:
+        """Return the first block's input, and the condition."""
+        if x.ndim != 3 or x.shape[1] != 1:
+            raise UserError(f"x has shape {tuple(x.shape)}; the backbone takes (batch, 1, time), one channel a row")
+        condition = self.step_mlp(step_embedding(step, self.channel_embed.embedding_dim).to(x.dtype))
+        condition = condition + self.channel_mlp(self.channel_embed(channel))
+        return (x * self.lift.weight + self.lift.bias[:, None]).relu().mT, condition
 
     @property
     def _blocks(self) -> Iterable[Block]:
@@ -235,6 +268,11 @@ class SSMDP(Pretrained, nn.Module):
                 f"channels={ids.tolist()} for a signal of {n_channels} channels: give each channel's id, 0..{n_ids - 1}"
             )
         return ids
+
+
+def _product(linear: nn.Linear, x: Float[Tensor, "batch time feature"]) -> Float[Tensor, "batch time out"]:
+    """As ``linear(x)``, fast for what lies (batch, feature, time)."""
+    return torch.baddbmm(linear.bias[:, None], linear.weight.expand(len(x), -1, -1), x.mT).mT
 
 
 def step_embedding(step: Int[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:

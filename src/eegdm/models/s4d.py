@@ -8,22 +8,18 @@ the two directions, C is not. Source: Gu et al. 2022, arXiv 2206.11893; "diag-li
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Complex, Float
-from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from eegdm.models.convolution import at_once, convolve, fft_length
+
 MAX_SPECTRA = 4
 """Kernel spectra a layer keeps (one per length and rate); a full-size one takes 2 MB."""
-
-_A_THREAD = 2**18
-_ELSEWHERE = 2**26
-"""Numbers worked on at once: what stays in a CPU's caches, yet keeps its threads busy; what fills an accelerator."""
 
 
 class _Spectrum(NamedTuple):
@@ -58,20 +54,15 @@ class S4D(nn.Module):
         self._spectra = _Spectra()
 
     def forward(self, x: Float[Tensor, "batch time feature"], rate: float = 1.0) -> Float[Tensor, "batch time feature"]:
-        """Convolve by one circular FFT, long enough that the two directions do not meet."""
+        """Convolve with both kernels and D; see :mod:`eegdm.models.convolution`."""
         length = x.shape[1]
-        n_fft = next_fast_len(2 * length, real=True)
-        signal = x.to(self.D.dtype)
-        if torch.is_grad_enabled():
-            return _Convolution.apply(signal, self._circular_kernel(length, rate, n_fft))
-        by_time = signal.new_empty(len(signal), signal.shape[2], length).transpose(1, 2)  # the order that pools read in
-        return _convolve(signal, self._spectrum(length, rate, n_fft), n_fft, out=by_time)
+        return convolve(x.mT.to(self.D.dtype), self.spectrum(length, rate), fft_length(length)).mT
 
     def kernel(self, length: int, rate: float = 1.0) -> Float[Tensor, "2 feature lag"]:
         """Return the kernels of lags 0 .. ``length``-1, forward then backward, without D."""
         exponent, weight = self._modes(rate)
         weight = weight.to(self.D.device, self.D.dtype.to_complex())
-        width = max(1, _at_once(self.D.device) // (2 * _n_fine(length) * exponent.shape[1]))  # 2: tables are complex
+        width = max(1, at_once(self.D.device) // (2 * _n_fine(length) * exponent.shape[1]))  # 2: tables are complex
         parts = zip(exponent.split(width), weight.split(width, dim=1), strict=True)
         return torch.cat([_Kernel.apply(*modes, length) for modes in parts], dim=1)
 
@@ -93,28 +84,29 @@ class S4D(nn.Module):
         hold = (torch.complex(radius * cosine, radius * sine) - 1) / A.to(self.D.dtype.to_complex())
         return exponent, 2 * torch.view_as_complex(B) * torch.view_as_complex(C) * hold
 
-    def _spectrum(self, length: int, rate: float, n_fft: int) -> Complex[Tensor, "feature bin"]:
-        """Return the transform of both kernels and D; kept between calls in eval mode without gradients.
+    def spectrum(self, length: int, rate: float = 1.0) -> Complex[Tensor, "feature bin"]:
+        """Return the transform of both kernels and D, for signals of ``length`` samples padded to ``fft_length(length)``.
 
-        A kept spectrum is used only while every parameter equals, value for value, those it was made from. Version
-        counters would be cheaper but miss writes through ``.data``, which is how ema-pytorch updates its model.
+        In eval mode without gradients it is kept between calls, and used only while every parameter equals, value for
+        value, those it was made from. Version counters would be cheaper but miss writes through ``.data``, which is how
+        ema-pytorch updates its model.
         """
-        if self.training:
-            return torch.fft.rfft(self._circular_kernel(length, rate, n_fft))
+        if self.training or torch.is_grad_enabled():
+            return torch.fft.rfft(self._circular_kernel(length, rate))
         key = (length, rate, self.D.dtype, self.D.device)
         parameters = torch.cat([p.detach().flatten() for p in self.parameters()])
         kept = self._spectra.pop(key, None)
         if kept is None or not torch.equal(kept.parameters, parameters):
-            kept = _Spectrum(parameters, torch.fft.rfft(self._circular_kernel(length, rate, n_fft)))
+            kept = _Spectrum(parameters, torch.fft.rfft(self._circular_kernel(length, rate)))
         while len(self._spectra) >= MAX_SPECTRA:
             self._spectra.pop(next(iter(self._spectra)))
         self._spectra[key] = kept
         return kept.values
 
-    def _circular_kernel(self, length: int, rate: float, n_fft: int) -> Float[Tensor, "feature lag"]:
-        """Return both kernels and D as one: lag l at l, lag -1-l at n_fft-1-l, zeros between."""
+    def _circular_kernel(self, length: int, rate: float) -> Float[Tensor, "feature lag"]:
+        """Return both kernels and D as one, n long: lag l at l, lag -1-l at n-1-l, zeros between."""
         forward, backward = self.kernel(length, rate)
-        gap = forward.new_zeros(forward.shape[0], n_fft - 2 * length)
+        gap = forward.new_zeros(forward.shape[0], fft_length(length) - 2 * length)
         return torch.cat([forward[:, :1] + self.D.mT, forward[:, 1:], gap, backward.flip(-1)], dim=-1)
 
 
@@ -154,77 +146,6 @@ class _Kernel(torch.autograd.Function):
         return (weight * g_l_z).sum(0).conj().to(exponent.device, exponent.dtype), g_z.conj(), None
 
 
-class _Convolution(torch.autograd.Function):
-    """Circular convolution of ``x``, padded with zeros, with one kernel a feature.
-
-    Keeps only x and the kernel's spectrum for the backward pass, which takes x's spectrum anew: an FFT costs less than
-    sending spectra, twice as large as x, to memory and back.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Float[Tensor, "batch time feature"], kernel: Float[Tensor, "feature lag"]
-    ) -> Float[Tensor, "batch time feature"]:
-        ctx.n_fft, spectrum = kernel.shape[-1], torch.fft.rfft(kernel)
-        ctx.save_for_backward(x, spectrum)
-        return _convolve(x, spectrum, ctx.n_fft, out=x.new_empty(x.shape))
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, grad: Float[Tensor, "batch time feature"]
-    ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "feature lag"]]:
-        """Both are correlations: of ``grad`` with the kernel, and of ``grad`` with x, summed over the batch."""
-        x, spectrum = ctx.saved_tensors
-        reverse = spectrum.conj().resolve_conj()
-        grad_x, grad_spectrum = x.new_empty(x.shape), torch.zeros_like(spectrum)
-        for tile in _tiles(x, ctx.n_fft):
-            X, G = tile.spectrum(x), tile.spectrum(grad)
-            grad_spectrum[tile.features] += X.conj_physical_().mul_(G).sum(0)
-            tile.put(G.mul_(reverse[tile.features]), grad_x)
-        return grad_x, torch.fft.irfft(grad_spectrum, n=ctx.n_fft)
-
-
-class _Tile(NamedTuple):
-    """Some sequences and features of a batch, few enough that all that is done to them happens in cache."""
-
-    sequences: slice
-    features: slice
-    padded: Float[Tensor, "sequence feature time"]
-
-    def spectrum(self, x: Float[Tensor, "batch time feature"]) -> Complex[Tensor, "sequence feature bin"]:
-        self.padded[..., : x.shape[1]] = x[self.sequences, :, self.features].transpose(1, 2)
-        return torch.fft.rfft(self.padded)
-
-    def put(self, spectrum: Complex[Tensor, "sequence feature bin"], y: Float[Tensor, "batch time feature"]) -> None:
-        found = torch.fft.irfft(spectrum, n=self.padded.shape[-1])
-        y[self.sequences, :, self.features] = found[..., : y.shape[1]].transpose(1, 2)
-
-
-def _tiles(x: Float[Tensor, "batch time feature"], n_fft: int) -> Iterator[_Tile]:
-    """Cut ``x`` into tiles, of 16 features (a cache line) or more; all share one buffer."""
-    batch, _, n_features = x.shape
-    at_once = _at_once(x.device)
-    width = min(n_features, max(16, at_once // n_fft))
-    height = min(batch, max(1, at_once // (width * n_fft)))
-    padded = x.new_zeros(height, width, n_fft)
-    for feature in range(0, n_features, width):
-        for row in range(0, batch, height):
-            part = padded[: batch - row, : n_features - feature]
-            yield _Tile(slice(row, row + height), slice(feature, feature + width), part)
-
-
-def _convolve(
-    x: Float[Tensor, "batch time feature"],
-    spectrum: Complex[Tensor, "feature bin"],
-    n_fft: int,
-    out: Float[Tensor, "batch time feature"],
-) -> Float[Tensor, "batch time feature"]:
-    for tile in _tiles(x, n_fft):
-        tile.put(tile.spectrum(x).mul_(spectrum[tile.features]), out)
-    return out
-
-
 def _tables(
     exponent: Complex[Tensor, "feature mode"], length: int, like: Tensor
 ) -> tuple[Complex[Tensor, "feature fine mode"], Complex[Tensor, "feature coarse mode"]]:
@@ -255,10 +176,6 @@ def _powers(
         torch.mul(table[:, :known], step, out=table[:, known : 2 * known])
         known, step = 2 * known, step * step
     return table[:, :count], step[:, 0]
-
-
-def _at_once(device: torch.device) -> int:
-    return _A_THREAD * torch.get_num_threads() if device.type == "cpu" else _ELSEWHERE
 
 
 def _reals(table: Complex[Tensor, "feature power mode"]) -> Float[Tensor, "feature power part"]:

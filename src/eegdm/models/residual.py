@@ -1,0 +1,172 @@
+"""A residual block as one operation: rows go through it a few at a time, so that all that lies between two streams
+stays in cache, and its backward pass keeps nothing but the streams and computes the rest anew.
+
+With n = (x - mean)/spread over features, s = sigmoid(K * (W n + shift)) and gate, filter = s[:F], 2 s[F:] - 1, a block adds
+V (gate filter) + bias to [next stream, skips]. Everything lies (row, feature, time): products have their weight on the
+left, and nothing is transposed. What does not depend on time is folded into W and shift beforehand; see :class:`Folded`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from eegdm.models.convolution import Tile, bin_weights, fft_length
+
+EPS = 1e-5
+"""LayerNorm's, as published."""
+
+
+class Folded(NamedTuple):
+    """The weights of a block up to its gates.
+
+    The norm's scale is folded into ``widen``; its shift, the condition and the bias into ``shift``. The filter's half of both
+    is doubled, so that one sigmoid serves gate and filter: tanh y = 2 sigmoid(2 y) - 1.
+    """
+
+    shift: Float[Tensor, "row wide"]
+    widen: Float[Tensor, "wide feature"]
+    spectrum: Complex[Tensor, "wide bin"]
+
+
+def activities(
+    x: Float[Tensor, "row feature time"], folded: Folded
+) -> tuple[Float[Tensor, "row feature time"], Float[Tensor, "row feature time"], Float[Tensor, "row feature time"]]:
+    """Return gate, filter and their product, without gradients."""
+    row, n_features, length = x.shape
+    with torch.autocast(x.device.type, enabled=False):
+        gates, inter = x.new_empty(row, 2 * n_features, length), x.new_empty(x.shape)
+        for some, work in _chunks(x, folded):
+            _, _, s, _ = work.gates(x[some], folded.shift[some])
+            gates[some, :n_features] = s[:, :n_features]
+            torch.add(s[:, n_features:].mul_(2), -1, out=gates[some, n_features:])
+            torch.mul(gates[some, :n_features], gates[some, n_features:], out=inter[some])
+    return gates[:, :n_features], gates[:, n_features:], inter
+
+
+def advance(
+    x: Float[Tensor, "row feature time"],
+    skips: Float[Tensor, "row feature time"],
+    folded: Folded,
+    out: Float[Tensor, "out feature"],
+    bias: Float[Tensor, " out"],
+) -> tuple[Float[Tensor, "row feature time"] | None, Float[Tensor, "row feature time"]]:
+    """Return the next stream (None after the last block, whose ``out`` leads to the skips alone) and the sum of skips."""
+    return _Residual.apply(x, skips, *folded, out, bias)
+
+
+class _Work:
+    """What the rows of a chunk are worked on with: one padded buffer, transformed feature tile by feature tile."""
+
+    def __init__(self, tile: Tile, n_fft: int, folded: Folded, like: Tensor) -> None:
+        self.tile, self.n_fft, self.folded = tile, n_fft, folded
+        self.padded = like.new_zeros(tile.rows, tile.features, n_fft)
+
+    def gates(
+        self, x: Float[Tensor, "row feature time"], shift: Float[Tensor, "row wide"], keep: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Return n, 1/spread, s, and (if to be kept) the spectra of W n + shift, tile by tile."""
+        length = x.shape[2]
+        n, inverse_spread = _normalised(x)
+        s, kept = x.new_empty(len(x), len(self.folded.widen), length), []
+        for some in self.features():
+            widen = self.folded.widen[some].expand(len(x), -1, -1)
+            padded = self.padded[: len(x), : widen.shape[1]]
+            torch.baddbmm(shift[:, some, None], widen, n, out=padded[..., :length])
+            transformed = torch.fft.rfft(padded)
+            product = transformed * self.folded.spectrum[some] if keep else transformed.mul_(self.folded.spectrum[some])
+            torch.sigmoid(torch.fft.irfft(product, n=self.n_fft)[..., :length], out=s[:, some])
+            if keep:
+                kept.append(transformed)
+        return n, inverse_spread, s, kept
+
+    def features(self) -> Iterator[slice]:
+        step = self.tile.features
+        return (slice(start, start + step) for start in range(0, len(self.folded.widen), step))
+
+
+class _Residual(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "row feature time"],
+        skips: Float[Tensor, "row feature time"],
+        shift: Float[Tensor, "row wide"],
+        widen: Float[Tensor, "wide feature"],
+        spectrum: Complex[Tensor, "wide bin"],
+        out: Float[Tensor, "out feature"],
+        bias: Float[Tensor, " out"],
+    ) -> tuple[Float[Tensor, "row feature time"] | None, Float[Tensor, "row feature time"]]:
+        n_features = x.shape[1]
+        ctx.save_for_backward(x, shift, widen, spectrum, out)
+        next_stream, sum_of_skips = None if len(out) == n_features else x.new_empty(x.shape), x.new_empty(x.shape)
+        leads = [(sum_of_skips, skips)] if next_stream is None else [(next_stream, x), (sum_of_skips, skips)]
+        weights = list(zip(out.split(n_features), bias.split(n_features), strict=True))
+        with torch.autocast(x.device.type, enabled=False):
+            for some, work in _chunks(x, Folded(shift, widen, spectrum)):
+                s = work.gates(x[some], shift[some])[2]
+                inter = _filtered(s).mul_(s[:, :n_features])
+                for (target, source), (weight, constant) in zip(leads, weights, strict=True):
+                    torch.baddbmm(source[some], weight.expand(len(s), -1, -1), inter, out=target[some]).add_(constant[:, None])
+        return next_stream, sum_of_skips
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_next: Tensor | None, grad_skips: Tensor) -> tuple[Tensor, ...]:
+        x, shift, widen, spectrum, out = ctx.saved_tensors
+        n_features, length = x.shape[1:]
+        reverse = spectrum.conj().resolve_conj()
+        grad_x, grad_shift = torch.empty_like(x), torch.empty_like(shift)
+        grad_widen, grad_spectrum, grad_out = torch.zeros_like(widen), torch.zeros_like(spectrum), torch.zeros_like(out)
+        grad_bias = out.new_zeros(len(out))
+        for some, work in _chunks(x, Folded(shift, widen, spectrum)):
+            n, inverse_spread, s, kept = work.gates(x[some], shift[some], keep=True)
+            gate, filtered = s[:, :n_features], _filtered(s)
+            grad = grad_skips[some] if grad_next is None else torch.cat([grad_next[some], grad_skips[some]], dim=1)
+            grad_inter = torch.bmm(out.mT.expand(len(s), -1, -1), grad)
+            grad_out += torch.bmm(grad, (gate * filtered).mT).sum(0)
+            grad_bias += grad.sum((0, 2))
+            grad_y = torch.addcmul(s, s, s, value=-1)  # s' = s - s^2
+            grad_y[:, :n_features].mul_(grad_inter).mul_(filtered)
+            grad_y[:, n_features:].mul_(grad_inter.mul_(gate).mul_(2))
+            for features, transformed in zip(work.features(), kept, strict=True):
+                padded = work.padded[: len(s), : transformed.shape[1]]
+                padded[..., :length] = grad_y[:, features]
+                G = torch.fft.rfft(padded)
+                grad_spectrum[features] += transformed.conj_physical_().mul_(G).sum(0)
+                grad_y[:, features] = torch.fft.irfft(G.mul_(reverse[features]), n=work.n_fft)[..., :length]
+            torch.sum(grad_y, dim=2, out=grad_shift[some])
+            grad_widen += torch.bmm(grad_y, n.mT).sum(0)
+            grad_n = torch.bmm(widen.mT.expand(len(s), -1, -1), grad_y)
+            along = (grad_n * n).mean(1, keepdim=True)
+            grad_n.sub_(grad_n.mean(1, keepdim=True)).addcmul_(n, along, value=-1)
+            torch.mul(grad_n, inverse_spread, out=grad_x[some])
+            if grad_next is not None:
+                grad_x[some] += grad_next[some]
+        grad_spectrum.mul_(bin_weights(work.n_fft, x))
+        return grad_x, grad_skips, grad_shift, grad_widen, grad_spectrum, grad_out, grad_bias
+
+
+def _chunks(x: Float[Tensor, "row feature time"], folded: Folded) -> Iterator[tuple[slice, _Work]]:
+    """Yield some rows at a time and what to work on them with."""
+    n_fft = fft_length(x.shape[2])
+    tile = Tile.of(len(x), len(folded.widen), n_fft, x.device)
+    work = _Work(tile, n_fft, folded, x)
+    return ((slice(row, row + tile.rows), work) for row in range(0, len(x), tile.rows))
+
+
+def _normalised(x: Float[Tensor, "row feature time"]) -> tuple[Float[Tensor, "row feature time"], Float[Tensor, "row 1 time"]]:
+    """As LayerNorm over features without its scale and shift; and 1/spread."""
+    centred = x - x.mean(1, keepdim=True)
+    inverse_spread = (centred * centred).mean(1, keepdim=True).add_(EPS).rsqrt_()
+    return centred.mul_(inverse_spread), inverse_spread
+
+
+def _filtered(s: Float[Tensor, "row wide time"]) -> Float[Tensor, "row feature time"]:
+    """Return the filter, tanh y = 2 sigmoid(2 y) - 1."""
+    return s[:, s.shape[1] // 2 :].mul(2).sub_(1)
