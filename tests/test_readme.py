@@ -89,5 +89,6 @@ def test_published_weights(language: str, tmp_path: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(golden_folder("open") / "classifier.ckpt", folder)
     write_recording(tmp_path)
-    run_blocks([block for block in commands(WEIGHTS) if block.language == language], tmp_path)
+    imported = Block("", "python", "import eegdm")  # by the README's Python before
+    run_blocks([imported, *(block for block in commands(WEIGHTS) if block.language == language)], tmp_path)
     assert (tmp_path / "published" / "classifier" / "model.safetensors").is_file()

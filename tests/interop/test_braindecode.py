@@ -149,6 +149,15 @@ def test_weights_that_do_not_fit_are_refused(model: EEGDM, tmp_path: Path, fault
         EEGDM.from_pretrained(tmp_path)
 
 
+def test_channels_of_mne_without_positions_are_kept(tmp_path: Path) -> None:
+    data, _ = epochs()
+    assert np.isnan(data.info["chs"][0]["loc"]).any()
+    model = EEGDM(**{**SIGNAL, "chs_info": data.info["chs"]}, **SIZE)
+    json.dumps(model.get_config(), allow_nan=False)
+    model.save_pretrained(tmp_path)
+    assert EEGDM.from_pretrained(tmp_path)._channel_ids == model._channel_ids
+
+
 def test_copies_and_pickles_compute_the_same(model: EEGDM, x: torch.Tensor) -> None:
     expected = model(x)
     for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from braindecode.models.base import EEGModuleMixin
 from braindecode.models.util import build_model_config
@@ -147,6 +148,12 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         config = {**build_model_config(self), "braindecode_version": braindecode_version}
         write_json(Path(save_directory) / CONFIG_FILE, config)
         save_model(self, str(Path(save_directory) / WEIGHTS_FILE))
+
+    @staticmethod
+    def _serialize_chs_info(chs_info: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+        """As braindecode's, without places that are unknown: MNE has them as NaN, which JSON has not."""
+        kept = EEGModuleMixin._serialize_chs_info(chs_info)
+        return kept and [{key: value for key, value in info.items() if key != "loc" or np.isfinite(value).all()} for info in kept]
 
     @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **options: Any) -> Self:
