@@ -69,7 +69,7 @@ def _value(word: str) -> Any:
         found = safe_load(value)
     except YAMLError as error:
         raise ValidationError(f"{value} is not YAML: {_first_line(error)}") from error
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or any(isinstance(v, dict | list) for v in found.values()):  # nested aliases could grow without end
         raise ValidationError("write it as '{text in the file: class, another: class}'")
     return {str(k): str(v) for k, v in found.items()}
 

@@ -18,10 +18,10 @@ from eegdm.models.diffusion import NoiseSchedule
 from eegdm.stages.finetune import few_labels
 from stages.tiny import SIZES, Finished, one_thread, snapshot
 
-SCRIPTS = ROOT / "benchmarks"
+SCRIPTS = ROOT / "examples" / "evidence"
 sys.path.insert(0, str(SCRIPTS))
-import evidence_denoising as denoising  # noqa: E402 - the scripts are beside the tests' folder, not in it
-from evidence import Ledger  # noqa: E402
+import denoising  # noqa: E402 - the scripts are beside the tests' folder, not in it
+from ledger import Ledger  # noqa: E402
 
 NETWORK = [
     "backbone.n_blocks=2", "backbone.d_model=8", "backbone.d_state=4", "backbone.d_cond=8", "backbone.d_embed=8", "fusion.n_heads=2",
@@ -102,10 +102,10 @@ def test_a_classifier_of_few_labels_leaves_the_others_out_and_its_report_says_so
 def test_the_label_curve_runs_through_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     corpus = ["corpus.n_train=5", "corpus.n_eval=1", "corpus.minutes=1.2"]
     words = ["--root", tmp_path / "r", "--seeds", "0", "--steps", "2", "--", *corpus, *NETWORK]
-    first = script("evidence_labels.py", "--labels", "12", "--ways", "pretrained, frozen;from scratch", *words, cwd=tmp_path)
+    first = script("labels.py", "--labels", "12", "--ways", "pretrained, frozen;from scratch", *words, cwd=tmp_path)
     assert "| 12 | pretrained, frozen |" in first and "| 12 | from scratch |" in first
     before = snapshot(tmp_path / "r" / "shared", tmp_path / "r" / "from-scratch")
-    again = script("evidence_labels.py", "--labels", "12,all", "--ways", "pretrained, frozen;from scratch", *words, cwd=tmp_path)
+    again = script("labels.py", "--labels", "12,all", "--ways", "pretrained, frozen;from scratch", *words, cwd=tmp_path)
     table = pd.read_csv(tmp_path / "r" / "labels.csv")
     assert list(table["learned from"][:2]) == [12, 12] and (table["learned from"][2:] > 12).all() and len(table) == 4
     assert "labels 12" not in again and {k: v for k, v in snapshot(*(tmp_path / "r").glob("*")).items() if k in before} == before
@@ -114,14 +114,14 @@ def test_the_label_curve_runs_through_and_goes_on_where_it_stopped(tmp_path: Pat
 @pytest.mark.ci
 @pytest.mark.timeout(900)
 def test_rates_and_generation_run_through(finished: Finished, tmp_path: Path) -> None:
-    text = script("evidence_rates.py", "--out", tmp_path / "rates.csv", "--rates", "160,200,250", *finished.words, cwd=tmp_path)
+    text = script("rates.py", "--out", tmp_path / "rates.csv", "--rates", "160,200,250", *finished.words, cwd=tmp_path)
     table = pd.read_csv(tmp_path / "rates.csv")
     assert list(zip(table.rate_Hz, table.way, strict=True)) == [
         (160, "right"), (160, "published"), (200, "right"), (200, "published"), (250, "right"),
     ]  # fmt: skip
     assert table.kappa[2] == table.kappa[3] and "| 250.000 | right |" in text
     generation = ["--backbone", finished.backbone, "--recordings", finished.recordings, "--samples", 2, "--real", 20]
-    text = script("evidence_generation.py", "--out", tmp_path / "g", *generation, cwd=tmp_path)
+    text = script("generation.py", "--out", tmp_path / "g", *generation, cwd=tmp_path)
     found = pd.read_csv(tmp_path / "g" / "distances.csv")
     assert set(found.source) == {"floor", *(f"{name}-{n}" for name in ("ddpm", "ddim", "dpmsolver++") for n in (10, 5))}
     assert (found.groupby("source").size() == 22).all() and np.isfinite(found.select_dtypes("number").to_numpy()).all()
@@ -138,12 +138,12 @@ def test_the_evidence_on_real_eeg_runs_through(shared: Path, tmp_path: Path) -> 
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m eegdm "$@"\n')
     program.chmod(0o755)
     env = {**one_thread(), "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
-    made = ["bash", SCRIPTS / "evidence_mini.sh", shared / "data", tmp_path / "m", *NETWORK]
+    made = ["bash", SCRIPTS / "mini.sh", shared / "data", tmp_path / "m", *NETWORK]
     subprocess.run(made, check=True, cwd=tmp_path, env=env, timeout=800)
     mini = tmp_path / "m" / "mini_a" / "folder" / "mini_a"
     held_out, chbmit = (tmp_path / "m" / name / "folder" / "mini_a" / "recordings" for name in ("held-out", "chbmit"))
     denoised = script(
-        "evidence_denoising.py", "--out", tmp_path / "d.csv", "--learned", mini / "recordings", "--test", f"runs={held_out}:R(09|10)",
+        "denoising.py", "--out", tmp_path / "d.csv", "--learned", mini / "recordings", "--test", f"runs={held_out}:R(09|10)",
         "--test", f"chbmit={chbmit}", "--backbone", f"mini={mini / 'backbone'}", "--backbone", f"untrained=random:{mini / 'backbone'}",
         "--windows", 2, cwd=tmp_path,
     )  # fmt: skip
@@ -154,7 +154,7 @@ def test_the_evidence_on_real_eeg_runs_through(shared: Path, tmp_path: Path) -> 
     assert (mean.Wiener < mean.untrained).all()
     shutil.rmtree(tmp_path / "m" / "links")
     rest = script(
-        "evidence_rest_task.py", "--data", data, "--root", tmp_path / "rest", "--backbone", mini / "backbone", "--labels", "20",
+        "rest_task.py", "--data", data, "--root", tmp_path / "rest", "--backbone", mini / "backbone", "--labels", "20",
         "--sets", "imagined", "--", "recipe=mini_a", *NETWORK, cwd=tmp_path,
     )  # fmt: skip
     assert all(f"| imagined | 20 | {m} | 4 |" in rest for m in ("band power", "probe, pretrained", "transformer, random weights"))

@@ -64,6 +64,8 @@ class Recordings:
         self.mu, self.rate = mu, rate
         self.per_window = bool(self.artifact.config["signal"]["per_window"])
         self._files = {r.recording: self.artifact / r.signal for r in self.table.itertuples()}
+        if outside := [r.signal for r in self.table.itertuples() if r.signal not in self.artifact.files]:
+            raise UserError(f"{path}: recordings.parquet names {outside[0]!r}, no file of this folder; run `eegdm preprocess` again")
         if self.table.empty:
             raise UserError(f"{path}: no recording could be used; `eegdm info {path}` lists the reasons")
 

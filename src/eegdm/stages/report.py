@@ -23,13 +23,13 @@ from eegdm.data.windows import KEY, SPLITS
 from eegdm.errors import UserError
 from eegdm.event_scores import average_over_subjects, count_events
 from eegdm.layout import adopt, finished_classifiers, numbers, own_folder, upstream
-from eegdm.metrics import class_probabilities, scores
+from eegdm.metrics import scores
 from eegdm.models.eegdm import EEGDM
 from eegdm.pretrained import load
 from eegdm.recordings import predict_signal
 from eegdm.recordings.decision import find_events, rule_of
 from eegdm.reporting import Baseline, Example, Report, RunResult, Samples, write_report
-from eegdm.stages.finetune import Data, label_data, logits_of, make_dataset, predict, shared_windows
+from eegdm.stages.finetune import Data, event_windows, label_data, logits_of, make_dataset, predict, shared_windows
 
 EXAMPLE_S = 240.0  # how much of one test recording the page shows
 SENTENCES = {
@@ -140,18 +140,12 @@ def _events(config: Config, data: Data, model: EEGDM, predictions: pd.DataFrame)
     """
     if config.windows.policy == "event" or len(config.corpus.event_classes) != 1:
         return None
-    step = config.windows.step_s or config.windows.duration_s
     rule = rule_of(model)
-    recordings = data.recordings.table.set_index("recording")
     counts: dict[str, list[Any]] = {}
     events = data.recordings.events[data.recordings.events.label.isin(config.corpus.event_classes)]
-    for name, rows in predictions.groupby("recording"):
-        row, annotated = recordings.loc[name], events[events.recording == name]
-        on_grid = rows[rows.start_sample % round(step * row.sfreq) == 0].drop_duplicates(KEY)  # not the extra windows along seizures
-        probability = class_probabilities(logits_of(on_grid), rule.temperature)
-        windows = pd.DataFrame({"onset_s": on_grid.start_sample.to_numpy() / row.sfreq, "duration_s": config.windows.duration_s})
-        found = find_events(windows.assign(**dict(zip(rule.classes, probability.T, strict=True))), rule)
-        counts.setdefault(str(row.subject), []).append(count_events(annotated, found, row.n_times / row.sfreq))
+    for row, windows in event_windows(config, predictions, data.recordings, rule):
+        annotated = events[events.recording == row.recording]
+        counts.setdefault(str(row.subject), []).append(count_events(annotated, find_events(windows, rule), row.n_times / row.sfreq))
     return average_over_subjects(counts)
 
 
@@ -339,7 +333,7 @@ def _real_windows(recordings: Recordings, row: Any, n_times: int) -> np.ndarray:
 def _example(config: Config, data: Data, model: EEGDM) -> Example | None:
     """The first test recording (the part of it that holds most kinds of events) with its predicted events."""
     test = data.samples[data.samples.split == "test"]
-    if data.recordings.per_window or test.empty or model.spec.forward == "noisy":  # predict_signal draws no noise
+    if data.recordings.per_window or test.empty:
         return None
     name = test.groupby("recording").label.nunique().sort_values(kind="stable").index[-1]
     row = data.recordings.table.set_index("recording").loc[name]

@@ -1,6 +1,6 @@
 """Rest against task on real EEG (eegmmidb, subject 1): what a pretrained backbone gives that random weights and band power do not.
 
-    python benchmarks/evidence_rest_task.py --data ../shared/data/eegmmidb --root runs/rest-task \
+    python examples/evidence/rest_task.py --data ../shared/data/eegmmidb --root runs/rest-task \
         --backbone runs/mini-a/folder/mini_a/backbone --labels 20,100,all recipe=mini_a
 
 Executed movement (runs 3, 5, 7, 9) and imagined movement (4, 6, 8, 10) apart; each run is tested by what learned from the other three
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from evidence import markdown
+from ledger import markdown
 
 from eegdm.baselines import linear_probe
 from eegdm.cli import run_main, run_stage

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The backbones of the evidence on real EEG: `mini`, trained on all open recordings, and `mini_a`, which has seen runs 3-8 of eegmmidb alone.
-# Usage: benchmarks/evidence_mini.sh DATA ROOT [SETTINGS...]
+# Usage: examples/evidence/mini.sh DATA ROOT [SETTINGS...]
 #   DATA      a folder with eegmmidb/*.edf (PhysioNet, subject 1, runs 3-10) and chbmit/edf/*.edf (excerpts of CHB-MIT)
 #   ROOT      where results go; a killed run goes on when the same command is given again
 #   SETTINGS  such as device=cuda or pretrain.epochs=1000

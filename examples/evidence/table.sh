@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The results table on made-up EEG, subjects never seen: three seeds for the rows that carry a claim, one for the others. Resumable.
-# Usage: benchmarks/evidence_table.sh ROOT [SETTINGS...]
+# Usage: examples/evidence/table.sh ROOT [SETTINGS...]
 set -euo pipefail
 root=$1
 shift

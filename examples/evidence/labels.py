@@ -1,6 +1,6 @@
 """Does pretraining help? Scores on unseen subjects over the number of labels learned from, for four ways to train the same network.
 
-    python benchmarks/evidence_labels.py --root runs/labels --seeds 0,1,2 recipe=small
+    python examples/evidence/labels.py --root runs/labels --seeds 0,1,2 recipe=small
 
 Ways: the backbone pretrained and frozen, random and frozen, pretrained and trained on with the classifier, and from scratch (random,
 trained with the classifier). All validate on the whole validation part. Each training takes about --steps optimizer steps, however few
@@ -16,7 +16,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from evidence import Ledger, markdown
+from ledger import Ledger, markdown
 
 from eegdm.cli import run_main, run_stage
 from eegdm.compose import compose

@@ -1,6 +1,6 @@
 """Has the backbone learned to denoise EEG? Its loss at each noise level on held-out recordings, beside the best linear denoiser.
 
-    python benchmarks/evidence_denoising.py --out denoising.csv --learned runs/a/folder/mini_a/recordings \
+    python examples/evidence/denoising.py --out denoising.csv --learned runs/a/folder/mini_a/recordings \
         --test runs-9-10=runs/eval/folder/mini/recordings:S001R(09|10) --test chbmit=runs/chbmit/folder/mini/recordings \
         --backbone mini-A=runs/a/folder/mini_a/backbone --backbone untrained=random:runs/a/folder/mini_a/backbone
 
@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from evidence import Ledger, markdown
 from jaxtyping import Float
+from ledger import Ledger, markdown
 from scipy.linalg import toeplitz
 
 from eegdm.cli import run_main

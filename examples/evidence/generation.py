@@ -1,6 +1,6 @@
 """How like real EEG a backbone's EEG is, for each sampler and number of steps, beside the floor that real EEG sets itself.
 
-    python benchmarks/evidence_generation.py --out generation --backbone runs/table/synthetic/base/backbone \
+    python examples/evidence/generation.py --out generation --backbone runs/table/synthetic/base/backbone \
         --recordings runs/table/synthetic/base/recordings --samples 16
 
 Writes distances.csv (a row per source and channel: DDPM, DDIM and DPM-Solver++ with 50, 20, 10 and 5 steps, and the floor, two halves
@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from evidence import markdown
+from ledger import markdown
 
 from eegdm.artifacts import atomic_path, open_artifact
 from eegdm.cli import run_main

@@ -1,6 +1,6 @@
 """What a sampling rate other than the trained one costs: classifiers of a finished run, tested on resampled windows, no retraining.
 
-    python benchmarks/evidence_rates.py --out rates.csv --rates 160,180,190,200,250 corpus=synthetic recipe=small root=runs/table
+    python examples/evidence/rates.py --out rates.csv --rates 160,180,190,200,250 corpus=synthetic recipe=small root=runs/table
 
 The words name a run whose classifiers are finished. "right" steps the SSM by 200/f and pools f samples to the second; "published" steps it
 by f/200 and keeps pools of 200 samples, as the published code does (it takes no rate above the trained one).
@@ -13,7 +13,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from evidence import Ledger, markdown
+from ledger import Ledger, markdown
 
 from eegdm.artifacts import open_artifact
 from eegdm.cli import run_main
