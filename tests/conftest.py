@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `eegdm` does: threads that spin while they wait slow a busy machine down
 
 settings.register_profile("unhurried", deadline=None)  # how fast a machine is, is no property of the code
 settings.load_profile("unhurried")

@@ -24,7 +24,7 @@ FUSION_KINDS = ("lft", "none", "mean")
 
 _SHORT, _MANY = 1024, 256
 """A CPU mixes by batched products where scores of one head (tokens times keys) are at most, and heads of all windows at least,
-so many: SDPA's tiles are mostly overhead there."""
+so many: SDPA's tiles are mostly overhead there. Never in a compiled or exported program, which must not depend on the number of windows."""
 
 
 def attend(
@@ -41,8 +41,9 @@ def attend(
     else:
         (q,) = _heads(F.linear(query, weight[:width], bias[:width]), 1, n_heads)
         k, v = _heads(F.linear(key, weight[width:], bias[width:]), 2, n_heads)
-    small = q.shape[2] * k.shape[2] <= _SHORT and len(q) * n_heads >= _MANY
-    mix = _mix_batched if small and q.device.type == "cpu" else F.scaled_dot_product_attention
+    batched = q.device.type == "cpu" and not torch.compiler.is_compiling()
+    batched = batched and q.shape[2] * k.shape[2] <= _SHORT and len(q) * n_heads >= _MANY
+    mix = _mix_batched if batched else F.scaled_dot_product_attention
     mixed = mix(q, k, v, None if mask is None else mask[:, None, None])
     return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
