@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `eegdm` does: threads that spin while they wait slow a busy machine down
-
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 settings.register_profile("unhurried", deadline=None)  # how fast a machine is, is no property of the code
 settings.load_profile("unhurried")
 

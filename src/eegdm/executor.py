@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -68,7 +69,8 @@ def _in_turn(
     while pending or running:
         while pending and len(running) < workers:
             try:
-                future = pool.submit(function, pending[0])
+                with signals_put_off():
+                    future = pool.submit(function, pending[0])
             except BrokenProcessPool:
                 return list(running.values())
             running[future] = pending.popleft()
@@ -82,6 +84,23 @@ def _in_turn(
         if lost:
             return [*lost, *running.values()]
     return []
+
+
+@contextmanager
+def signals_put_off() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait for the end: a worker that is started and given half of its orders prints a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    handlers = {number: signal.signal(number, lambda n, _: arrived.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    for late in arrived:
+        signal.raise_signal(late)
 
 
 def _end_with_parent() -> None:
