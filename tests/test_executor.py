@@ -48,11 +48,11 @@ def test_a_killed_worker_does_not_make_the_rest_slow(monkeypatch: pytest.MonkeyP
 
 
 def test_a_signal_waits_until_a_worker_has_its_orders() -> None:
-    reached = []
+    before, reached = signal.getsignal(signal.SIGINT), []
     with pytest.raises(KeyboardInterrupt), executor.signals_put_off():
         signal.raise_signal(signal.SIGINT)
         reached.append(True)
-    assert reached and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert reached and signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
 
 
 def test_nothing_to_do_is_no_fault() -> None:

@@ -47,8 +47,7 @@ def run_main(function: Callable[[], object]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         function()
     except Interrupted as interrupted:
@@ -60,6 +59,9 @@ def run_main(function: Callable[[], object]) -> None:
         for line in str(error).splitlines():
             print(f"eegdm: {line}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, _: object) -> None:

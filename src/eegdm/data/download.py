@@ -158,6 +158,7 @@ class _Store:
 
         pooch.get_logger().setLevel("WARNING")
         for name in {name.rpartition("/")[0] for name in sums}:
+            (out / name).mkdir(exist_ok=True)  # before the threads: pooch looks whether it is there, then makes it
             for leftover in (out / name).glob("tmp????????"):  # pooch's, of a run killed while it checked a file
                 leftover.unlink()
         self._pooch = pooch.create(path=out, base_url=base_url, registry=sums)
