@@ -1,4 +1,7 @@
-"""Run the topics, print their tables as they are found, and write results.md and results.json."""
+"""Run the topics, print their tables as they are found, and write results.md and results.json.
+
+A topic with a ``BY_HAND`` is an experiment of hours or a page of its own: at full size only that command runs it.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ import benchmarks
 from benchmarks import machine, timing
 
 
-def topics(only: str | None) -> dict[str, ModuleType]:
-    """Return the chosen topics by name."""
+def topics(only: str | None, smoke: bool) -> dict[str, ModuleType]:
+    """Return the chosen topics by name; all that are timed in one run if none is chosen."""
     names = [found.name for found in pkgutil.iter_modules(benchmarks.__path__) if found.name != "__main__"]
     modules = {name: importlib.import_module(f"benchmarks.{name}") for name in names}
     known = {name: module for name, module in modules.items() if hasattr(module, "run")}
+    if not smoke:
+        known = {name: module for name, module in known.items() if not hasattr(module, "BY_HAND")}
     if only is None:
         return known
     chosen = only.split(",")
@@ -60,7 +65,7 @@ def main() -> None:
     text = [f"# Benchmarks\n\nOf {facts['date']}: `python -m benchmarks {' '.join(sys.argv[1:])}`", "## Machine", table([facts])]
     found: dict[str, list[dict[str, object]]] = {}
     print("\n\n".join(text), flush=True)
-    for name, module in topics(arguments.only).items():
+    for name, module in topics(arguments.only, arguments.smoke).items():
         found[name] = module.run(arguments.smoke)
         text.append(section(module, found[name]))
         print(f"\n{text[-1]}", flush=True)

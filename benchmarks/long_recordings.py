@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+BY_HAND = "python benchmarks/long_recordings.py"
 SFREQ = 256
 ELECTRODES = ("Fp1", "Fp2", "F7", "F3", "F4", "F8", "T3", "C3", "Cz", "C4", "T4", "T5", "P3", "P4", "T6", "O1", "O2", "A1", "A2")
 

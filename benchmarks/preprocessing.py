@@ -23,6 +23,7 @@ from eegdm.compose import compose
 from eegdm.data.montage import TCP, derive
 from eegdm.data.synthetic_sources import ELECTRODES
 
+BY_HAND = "python -m benchmarks.preprocessing"
 UNIT_UV, RANGE_UV = 0.1, (-3276.8, 3276.7)  # of 16 bits
 NAMES = [f"EEG {name}-REF" for name in ELECTRODES]
 EVENT_S, LEAD_S, SFREQ_OUT = 1, 2, 200

@@ -112,6 +112,7 @@ DEVICE = typer.Option("--device", help="auto, cpu, cuda or mps")
 MISSING = typer.Option(
     "--missing", help="channels that the recording lacks: error, drop, or interpolate (spherical splines; referential recordings)"
 )
+CHANNELS = typer.Option("--channels", help="montage: derive the model's; file: the file's own, each for the nearest of the model's")
 RATE = typer.Option("--rate", help="resample to the model's sampling rate, or native: stay at the recording's, 100 to 1000 Hz")
 BATCH = typer.Option("--batch-size", help="windows that the model takes at once; changes time and memory only")
 
@@ -127,6 +128,7 @@ def predict(
     smoothing: Annotated[float | None, typer.Option("--smoothing", help="seconds over which probabilities are averaged")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="what logits are divided by: calibration")] = None,
     events: Annotated[str | None, typer.Option("--events", help="the classes that are events, separated by commas")] = None,
+    channels: Annotated[str, CHANNELS] = "montage",
     missing: Annotated[str, MISSING] = "error",
     rate: Annotated[str, RATE] = "resample",
     copy: Annotated[str | None, typer.Option("--copy", help="edf or fif: also write a copy of the recording with the events in it")] = None,
@@ -146,7 +148,8 @@ def predict(
 
     options = Options(
         step_s=step, threshold=threshold, min_duration_s=min_duration, smoothing_s=smoothing, temperature=temperature,
-        event_classes=tuple(events.split(",")) if events else None, missing=missing, rate=rate, device=device, batch_size=batch_size,
+        event_classes=tuple(events.split(",")) if events else None, channels=channels, missing=missing, rate=rate, device=device,
+        batch_size=batch_size,
     )  # fmt: skip
     outputs = Outputs(report=report, copy=copy, keep_identity=keep_identity)
     for written in predict_path(path, model, out, options, outputs, workers, strict):
@@ -160,9 +163,7 @@ def embed(
     out: Annotated[Path | None, typer.Option("--out", help="X.npz, X.parquet, or a folder to be memory-mapped")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="all axes of the tokens; by default their mean over a window's pools")] = False,
     step: Annotated[float | None, typer.Option("--step", help="seconds from one window to the next")] = None,
-    channels: Annotated[
-        str, typer.Option("--channels", help="montage: derive the model's; file: the file's own, each for the nearest of the model's")
-    ] = "montage",
+    channels: Annotated[str, CHANNELS] = "montage",
     missing: Annotated[str, MISSING] = "error",
     rate: Annotated[str, RATE] = "resample",
     device: Annotated[str, DEVICE] = "auto",

@@ -78,6 +78,21 @@ def test_the_container_and_the_order_of_channels_do_not_matter(
     assert_same(eegdm.predict(given, MODEL), expected)
 
 
+def test_the_file_s_own_channels_stand_for_the_nearest_of_the_model_s(edf: Path, expected: eegdm.recordings.Prediction) -> None:
+    raw = mne.io.read_raw(edf, verbose="ERROR")
+    pairs = {d.name: raw.get_data(d.plus)[0] - raw.get_data(d.minus)[0] for d in derive(raw.ch_names)}
+    own = mne.io.RawArray(np.stack(list(pairs.values())), mne.create_info(list(pairs), 256.0, "eeg"), verbose="ERROR")
+    assert_same(eegdm.predict(own, MODEL, channels="file"), expected)  # channels of the montage lie where they lie
+
+    file = made_up(20.0, names=("FC3", "FC1", "C1"))
+    found = eegdm.predict(file, MODEL, channels="file")
+    named = file.copy().drop_channels(["EEG FC1-REF"]).rename_channels({"EEG FC3-REF": "F3-C3", "EEG C1-REF": "C3-CZ"})
+    assert_same(found, eegdm.predict(named, MODEL, missing="drop"))
+    assert found.ch_names == ["EEG FC3-REF", "EEG C1-REF"]
+    assert "EEG FC3-REF for F3-C3 (4 mm away); EEG C1-REF for C3-CZ (8 mm away)" in found.notes[0]
+    assert found.notes[1] == "left out, another channel is nearer to the same one of the model: EEG FC1-REF"
+
+
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"batch_size": 64}, {"device": "cpu"}])
 def test_how_many_windows_are_read_at_once_does_not_matter(options: dict, edf: Path, expected: eegdm.recordings.Prediction) -> None:
     assert_same(eegdm.predict(edf, MODEL, **options), expected)

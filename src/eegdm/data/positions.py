@@ -70,3 +70,9 @@ def place(ch_names: Sequence[str], among: Sequence[str]) -> list[Placed]:
     if not found:
         raise UserError(f"no channel is an electrode of the 10-05 system or a pair of two: {', '.join(map(ascii, ch_names[:40]))}")
     return found
+
+
+def one_for_each(placed: Sequence[Placed]) -> list[Placed]:
+    """Keep of the channels that are taken for the same one only the nearest to it."""
+    best = {p.nearest: p for p in sorted(placed, key=lambda p: -p.distance_mm)}
+    return [p for p in placed if best[p.nearest] is p]

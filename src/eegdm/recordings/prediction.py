@@ -30,6 +30,8 @@ class Options:
     Attributes:
         step_s: seconds from one window to the next; by default the stretch that a window speaks for.
         threshold, min_duration_s, smoothing_s, temperature, event_classes: see :class:`eegdm.recordings.decision.Rule`.
+        channels: "montage" derives the model's channels; "file" takes the file's own as they are, each for the nearest of the
+            model's by electrode position. The model learned from those of the montage: expect less of it.
         missing: "error", "drop" or "interpolate" (spherical splines, referential recordings) for channels that can't be derived.
         rate: "resample" to the model's sampling rate, or "native": stay at the recording's, 100 to 1000 Hz.
         device: auto, cpu, cuda or mps.
@@ -42,6 +44,7 @@ class Options:
     smoothing_s: float | None = None
     temperature: float | None = None
     event_classes: tuple[str, ...] | None = None
+    channels: str = "montage"
     missing: str = "error"
     rate: str = "resample"
     device: str = "auto"
@@ -61,7 +64,7 @@ class Options:
     @property
     def content(self) -> dict[str, Any]:
         """The part that the logits depend on."""
-        return {name: value for name, value in asdict(self).items() if name in ("step_s", "missing", "rate")}
+        return {name: value for name, value in asdict(self).items() if name in ("step_s", "channels", "missing", "rate")}
 
 
 class Prediction(NamedTuple):
@@ -161,7 +164,7 @@ def treatment_for(model: EEGDM, options: Options) -> Treatment:
     """
     if options.rate == "native" and model.compat == "published":
         raise UserError("rate=native: this model has compat=published, which scales time wrongly at other rates than 200 Hz")
-    return Treatment(model.channels, signal_settings(model.signal), options.missing, options.rate)
+    return Treatment(model.channels, signal_settings(model.signal), options.missing, options.rate, options.channels, one_each=True)
 
 
 def quality_table(prepared: Prepared) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from eegdm.data.derived import ChannelQuality
 from eegdm.data.interpolation import Interpolated
 from eegdm.data.line_noise import LineNoise, line_noise
 from eegdm.data.montage import Derivation, derive
-from eegdm.data.positions import place
+from eegdm.data.positions import one_for_each, place
 from eegdm.data.signal import Filtering, open_recording, preprocess
 from eegdm.errors import UserError
 
@@ -42,6 +42,7 @@ class Treatment:
         missing: "error", "drop" or "interpolate" (spherical splines) where a channel can't be derived.
         rate: "resample" to the model's sampling rate, or "native": stay at the file's.
         which: "montage" derives the model's channels; "file" takes the file's own, each for the nearest of them.
+        one_each: with "file", let each of the model's channels stand for one of the file's, the nearest; the others are left out.
     """
 
     channels: tuple[str, ...]
@@ -49,6 +50,7 @@ class Treatment:
     missing: str = "error"
     rate: str = "resample"
     which: str = "montage"
+    one_each: bool = False
 
     def __post_init__(self) -> None:
         for name, value, allowed in (("missing", self.missing, MISSING), ("rate", self.rate, RATES), ("channels", self.which, CHANNELS)):
@@ -138,11 +140,14 @@ def prepare(raw: mne.io.BaseRaw, treatment: Treatment, folder: Path) -> Prepared
 def _channels(raw: mne.io.BaseRaw, treatment: Treatment) -> tuple[Any, list[Derivation], list[str], list[str]]:
     """What to read from, how each channel is made, which of the montage it is taken for, and what to say of that."""
     if treatment.which == "file":
-        placed = place(raw.ch_names, treatment.channels)
+        found = place(raw.ch_names, treatment.channels)
+        placed = one_for_each(found) if treatment.one_each else found
         said = "; ".join(f"{p.derivation.name} for {p.nearest} ({p.distance_mm:.0f} mm away)" for p in placed)
-        left = [name for name in raw.ch_names if name not in {p.derivation.name for p in placed}]
+        left = [name for name in raw.ch_names if name not in {p.derivation.name for p in found}]
+        farther = [p.derivation.name for p in found if p not in placed]
         notes = [f"the file's own channels, each taken for the nearest one that the model knows: {said}"]
         notes += [f"left out, no EEG by their names: {', '.join(left)}"] if left else []
+        notes += [f"left out, another channel is nearer to the same one of the model: {', '.join(farther)}"] if farther else []
         return raw, [p.derivation for p in placed], [p.nearest for p in placed], notes
     notes = []
     source: Any = raw
