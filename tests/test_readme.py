@@ -17,7 +17,7 @@ from stages.tiny import MADE_UP
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = {"EEGDM": "the Makefile's", "Install": "pip's", "The original's command lines": "tests/test_main.py runs them all"}
 """Headings whose commands are not run here, and why."""
-RECORDINGS, WEIGHTS = "Your own recordings", "Published weights"
+RECORDINGS, WEIGHTS, TABLES = "Your own recordings", "Published weights", "The paper's tables"
 """Headings each of whose blocks has a folder of its own: they are alternatives. The others follow from one another."""
 
 pytestmark = pytest.mark.timeout(1800)
@@ -35,7 +35,7 @@ def commands(*headings: str) -> list[Block]:
     return [block._replace(language=block.language or "bash", text=filled(block)) for block in wanted]
 
 
-NAMED = {*ELSEWHERE, RECORDINGS, WEIGHTS}
+NAMED = {*ELSEWHERE, RECORDINGS, WEIGHTS, TABLES}
 
 
 def filled(block: Block) -> str:
@@ -92,3 +92,10 @@ def test_published_weights(language: str, tmp_path: Path) -> None:
     imported = Block("", "python", "import eegdm")  # by the README's Python before
     run_blocks([imported, *(block for block in commands(WEIGHTS) if block.language == language)], tmp_path)
     assert (tmp_path / "published" / "classifier" / "model.safetensors").is_file()
+
+
+@pytest.mark.ci
+def test_the_paper_s_tables(tmp_path: Path) -> None:
+    """A plan at the documented size: it asks for more blocks than the small settings have, and runs nothing."""
+    shown = run_blocks(commands(TABLES), tmp_path, words=())
+    assert "blocks" in shown and not list(tmp_path.glob("runs/**/manifest.json"))
