@@ -20,7 +20,7 @@ BY_HAND = "python -m benchmarks.token_formats --root runs/formats"
 FORMATS = ("float32", "float16", "int8")
 SIZE = ["corpus.n_train=5", "corpus.n_eval=11", "corpus.minutes=10", "pretrain.epochs=6", "pretrain.max_windows=50", "finetune.epochs=6",
         "finetune.patience_from=6"]  # fmt: skip
-SMOKE = ["corpus.n_train=4", "corpus.n_eval=1", "corpus.minutes=1.2", "pretrain.epochs=1", "pretrain.max_windows=4", "finetune.epochs=1",
+SMOKE = ["corpus.n_train=5", "corpus.n_eval=1", "corpus.minutes=1.2", "pretrain.epochs=1", "pretrain.max_windows=4", "finetune.epochs=1",
          "finetune.patience_from=1", "backbone.n_blocks=2", "fusion.depth=1"]  # fmt: skip
 
 
