@@ -133,6 +133,22 @@ def test_stored_tokens_come_back(tmp_path, recordings: Recordings, dtype: str, e
     assert batch.mask.tolist() == [[True, True], [False, True], [True, True]] and (batch.data[1, ..., 0, :] == 0).all()
 
 
+def test_in_8_bit_features_are_exact_to_a_part_of_their_own_spread(tmp_path) -> None:  # noqa: ANN001
+    """One feature is a thousand times as large as the others: their error must not be that of its numbers."""
+    rows = np.random.default_rng(0).standard_normal((40, 2, 5, 1, 16)).astype(np.float32)
+    rows[..., 3] = 1000 + rows[..., 3]
+    rows[..., 4] = 7.0  # does not vary
+    table = pd.DataFrame({"recording": ["a"], "start_sample": 0, "n_times": 1000, "shard": 0, "row": 0, "n_channels": 40})
+    with artifacts.building(tmp_path / "latents", "latents", {"latents": {"dtype": "int8"}}, {}):
+        write_shard(tmp_path / "latents", 0, rows, "int8")
+        artifacts.write_table(tmp_path / "latents" / "windows.parquet", table)
+        artifacts.finish(tmp_path / "latents")
+    found = TokenStore(tmp_path / "latents").read(("a", 0, 1000))
+    largest = np.abs((rows - rows.mean((0, 2), keepdims=True)) / np.maximum(rows.std((0, 2), keepdims=True), 1e-9)).max()
+    assert np.abs(found - rows).max(axis=(0, 1, 2, 3)).max() <= largest * 1.1 / 254 + 1e-4
+    assert (found[..., 4] == 7.0).all()
+
+
 def test_a_window_that_was_not_cached_is_named(tmp_path, recordings: Recordings) -> None:  # noqa: ANN001
     test_stored_tokens_come_back(tmp_path, recordings, "float32", 0.0)
     other = SAMPLES.assign(start_sample=[0, 1200, 2500])

@@ -1,8 +1,10 @@
 """The latents folder: tokens of each distinct window once, in memory-mapped shards.
 
 ``windows.parquet`` keys each window by (recording, start_sample, n_times) and says in which shard and from which row its tokens
-lie, one row per channel; ``shard-00000.npy`` is an array (row, block, pool, query, feature). With int8 the array holds
-round(value / scale) and ``scale-00000.npy`` the float32 scale of each (row, block, pool, query).
+lie, one row per channel; ``shard-00000.npy`` is an array (row, block, pool, query, feature). With int8 each feature is
+standardised over its shard, and the array holds round(standardised / scale): ``scale-00000.npy`` has the float32 scale of each
+(row, block, pool, query), ``feature-00000.npy`` (2, block, query, feature) the means and the spreads. The spread of a feature
+is often a hundredth of the largest value beside it; what a classifier sees are deviations from the mean.
 """
 
 from __future__ import annotations
@@ -32,16 +34,26 @@ def _scale_name(shard: int) -> str:
     return f"shards/scale-{shard:05d}.npy"
 
 
+def _feature_name(shard: int) -> str:
+    return f"shards/feature-{shard:05d}.npy"
+
+
 def shard_is_done(folder: Path, shard: int, dtype: str) -> bool:
-    """Whether a shard was written whole; the tokens are renamed into place after their scale."""
-    return (folder / shard_name(shard)).is_file() and (dtype != "int8" or (folder / _scale_name(shard)).is_file())
+    """Whether a shard was written whole; the tokens are renamed into place after what they are read with."""
+    needed = [shard_name(shard), *([_scale_name(shard), _feature_name(shard)] if dtype == "int8" else [])]
+    return all((folder / name).is_file() for name in needed)
 
 
 def write_shard(folder: Path, shard: int, rows: np.ndarray, dtype: str) -> None:
     """Write tokens (row, block, pool, query, feature) in the given number format, atomically."""
     if dtype == "int8":
-        scale = np.maximum(np.abs(rows).max(-1, keepdims=True) / 127, np.finfo(np.float32).tiny).astype(np.float32)
+        tiny = np.finfo(np.float32).tiny
+        mean = rows.mean(axis=(0, 2), dtype=np.float64).astype(np.float32)  # (block, query, feature)
+        spread = np.maximum(rows.std(axis=(0, 2), dtype=np.float64), tiny).astype(np.float32)
+        rows = (rows - mean[:, None]) / spread[:, None]
+        scale = np.maximum(np.abs(rows).max(-1, keepdims=True) / 127, tiny)
         _save(folder / _scale_name(shard), scale[..., 0])
+        _save(folder / _feature_name(shard), np.stack([mean, spread]))
         rows = np.rint(rows / scale)
     _save(folder / shard_name(shard), rows.astype(dtype))
 
@@ -86,8 +98,9 @@ class TokenStore:
         shard, row, n = self._place[key]
         stored = torch.from_numpy(_open_shard(self.artifact / shard_name(shard))[row : row + n, blocks])
         if self.dtype == "int8":
-            scale = _open_shard(self.artifact / _scale_name(shard))[row : row + n, blocks, ..., None]
-            return (stored * torch.from_numpy(scale)).numpy()
+            scale = torch.from_numpy(_open_shard(self.artifact / _scale_name(shard))[row : row + n, blocks, ..., None])
+            mean, spread = torch.from_numpy(_open_shard(self.artifact / _feature_name(shard))[:, blocks, None])
+            return torch.addcmul(mean, stored * scale, spread).numpy()
         return stored.float().numpy()  # numpy converts float16 one number at a time
 
 
