@@ -15,8 +15,8 @@ demo: $(READY)  ## all five stages on made-up EEG, then events marked in an unse
 test: $(READY)  ## unit tests, golden numbers, one run of each stage
 	$(BIN)/python -m pytest -m "not ci and not faults"
 
-test-ci: $(READY)  ## the longer tests: every documented command as a user types it
-	$(BIN)/python -m pytest -m ci
+test-ci: $(READY)  ## the longer tests, two at a time: every documented command as a user types it, injected faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ci -n 2 --dist worksteal
 
 test-faults: $(READY)  ## hours: every stage killed a hundred times, at random and inside every kind of write
 	$(BIN)/python -m pytest -m faults -s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the open recordings (../shared) are not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """A scheduler and two worker processes on this machine, connected by TCP as those of several machines are."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None) as found:
+        yield found.scheduler_address
 
 
 def golden_folder(name: str) -> Path:

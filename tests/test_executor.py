@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,6 @@ def test_nothing_to_do_is_no_fault() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- on a dask cluster
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """A scheduler and two worker processes on this machine, connected by TCP as those of several machines are."""
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None) as found:
-        yield found.scheduler_address
 
 
 def once(item: int, folder: Path) -> int:

@@ -120,6 +120,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: can't be read as JSON ({error})") from error
 
 
+def write_array(path: Path, array: Any) -> None:
+    """Write a NumPy array as .npy, atomically. `np.save` itself would not say why a write failed."""
+    from numpy.lib import format as npy
+
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(array))
+        stream.write(array if array.flags.c_contiguous else array.tobytes(order="A"))
+
+
 def write_table(path: Path, table: Any) -> None:
     """Write a pandas DataFrame as Parquet, atomically."""
     with atomic_path(path) as temporary:

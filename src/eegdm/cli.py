@@ -137,6 +137,7 @@ def predict(
     device: Annotated[str, DEVICE] = "auto",
     batch_size: Annotated[int, BATCH] = 16,
     workers: Annotated[int, typer.Option("--workers", help="processes that share the recordings of a folder")] = 1,
+    cluster: Annotated[str | None, typer.Option("--cluster", help="a dask scheduler, tcp://..., whose workers share a folder")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="end with an error if any recording of a folder failed")] = False,
 ) -> None:
     """Mark the events in a recording, or in all below a folder: *_events.tsv, *_probabilities.parquet, *_report.html.
@@ -152,7 +153,7 @@ def predict(
         batch_size=batch_size,
     )  # fmt: skip
     outputs = Outputs(report=report, copy=copy, keep_identity=keep_identity)
-    for written in predict_path(path, model, out, options, outputs, workers, strict):
+    for written in predict_path(path, model, out, options, outputs, workers, strict, cluster):
         typer.echo(str(written))
 
 

@@ -250,7 +250,7 @@ class RunConfig:
     workers: int = option(
         0, "processes that read data beside the main one; preprocess: recordings at a time, 0: one per core", low=0, high=1024
     )
-    cluster: str | None = option(None, "address of a dask scheduler (tcp://...) on which preprocess runs")
+    cluster: str | None = option(None, "address of a dask scheduler (tcp://...) whose workers preprocess and cache")
     loggers: list[str] = option([], "where training curves go beside curves.csv", choices=("tensorboard", "wandb"))
     strict: bool = option(False, "end with an error if any recording failed")
 

@@ -56,7 +56,7 @@ class Pretrained:
         Raises:
             UserError: a weight is not finite, or `info` uses a name that `config.json` needs itself.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         from eegdm.model_card import model_card
 
@@ -67,7 +67,7 @@ class Pretrained:
         tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in cast("nn.Module", self).state_dict().items()}
         refuse_not_finite(folder, tensors)
         with atomic_path(folder / WEIGHTS_FILE) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
+            temporary.write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file has a fault of its own for a full disk
         with atomic_path(folder / CARD_FILE) as temporary:
             temporary.write_text(card or model_card(self, info), encoding="utf-8")
         write_json(folder / CONFIG_FILE, {**about, **info})  # last: a folder without it is no model

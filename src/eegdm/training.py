@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import shutil
 import warnings
@@ -252,8 +253,10 @@ class AtomicCheckpoints(CheckpointIO):
     """Checkpoints of unfinished training: temp, fsync, rename; read without unpickling anything but tensors."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        buffer = io.BytesIO()  # torch itself would not say why a write failed
+        torch.save(checkpoint, buffer)
         with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
         try:

@@ -174,6 +174,29 @@ def oracle_signal(data: bytes, folder: Path) -> Any:
     return np.array(values.reshape(shape, order="F" if fortran else "C")).tobytes()
 
 
+def read_tokens(folder: Path) -> Any:
+    from eegdm.data import tokens
+
+    tokens._open_shard.cache_clear()
+    with_size(folder, "shards/shard-00000.npy")
+    store = tokens.TokenStore(folder)
+    return [said_of(store.read(("a", start, 1000))) for start in (0, 1000)]
+
+
+def said_of(values: np.ndarray) -> bytes:
+    """The numbers; of those that are none, it is open which bits they keep in another format."""
+    return np.nan_to_num(values, nan=7.0, posinf=np.inf, neginf=-np.inf).tobytes()
+
+
+def oracle_tokens(data: bytes, folder: Path) -> Any:
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    shape, fortran, dtype = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version](stream)
+    assert len(shape) == 5 and shape[0] == 4 and dtype == np.dtype("float16")
+    values = np.frombuffer(data[stream.tell() : stream.tell() + 2 * int(np.prod(shape))], dtype).reshape(shape, order="CF"[fortran])
+    return [said_of(rows.astype(np.float32)) for rows in (values[:2], values[2:])]
+
+
 def read_model(folder: Path) -> Any:
     import eegdm
 
@@ -244,6 +267,7 @@ KINDS = {
     "manifest": Kind("manifest.json", read_manifest, oracle_manifest),
     "parquet": Kind("recordings.parquet", read_recordings, oracle_parquet),
     "signal": Kind("signals", read_signal, oracle_signal),
+    "tokens": Kind("shards", read_tokens, oracle_tokens),
     "config": Kind("config.json", read_model, oracle_config),
     "safetensors": Kind("model.safetensors", read_tensors, oracle_safetensors),
     "checkpoint": Kind("last.ckpt", read_checkpoint, oracle_unchanged),

@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from eegdm import artifacts
+from eegdm.data.tokens import write_shard
 from eegdm.models.backbone import SSMDP
 from faults.mutating import KINDS
 from stages.tiny import one_thread
@@ -28,6 +29,15 @@ def make_latents(folder: Path) -> None:
     with artifacts.building(folder, "latents", {"latents": {"dtype": "float32"}}, {"recordings": "abc"}):
         artifacts.write_json(folder / "shard.json", [1, 2])
         artifacts.finish(folder, {"windows": 3})
+
+
+def make_tokens(folder: Path) -> None:
+    tokens = np.random.default_rng(0).standard_normal((4, 2, 5, 1, 3), dtype=np.float32)
+    table = pd.DataFrame({"recording": "a", "start_sample": [0, 1000], "n_times": 1000, "shard": 0, "row": [0, 2], "n_channels": 2})
+    with artifacts.building(folder, "latents", {"latents": {"dtype": "float16"}}, {}):
+        write_shard(folder, 0, tokens, "float16")
+        artifacts.write_table(folder / "windows.parquet", table)
+        artifacts.finish(folder)
 
 
 def make_recordings(folder: Path) -> None:
@@ -80,6 +90,7 @@ MAKE = {
     "manifest": make_latents,
     "parquet": make_recordings,
     "signal": make_recordings,
+    "tokens": make_tokens,
     "config": make_model,
     "safetensors": make_model,
     "checkpoint": make_checkpoint,

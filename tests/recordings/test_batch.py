@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import eegdm
 from eegdm import artifacts
 from eegdm.errors import UserError
 from eegdm.recordings import batch, inference
@@ -127,17 +128,19 @@ def test_two_processes_do_not_mix_their_work(edf: Path, model: str, tmp_path: Pa
         predict_path(edf, model, tmp_path, Options(), PLAIN)
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.ci)])
+@pytest.mark.parametrize("by", ["one process", *(pytest.param(by, marks=pytest.mark.ci) for by in ("two processes", "a dask cluster"))])
 def test_a_folder_with_bad_files_gives_the_good_ones_and_a_line_for_each_bad_one(
-    workers: int, edf: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    by: str, edf: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
+    workers = 2 if by == "two processes" else 1
+    cluster = request.getfixturevalue("cluster") if by == "a dask cluster" else None
     source = tmp_path / "source"
     (source / "night").mkdir(parents=True)
     shutil.copy(edf, source / "a.edf")
     shutil.copy(edf, source / "night" / "b.edf")
     (source / "text.edf").write_text("not a recording")
     out = tmp_path / "out"
-    written = predict_path(source, model, out, Options(step_s=4.0), PLAIN, workers)
+    written = predict_path(source, model, out, Options(step_s=4.0), PLAIN, workers, cluster=cluster)
     said = capsys.readouterr().out
     assert {p.relative_to(out).as_posix() for p in written if p.suffix == ".tsv"} == {"a_events.tsv", "night/b_events.tsv"}
     assert f"failed   {source / 'text.edf'}: " in said or f"failed   {source / 'text.edf'} is no EDF file" in said
@@ -145,8 +148,11 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_a_line_for_each_bad_one
     assert not list(out.rglob(".text.eegdm"))
     before = states(out)
     with pytest.raises(UserError, match="1 of 3 recordings failed"):
-        predict_path(source, model, out, Options(step_s=4.0), PLAIN, workers, strict=True)
+        predict_path(source, model, out, Options(step_s=4.0), PLAIN, workers, strict=True, cluster=cluster)
     assert states(out) == before
+    alone = eegdm.predict(edf, model, step_s=4.0).windows
+    for path in (out / "a_probabilities.parquet", out / "night" / "b_probabilities.parquet"):
+        np.testing.assert_allclose(pd.read_parquet(path)[alone.columns], alone, rtol=0, atol=1e-5)
     assert capsys.readouterr().out.count("finished before") == 2
 
 

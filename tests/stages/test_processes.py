@@ -92,3 +92,19 @@ def test_a_training_of_two_processes_stops_on_nan_with_a_sentence(finished: Fini
     done = command_line("finetune", *words_of(finished, tmp_path, "finetune.max_lr=1e30", "finetune.grad_clip=0", "devices=2"))
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "the loss became" in done.stderr and "Lower the learning rate" in done.stderr
+
+
+@pytest.mark.parametrize("shared", ["two processes", "a dask cluster"])
+def test_shards_that_several_processes_write_are_those_of_one(shared: str, finished: Finished, tmp_path: Path, cluster: str) -> None:
+    more = ["device=cpu", "devices=2" if shared == "two processes" else f"cluster={cluster}"]
+    given = [f"{name}={getattr(finished, name)}" for name in ("recordings", "backbone")]
+    words = [word for word in finished.words if not word.startswith("root=")]
+    done = command_line("cache", *words, *given, f"root={tmp_path}", *more)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "tuev" / "base" / "latents"
+    assert artifacts.verify(folder) == []
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "windows.parquet"), pd.read_parquet(finished.latents / "windows.parquet"))
+    shards = sorted(path.name for path in (finished.latents / "shards").iterdir())
+    assert len(shards) > 3 and shards == sorted(path.name for path in (folder / "shards").iterdir())
+    for name in shards:
+        np.testing.assert_allclose(np.load(folder / "shards" / name), np.load(finished.latents / "shards" / name), rtol=0, atol=1e-3)

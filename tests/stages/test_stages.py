@@ -253,6 +253,12 @@ def test_a_report_of_another_classifier_keeps_nothing_of_the_first(own: Finished
     assert artifacts.verify(own.report) == []
 
 
+def test_classifiers_of_the_same_name_are_kept_apart(own: Finished, tmp_path: Path) -> None:
+    others = [shutil.copytree(own.classifier, tmp_path / place / "classifier" / own.classifier.name) for place in ("x", "y")]
+    folder = run_stage("report", [*own.words, f"run.classifiers={[str(other) for other in others]}"])
+    assert len(list(folder.glob("predictions-*.parquet"))) == len(json.loads((folder / "report.json").read_text())["runs"]) == 2
+
+
 def test_inputs_may_be_read_only(own: Finished, tmp_path: Path) -> None:
     source = shutil.copytree(own.source, tmp_path / "source")
     words = [w for w in own.words if not w.startswith("root=")] + [f"root={tmp_path / 'elsewhere'}"]

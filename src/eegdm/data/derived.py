@@ -84,7 +84,7 @@ class DerivedChannels:
         UserError
             If the spreads cannot be those of EEG.
         """
-        _refuse_implausible(spread_uv)
+        refuse_implausible(spread_uv)
         flat, clipped = self._watch.flat, self._watch.clipped
         return [
             ChannelQuality(name, float(flat[rows].max()), float(clipped[rows].max()), float(spread))
@@ -92,7 +92,14 @@ class DerivedChannels:
         ]
 
 
-def _refuse_implausible(spread_uv: Float[ndarray, " channel"]) -> None:
+def refuse_implausible(spread_uv: Float[ndarray, " channel"]) -> None:
+    """Refuse signals whose robust spreads, in µV, cannot be those of EEG.
+
+    Raises
+    ------
+    UserError
+        If all channels are flat, or the middle spread is far from that of EEG.
+    """
     moving = spread_uv[spread_uv > 0]
     if len(moving) == 0:
         raise UserError("all channels are flat")

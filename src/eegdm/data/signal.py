@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
+from eegdm.console import track
 from eegdm.data.derived import PER_VOLT, ChannelQuality, DerivedChannels
 from eegdm.data.filtering import Block, Filtering, conditioned, filter_length
 from eegdm.data.montage import Derivation
@@ -47,6 +48,7 @@ def preprocess(
     block_s: float | None = None,
     out: Callable[[tuple[int, int]], Any] | None = None,
     keep_raw: bool = False,
+    progress: str | None = None,
 ) -> Prepared:
     """Derive, filter and resample a recording, reading the channels it needs and no others.
 
@@ -67,6 +69,8 @@ def preprocess(
         Makes the float32 array (channel, time) to write to, such as a memory map, given its shape.
     keep_raw
         Neither filter nor resample.
+    progress
+        What to call the work in the bar that is shown; none is shown without it.
 
     Raises
     ------
@@ -88,11 +92,13 @@ def preprocess(
         notes = [] if note is None else [note]
         if raw.n_times < (length := filter_length(file_sfreq, applied)):
             notes.append(f"shorter than the filters ({length / file_sfreq:.1f} s), so slow waves are distorted")
+        block = max(block, length)
         blocks = conditioned(channels.read, raw.n_times, file_sfreq, applied, block)
 
     shape = (len(derivations), n_times)
     signal = np.empty(shape, np.float32) if out is None else out(shape)
-    quality = channels.quality(_write(blocks, signal, n_times))
+    shown = blocks if progress is None else track(blocks, progress, math.ceil(raw.n_times / block))
+    quality = channels.quality(_write(shown, signal, n_times))
     return Prepared(signal, sfreq, quality, [*notes, *_quality_notes(quality)])
 
 

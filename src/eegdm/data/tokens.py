@@ -52,23 +52,25 @@ def write_shard(folder: Path, shard: int, rows: np.ndarray, dtype: str) -> None:
         spread = np.maximum(rows.std(axis=(0, 2), dtype=np.float64), tiny).astype(np.float32)
         rows = (rows - mean[:, None]) / spread[:, None]
         scale = np.maximum(np.abs(rows).max(-1, keepdims=True) / 127, tiny)
-        _save(folder / _scale_name(shard), scale[..., 0])
-        _save(folder / _feature_name(shard), np.stack([mean, spread]))
+        artifacts.write_array(folder / _scale_name(shard), scale[..., 0])
+        artifacts.write_array(folder / _feature_name(shard), np.stack([mean, spread]))
         rows = np.rint(rows / scale)
-    _save(folder / shard_name(shard), rows.astype(dtype))
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with artifacts.atomic_path(path) as temporary:
-        np.save(temporary, array, allow_pickle=False)
+    artifacts.write_array(folder / shard_name(shard), rows.astype(dtype))
 
 
 @functools.lru_cache(maxsize=_OPEN_SHARDS)
-def _open_shard(path: Path) -> np.ndarray:
+def _open_shard(path: Path, dtype: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Map a file of a shard, whose number format and shape (None: any length) must be these."""
     try:
-        return np.load(path, mmap_mode="c", allow_pickle=False)  # torch takes no read-only array; nobody writes
+        array = np.load(path, mmap_mode="c", allow_pickle=False)  # torch takes no read-only array; nobody writes
     except Exception as error:  # a damaged header fails in NumPy's parser in several ways
-        raise UserError(f"{path}: can't be read as a shard of tokens ({error}); remove it and run `eegdm cache` again") from error
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: can't be read as a shard of tokens ({reason}); remove it and run `eegdm cache` again") from error
+    is_right = array.ndim == len(shape) and all(n in (None, found) for n, found in zip(shape, array.shape, strict=True))
+    if array.dtype != dtype or not is_right:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise UserError(f"{path}: holds {array.dtype} {array.shape}, not {dtype} ({wanted}); remove it and run `eegdm cache` again")
+    return array
 
 
 class TokenStore:
@@ -78,6 +80,7 @@ class TokenStore:
         self.artifact = artifacts.open_artifact(path, "latents")
         self.windows = artifacts.read_table(self.artifact / "windows.parquet")
         self.dtype = self.artifact.config["latents"]["dtype"]
+        self._n_rows = self.windows.groupby("shard").n_channels.sum().to_dict()
         self._place = {
             key: place
             for key, place in zip(
@@ -96,11 +99,15 @@ class TokenStore:
         Float32 shards give a view of the file's pages: not to be written to.
         """
         shard, row, n = self._place[key]
-        stored = torch.from_numpy(_open_shard(self.artifact / shard_name(shard))[row : row + n, blocks])
+        tokens = _open_shard(self.artifact / shard_name(shard), self.dtype, (self._n_rows[shard], None, None, None, None))
+        stored = torch.from_numpy(tokens[row : row + n, blocks])
         if self.dtype == "int8":
-            scale = torch.from_numpy(_open_shard(self.artifact / _scale_name(shard))[row : row + n, blocks, ..., None])
-            mean, spread = torch.from_numpy(_open_shard(self.artifact / _feature_name(shard))[:, blocks, None])
-            return torch.addcmul(mean, stored * scale, spread).numpy()
+            _, n_blocks, _, n_queries, n_features = tokens.shape
+            scales = _open_shard(self.artifact / _scale_name(shard), "float32", tokens.shape[:-1])
+            features = _open_shard(self.artifact / _feature_name(shard), "float32", (2, n_blocks, n_queries, n_features))
+            standardised = stored * torch.from_numpy(scales[row : row + n, blocks, ..., None])
+            mean, spread = torch.from_numpy(features[:, blocks, None])
+            return torch.addcmul(mean, standardised, spread).numpy()
         return stored.float().numpy()  # numpy converts float16 one number at a time
 
 

@@ -12,7 +12,7 @@ from numpy import ndarray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from eegdm.data.derived import PER_VOLT, _refuse_implausible
+from eegdm.data.derived import PER_VOLT, refuse_implausible
 from eegdm.data.montage import TCP, Derivation, derive
 from eegdm.data.positions import place
 from eegdm.data.signal import compand
@@ -261,7 +261,7 @@ def _checked(values: Float[ndarray, "window channel time"]) -> Float[ndarray, "w
 def _refuse_not_eeg(volts: Float[ndarray, "window channel time"], unit: str) -> None:
     low, high = np.percentile(volts, (25, 75), axis=(0, 2))
     try:
-        _refuse_implausible((high - low) / 1.349 * 1e6)
+        refuse_implausible((high - low) / 1.349 * 1e6)
     except UserError as error:
         raise UserError(f"X, taken as {unit}: {error}; unit= says in what X is") from error
 

@@ -66,6 +66,7 @@ def predict_path(
     outputs: Outputs | None = None,
     workers: int = 1,
     strict: bool = False,
+    cluster: str | None = None,
 ) -> list[Path]:
     """Mark the events in a file, or in every recording below a folder; return the files that hold the results.
 
@@ -75,6 +76,7 @@ def predict_path(
         out: where results go, in subfolders as below ``path``; by default beside each recording.
         workers: processes that share the recordings of a folder.
         strict: end with an error if any recording of a folder failed.
+        cluster: address of a dask scheduler whose workers do a folder instead.
 
     Raises:
         UserError: the file can't be used; there is no recording below the folder; or all failed, or some with ``strict``.
@@ -87,7 +89,7 @@ def predict_path(
     jobs = find_jobs(path, out)
     say(f"predict: {len(jobs)} recordings below {path}")
     written, failed, events, hours = [], 0, 0, 0.0
-    for job, result in track(each(work, jobs, workers), "predict", len(jobs)):
+    for job, result in track(each(work, jobs, workers, cluster), "predict", len(jobs)):
         if isinstance(result, BaseException):
             failed += 1
             say(f"  failed   {_one_line(job, result)}")

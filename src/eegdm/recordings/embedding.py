@@ -98,7 +98,7 @@ def embed_in(
     try:
         raw = opened(recording)
         treatment = Treatment(reader.channels, signal_settings(reader.signal), options.missing, options.rate, options.channels)
-        prepared = prepare(raw, treatment, folder)
+        prepared = prepare(raw, treatment, folder, progress)
         windows = Windows.cover(prepared.n_times, prepared.sfreq, reader.window_s, options.step_s or reader.window_s)
     except UserError as error:
         name = named(recording)

@@ -143,8 +143,7 @@ def resumed(
 def _kept(path: Path, compute: Callable[[Windows], ndarray], chunk: Windows) -> ndarray:
     if not path.is_file():
         result = compute(chunk)
-        with artifacts.atomic_path(path) as temporary:
-            np.save(temporary, result, allow_pickle=False)
+        artifacts.write_array(path, result)
         return result
     return np.load(path, allow_pickle=False)
 

@@ -116,7 +116,7 @@ def predict_in(
     rule = rule_of(model, **options.rule)
     try:
         raw = opened(recording)
-        prepared = prepare(raw, treatment_for(model, options), folder)
+        prepared = prepare(raw, treatment_for(model, options), folder, progress)
         windows = _grid(prepared.n_times, prepared.sfreq, model, rule, options.step_s)
         slots, device = [model.channels.index(name) for name in prepared.taken_for], pick_device(options.device)
         chunks = resumed(

@@ -108,7 +108,7 @@ def named(recording: mne.io.BaseRaw | str | Path) -> str:
     return "the recording" if file is None else str(file)
 
 
-def prepare(raw: mne.io.BaseRaw, treatment: Treatment, folder: Path) -> Prepared:
+def prepare(raw: mne.io.BaseRaw, treatment: Treatment, folder: Path, progress: bool = False) -> Prepared:
     """Write the signal that a model is to see below ``folder``, in blocks of bounded memory; finished work there is taken over.
 
     Raises:
@@ -120,7 +120,7 @@ def prepare(raw: mne.io.BaseRaw, treatment: Treatment, folder: Path) -> Prepared
     filtering, low_note = _filtering(float(raw.info["sfreq"]), treatment)
     with artifacts.atomic_path(folder / SIGNAL) as temporary:
         done = preprocess(
-            source, derivations, filtering, block_s=BLOCK_S,
+            source, derivations, filtering, block_s=BLOCK_S, progress="filter" if progress else None,
             out=lambda shape: np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape),
         )  # fmt: skip
         n_times = done.signal.shape[1]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -18,6 +23,8 @@ from eegdm.data.loading import Recordings
 from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.tokens import shard_is_done, write_shard
 from eegdm.data.windows import KEY, distinct, make_samples
+from eegdm.errors import UserError
+from eegdm.executor import each
 from eegdm.layout import content_config, destination, upstream
 from eegdm.models.backbone import SSMDP
 from eegdm.models.latents import TokenSpec, extract
@@ -46,15 +53,77 @@ def run(config: Config) -> Path:
         windows = _place(distinct(samples), recordings, config.latents.shard_windows)
         todo = [(shard, rows) for shard, rows in windows.groupby("shard") if not shard_is_done(folder, int(shard), config.latents.dtype)]
         say(f"cache: {len(windows)} distinct windows of {len(samples)} samples in {windows.shard.max() + 1} shards -> {folder}")
-        backbone.to(device(config)).eval()
-        for shard, rows in track(todo, "cache", len(todo)):
-            tokens = np.concatenate(list(_tokens(backbone, recordings, rows, config)))
-            write_shard(folder, int(shard), tokens, config.latents.dtype)
+        if config.run.devices == 1 and config.run.cluster is None:
+            backbone.to(device(config)).eval()
+            for item in track(todo, "cache", len(todo)):
+                _write(item, backbone, recordings, config, folder)
+        else:
+            _share_out(todo, config, source.fingerprint, folder)
         artifacts.write_table(folder / "windows.parquet", windows)
         stored = sum(f.stat().st_size for f in (folder / "shards").glob("*.npy"))
         artifacts.finish(folder, {"windows": len(windows), "samples": len(samples), "bytes": stored, "channels": recordings.ch_names})
     say(f"cache: wrote {stored / 2**20:.1f} MiB")
     return folder
+
+
+def _write(item: tuple[int, pd.DataFrame], backbone: SSMDP, recordings: Recordings, config: Config, folder: Path) -> None:
+    shard, rows = item
+    write_shard(folder, int(shard), np.concatenate(list(_tokens(backbone, recordings, rows, config))), config.latents.dtype)
+
+
+def _share_out(todo: list[tuple[int, pd.DataFrame]], config: Config, recordings: str, folder: Path) -> None:
+    """Let several processes, or a dask cluster, write the shards."""
+    work = functools.partial(_in_process, config=config, recordings=recordings, folder=folder, run=artifacts.run_of(folder))
+    with closing(each(work, todo, config.run.devices, config.run.cluster)) as results:
+        for _, result in track(results, "cache", len(todo)):
+            if isinstance(result, BaseException):
+                raise result
+
+
+def _in_process(item: tuple[int, pd.DataFrame], config: Config, recordings: str, folder: Path, run: str) -> None:
+    with artifacts.writing(folder, run):
+        _write(item, *_opened(_Opening(config, recordings)), config, folder)
+
+
+class _Opening(NamedTuple):
+    """What a process opens once for all its shards."""
+
+    config: Config
+    recordings: str
+
+    def __hash__(self) -> int:
+        return hash(self.recordings)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(opening: _Opening) -> tuple[SSMDP, Recordings]:
+    config = copy.deepcopy(opening.config)
+    backbone, _ = open_backbone(config, opening.recordings)
+    where = _own_device(config)
+    if where.type == "cpu" and config.run.cluster is None:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.run.devices))
+    return backbone.to(where).eval(), Recordings(upstream(config, "recordings").path, config.signal.mu)
+
+
+_LOCKS: list[Any] = []  # held as long as the process lives
+
+
+def _own_device(config: Config) -> torch.device:
+    """Return the device; of several GPUs one that no other process of this machine has taken."""
+    from filelock import FileLock, Timeout
+
+    chosen = device(config)
+    if chosen.type != "cuda" or chosen.index is not None:
+        return chosen
+    for index in range(torch.cuda.device_count()):
+        lock = FileLock(Path(tempfile.gettempdir()) / f"eegdm-cuda-{index}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        _LOCKS.append(lock)
+        return torch.device("cuda", index)
+    raise UserError(f"devices={config.run.devices}: this machine has {torch.cuda.device_count()} GPUs, and other processes have taken them")
 
 
 def open_backbone(config: Config, recordings: str) -> tuple[SSMDP, str]:

@@ -78,7 +78,7 @@ class _Sampling(Callback):
         if trainer.is_global_zero and (trainer.current_epoch + 1) % self.config.pretrain.samples_every == 0:
             assert isinstance(module, DenoisingModule)
             drawn = draw(module.ema.ema_model, module.schedule, self.config, self.sfreq)  # type: ignore[arg-type]
-            _save(self.folder / "samples" / f"epoch={trainer.current_epoch:04d}.npy", drawn)
+            artifacts.write_array(self.folder / "samples" / f"epoch={trainer.current_epoch:04d}.npy", drawn)
 
 
 def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -117,7 +117,7 @@ def make_schedule(config: Config) -> NoiseSchedule:
 def _write(folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, recordings: Recordings) -> None:
     model.float().eval()  # as it is saved, whatever precision it learned in
     if config.pretrain.samples:
-        _save(folder / "samples.npy", draw(model, schedule, config, recordings.sfreq))
+        artifacts.write_array(folder / "samples.npy", draw(model, schedule, config, recordings.sfreq))
     content = content_config(config, "backbone")
     facts = training_facts(
         config.corpus.name, config.recipe, config.run.seed, recordings.artifact.summary, _last_loss(folder / "curves.csv")
@@ -133,11 +133,6 @@ def _last_loss(curves: Path) -> dict[str, float | None]:
     """Return the last epoch's validation loss; from the file, since a run may resume when all epochs are done."""
     last = pd.read_csv(curves).iloc[-1] if curves.is_file() else {}
     return {"loss": float(last["val_loss"]) if "val_loss" in last else None}
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with artifacts.atomic_path(path) as temporary:
-        np.save(temporary, array)
 
 
 @torch.inference_mode()

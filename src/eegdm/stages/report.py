@@ -80,7 +80,8 @@ def _classifiers(config: Config) -> list[tuple[str, Path, str]]:
     """Name, path and fingerprint of each classifier to score."""
     if config.run.classifiers:
         paths = [Path(p) for p in config.run.classifiers]
-        return [(p.name if p.suffix else f"{p.parent.name}/{p.name}", p, _identity(p)) for p in paths]
+        names = [p.name if p.suffix else f"{p.parent.name}/{p.name}" for p in paths]
+        return [(n if names.count(n) == 1 else p.as_posix(), p, _identity(p)) for n, p in zip(names, paths, strict=True)]
     found = finished_classifiers(config, config.recipe)
     if not found:
         raise UserError(
