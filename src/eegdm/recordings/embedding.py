@@ -102,7 +102,9 @@ def embed_in(
         windows = Windows.cover(prepared.n_times, prepared.sfreq, reader.window_s, options.step_s or reader.window_s)
     except UserError as error:
         name = named(recording)
-        raise error if str(error).startswith(name) else UserError(f"{name}: {error}") from error
+        if str(error).startswith(name):
+            raise
+        raise UserError(f"{name}: {error}") from error
     mu, device = treatment.signal.mu, pick_device(options.device)
 
     def compute(some: Windows) -> ndarray:

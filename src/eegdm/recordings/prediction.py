@@ -126,7 +126,9 @@ def predict_in(
         table = window_table(windows, np.concatenate(list(chunks)), rule)
     except UserError as error:
         name = named(recording)
-        raise error if str(error).startswith(name) else UserError(f"{name}: {error}") from error
+        if str(error).startswith(name):
+            raise
+        raise UserError(f"{name}: {error}") from error
     notes = [*prepared.notes, *_model_notes(model)]
     found = Prediction(table, find_events(table, rule), quality_table(prepared), prepared.ch_names, prepared.duration_s,
                        prepared.steps, notes)  # fmt: skip
