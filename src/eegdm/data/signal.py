@@ -70,7 +70,7 @@ def preprocess(
     keep_raw
         Neither filter nor resample.
     progress
-        What to call the work in the bar that is shown; none is shown without it.
+        What to call the work in the bar that is shown; none is shown without it, nor if there is one block only.
 
     Raises
     ------
@@ -97,7 +97,8 @@ def preprocess(
 
     shape = (len(derivations), n_times)
     signal = np.empty(shape, np.float32) if out is None else out(shape)
-    shown = blocks if progress is None else track(blocks, progress, math.ceil(raw.n_times / block))
+    n_blocks = math.ceil(raw.n_times / block)
+    shown = track(blocks, progress, n_blocks) if progress is not None and n_blocks > 1 else blocks
     quality = channels.quality(_write(shown, signal, n_times))
     return Prepared(signal, sfreq, quality, [*notes, *_quality_notes(quality)])
 

@@ -3,8 +3,8 @@
 ``windows.parquet`` keys each window by (recording, start_sample, n_times) and says in which shard and from which row its tokens
 lie, one row per channel; ``shard-00000.npy`` is an array (row, block, pool, query, feature). With int8 each feature is
 standardised over its shard, and the array holds round(standardised / scale): ``scale-00000.npy`` has the float32 scale of each
-(row, block, pool, query), ``feature-00000.npy`` (2, block, query, feature) the means and the spreads. The spread of a feature
-is often a hundredth of the largest value beside it; what a classifier sees are deviations from the mean.
+(row, block, pool, query), ``feature-00000.npy`` (2, block, query, feature) the means and the spreads. A feature's spread
+is a small part of the largest value beside it, and what tells windows apart are its deviations from its mean.
 """
 
 from __future__ import annotations
