@@ -113,7 +113,7 @@ def test_variants(tmp_path: Path) -> None:
 def test_cluster(tmp_path: Path) -> None:
     write_tuev(tmp_path / "data" / "tuev", **MADE_UP)
     run_page("cluster", tmp_path)
-    assert finished(tmp_path) == {"runs/tuev/base/recordings", "runs/tuev/base/backbone"}
+    assert finished(tmp_path) == {f"runs/tuev/base/{kind}" for kind in ("recordings", "backbone", "latents")}
 
 
 @pytest.mark.ci
