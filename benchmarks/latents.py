@@ -26,27 +26,12 @@ def tokens(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def run(smoke: bool) -> list[dict[str, object]]:
-    ours, other = models.backbones(smoke)
+    backbones = models.backbones(smoke)
     rows: list[dict[str, object]] = []
     for batch in (1, 2) if smoke else (1, 4, 16):
         x = models.noise(batch, models.N_CHANNELS, LENGTH)
-        found: dict[str, torch.Tensor] = {}
-        times, slow = timing.interleaved(
-            lambda x=x, found=found: found.update(ours=tokens(ours, x)),
-            lambda x=x, found=found: found.update(plain=tokens(other, x)),
-            repeats=1 if smoke else 3,
-        )
-        floor = machine.backbone_work(ours.config, batch * models.N_CHANNELS, LENGTH, skips=False).floor()
-        rows.append({
-            "batch": batch,
-            "ours s/window": times.least / batch,
-            "ours s/window, median": times.median / batch,
-            "floor s/window": floor / batch,
-            "ours / floor": times.least / floor,
-            "plain s/window": slow.least / batch,
-            "plain / ours": slow.least / times.least,
-            "error": timing.error(found["ours"], found["plain"]),
-            "ours GiB": timing.peak_gib("latents", "once", side="ours", batch=batch, smoke=smoke),
-            "plain GiB": timing.peak_gib("latents", "once", side="plain", batch=batch, smoke=smoke),
-        })  # fmt: skip
+        found = timing.compare(lambda side, x=x: tokens(models.side(backbones, side), x), smoke)
+        floor = machine.backbone_work(backbones[0].config, batch * models.N_CHANNELS, LENGTH, skips=False).floor()
+        peaks = {f"{side} GiB": timing.peak_gib("latents", "once", side=side, batch=batch, smoke=smoke) for side in ("ours", "plain")}
+        rows.append({"batch": batch, **found.columns(floor, batch, "window"), **peaks})
     return rows

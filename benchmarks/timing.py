@@ -62,6 +62,33 @@ def interleaved(ours: Callable[[], object], plain: Callable[[], object], repeats
     return _times(found[0]), _times(found[1])
 
 
+class Comparison(NamedTuple):
+    """Ours and the plain implementation of the same work, and how far apart their outputs are."""
+
+    ours: Times
+    plain: Times
+    error: float
+
+    def columns(self, floor: float, n: int, unit: str) -> dict[str, object]:
+        """Return a row's cells: seconds per unit, of which the work did ``n``, beside the floor in seconds of the whole."""
+        return {
+            f"ours s/{unit}": self.ours.least / n,
+            f"ours s/{unit}, median": self.ours.median / n,
+            f"floor s/{unit}": floor / n,
+            "ours / floor": self.ours.least / floor,
+            f"plain s/{unit}": self.plain.least / n,
+            "plain / ours": self.plain.least / self.ours.least,
+            "error": self.error,
+        }
+
+
+def compare(work: Callable[[str], torch.Tensor], smoke: bool) -> Comparison:
+    """Time ``work("ours")`` and ``work("plain")`` in turns, and compare what they return."""
+    found: dict[str, torch.Tensor] = {}
+    times = interleaved(lambda: found.update(ours=work("ours")), lambda: found.update(plain=work("plain")), 1 if smoke else 3)
+    return Comparison(*times, error(found["ours"], found["plain"]))
+
+
 def peak_gib(module: str, function: str, **arguments: object) -> float:
     """Return the peak memory of ``benchmarks.module.function(**arguments)`` in a process of its own, in GiB.
 

@@ -10,11 +10,11 @@ import pytest
 from conftest import ROOT
 from eegdm import artifacts, experiments
 from eegdm.compose import compose
-from eegdm.data.synthetic_layouts import write_chbmit, write_tuev
+from eegdm.data.synthetic_layouts import write_tuev
 from eegdm.errors import UserError
 from eegdm.experiment_costs import cost, describe
 from eegdm.experiments import find_table, plan, sized, tables
-from stages.tiny import MADE_UP, SIZES
+from stages.tiny import SIZES, write_corpora
 from test_compose import PUBLISHED
 
 NAMES = ["main", "mu_law_schedule_noise", "steps", "pooling", "layers", "fusion", "chbmit", "sampling_rate"]
@@ -126,8 +126,7 @@ def experiments_size(steps: list[experiments.Step]):
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One root for all tables, so that later ones find what earlier ones made, and two made-up corpora."""
     folder = tmp_path_factory.mktemp("tables")
-    write_tuev(folder / "tuev", **MADE_UP)
-    write_chbmit(folder / "chbmit", patients=(1, 21, 23), n_recordings=1, minutes=1.5)
+    write_corpora(folder)
     return folder
 
 

@@ -14,9 +14,8 @@ import pytest
 
 from conftest import ROOT
 from eegdm import artifacts
-from eegdm.data.synthetic_layouts import write_chbmit, write_tuev
 from eegdm.errors import UserError
-from stages.tiny import MADE_UP, SIZES, one_thread
+from stages.tiny import SIZES, one_thread, write_corpora
 
 sys.path.insert(0, str(ROOT))
 import main  # noqa: E402 - main.py is beside the tests' folder, not in it
@@ -74,8 +73,7 @@ def experiments() -> Iterator[list[str]]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with made-up corpora where the original has them: tuev, and chbmit with a patient of each part at least."""
     folder = tmp_path_factory.mktemp("data")
-    write_tuev(folder / "tuev", **MADE_UP)
-    write_chbmit(folder / "chbmit", patients=(1, 21, 23), n_recordings=1, minutes=1.5)
+    write_corpora(folder)
     return folder
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import ROOT, golden_folder
 from documents import Block, blocks, run_blocks
-from eegdm.data.synthetic_layouts import write_chbmit, write_folder, write_tuev
-from stages.tiny import MADE_UP
+from eegdm.data.synthetic_layouts import write_folder, write_tuev
+from stages.tiny import write_corpora
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = {"EEGDM": "the Makefile's", "Install": "pip's", "The original's command lines": "tests/test_main.py runs them all"}
@@ -59,8 +59,7 @@ def test_no_command_is_overlooked() -> None:
 
 @pytest.mark.ci
 def test_corpora_recordings_and_python(tmp_path: Path) -> None:
-    write_tuev(tmp_path / "data" / "tuev", **MADE_UP)
-    write_chbmit(tmp_path / "data" / "chbmit", patients=(1, 21, 23), n_recordings=1, minutes=1.5)
+    write_corpora(tmp_path / "data")
     write_recording(tmp_path)
     some = commands()
     assert {"bash", "python"} == {block.language for block in some}

@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT
 from documents import blocks, run_blocks
 from eegdm import SSMDP, artifacts
-from eegdm.data.synthetic_layouts import write_chbmit, write_folder, write_tuev
-from stages.tiny import MADE_UP, SIZES, one_thread
+from eegdm.data.synthetic_layouts import write_folder, write_tuev
+from stages.tiny import MADE_UP, SIZES, one_thread, write_corpora
 
 TUTORIALS = ROOT / "docs" / "tutorials"
 LANGUAGES = {"bash", "python", "text"}
@@ -68,8 +68,7 @@ def test_tuev(tmp_path: Path) -> None:
 
 @pytest.mark.ci
 def test_chbmit(tmp_path: Path) -> None:
-    write_tuev(tmp_path / "data" / "tuev", **MADE_UP)
-    write_chbmit(tmp_path / "data" / "chbmit", patients=(1, 21, 23), n_recordings=1, minutes=1.5)
+    write_corpora(tmp_path / "data")
     assert "eventType" in run_page("chbmit", tmp_path)
     assert "runs/chbmit/base_chbmit_bin_filt/report" in finished(tmp_path)
 

@@ -15,6 +15,7 @@ from eegdm import artifacts
 from eegdm.cli import run_stage
 from eegdm.data.montage import CHBMIT
 from eegdm.data.synthetic_layouts import write_chbmit
+from stages.tiny import MADE_UP_CHBMIT
 from test_compose import PUBLISHED
 
 pytestmark = pytest.mark.ci
@@ -79,7 +80,7 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """The classifier's folder of each recipe. All share one root, and so whatever a recipe does not change."""
     root = tmp_path_factory.mktemp("recipes")
     chbmit = root / "made-up" / "chbmit"
-    write_chbmit(chbmit, patients=(1, 21, 23), n_recordings=1, minutes=1.5)
+    write_chbmit(chbmit, **MADE_UP_CHBMIT)
     return {recipe: train(recipe, root, chbmit if "chbmit" in recipe else corpus) for recipe in CHANGED}
 
 

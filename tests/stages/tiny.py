@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from eegdm.data.synthetic_layouts import write_chbmit, write_tuev
+
 SIZES = [
     "backbone.n_blocks=2", "backbone.d_model=8", "backbone.d_state=4", "backbone.d_cond=8", "backbone.d_embed=8",
     "pretrain.epochs=2", "pretrain.max_windows=6", "pretrain.batch_size=64", "pretrain.lr=2e-3", "pretrain.samples=1",
@@ -18,6 +20,15 @@ SIZES = [
 ]  # fmt: skip
 MADE_UP = {"n_train": 5, "n_eval": 2, "minutes": 1.2}
 """A made-up corpus: the shortest recordings that hold all six classes, and enough subjects to validate on one."""
+
+MADE_UP_CHBMIT = {"patients": (1, 21, 23), "n_recordings": 1, "minutes": 1.5}
+"""One patient of each published part."""
+
+
+def write_corpora(folder: Path) -> None:
+    """Write both made-up corpora below a folder: tuev, chbmit."""
+    write_tuev(folder / "tuev", **MADE_UP)
+    write_chbmit(folder / "chbmit", **MADE_UP_CHBMIT)
 
 
 class Finished(NamedTuple):

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import fft
 
+from eegdm.console import track
 from eegdm.data.resampling import Resampling
 from eegdm.errors import UserError
 
@@ -74,6 +75,7 @@ def conditioned(
     filtering: Filtering,
     block: int,
     precision: type[np.floating] = np.float32,
+    progress: str | None = None,
 ) -> Iterator[Block]:
     """Filter and resample a recording, block after block.
 
@@ -90,6 +92,8 @@ def conditioned(
         within 1e-5 of the largest amplitude.
     precision
         In which the filtered signal is resampled; reading and filtering, with offsets and drifts still there, are in float64.
+    progress
+        What to call the work in the bar that is shown; none is shown without it, nor if there is one block only.
     """
     plan = Resampling.of(n_times, file_sfreq, filtering.sfreq)
 
@@ -99,7 +103,7 @@ def conditioned(
     spans = plan.spans(max(block, filter_length(file_sfreq, filtering)), file_sfreq)
     is_heard = len(spans) > 1 and plan.pad < JOIN_REACH_S * file_sfreq
     jump = np.concatenate(list(_jump(padded, plan))) if is_heard else np.zeros((1, 1))
-    for span in spans:
+    for span in track(spans, progress, len(spans)) if progress is not None and len(spans) > 1 else spans:
         parts = [padded(*piece) for piece in plan.pieces(span)]
         signals = (np.concatenate(some, axis=1, dtype=precision) for some in zip(*parts, strict=True))
         yield Block(span.out_start, plan.resampled(signals, span, jump))

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
-from eegdm.console import track
 from eegdm.data.derived import PER_VOLT, ChannelQuality, DerivedChannels
 from eegdm.data.filtering import Block, Filtering, conditioned, filter_length
 from eegdm.data.montage import Derivation
@@ -70,7 +69,7 @@ def preprocess(
     keep_raw
         Neither filter nor resample.
     progress
-        What to call the work in the bar that is shown; none is shown without it, nor if there is one block only.
+        What to call the filtering in the bar that is shown; none is shown without it, nor if there is one block only.
 
     Raises
     ------
@@ -92,14 +91,11 @@ def preprocess(
         notes = [] if note is None else [note]
         if raw.n_times < (length := filter_length(file_sfreq, applied)):
             notes.append(f"shorter than the filters ({length / file_sfreq:.1f} s), so slow waves are distorted")
-        block = max(block, length)
-        blocks = conditioned(channels.read, raw.n_times, file_sfreq, applied, block)
+        blocks = conditioned(channels.read, raw.n_times, file_sfreq, applied, block, progress=progress)
 
     shape = (len(derivations), n_times)
     signal = np.empty(shape, np.float32) if out is None else out(shape)
-    n_blocks = math.ceil(raw.n_times / block)
-    shown = track(blocks, progress, n_blocks) if progress is not None and n_blocks > 1 else blocks
-    quality = channels.quality(_write(shown, signal, n_times))
+    quality = channels.quality(_write(blocks, signal, n_times))
     return Prepared(signal, sfreq, quality, [*notes, *_quality_notes(quality)])
 
 

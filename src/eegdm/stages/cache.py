@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -80,25 +79,19 @@ def _share_out(todo: list[tuple[int, pd.DataFrame]], config: Config, recordings:
                 raise result
 
 
+_OPEN: dict[str, tuple[SSMDP, Recordings]] = {}  # what this process opened for the run it works for
+
+
 def _in_process(item: tuple[int, pd.DataFrame], config: Config, recordings: str, folder: Path, run: str) -> None:
     with artifacts.writing(folder, run):
-        _write(item, *_opened(_Opening(config, recordings)), config, folder)
+        if run not in _OPEN:
+            _OPEN.clear()
+            _OPEN[run] = _opened(config, recordings)
+        _write(item, *_OPEN[run], config, folder)
 
 
-class _Opening(NamedTuple):
-    """What a process opens once for all its shards."""
-
-    config: Config
-    recordings: str
-
-    def __hash__(self) -> int:
-        return hash(self.recordings)
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(opening: _Opening) -> tuple[SSMDP, Recordings]:
-    config = copy.deepcopy(opening.config)
-    backbone, _ = open_backbone(config, opening.recordings)
+def _opened(config: Config, recordings: str) -> tuple[SSMDP, Recordings]:
+    backbone, _ = open_backbone(config, recordings)
     where = _own_device(config)
     if where.type == "cpu" and config.run.cluster is None:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.run.devices))
