@@ -66,7 +66,7 @@ def _work(kind: str, model: nn.Module, tokens: Tensor) -> Callable[[], object]:
 
         return logits
     label = torch.arange(len(tokens)) % model.out.out_features
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0, fused=isinstance(model, LatentFusionTransformer))
 
     def step() -> None:
         optimizer.zero_grad()

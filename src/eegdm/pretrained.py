@@ -210,12 +210,26 @@ def build_empty(source: Path, model_class: type, config: dict[str, Any], n_tenso
         raise UserError(f"{source}: has unknown settings for {model_class.__name__}: {listed(unknown)}; a newer eegdm may know them")
     _refuse_numbers(source, config, n_tensors)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _not_drawn():
             return model_class(**config)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{source}: its settings make no {model_class.__name__} ({' '.join(str(error).split())[:200]})") from error
+
+
+def _not_drawn() -> Any:
+    """Return a context in which no normal numbers are drawn: on the meta device torch would load its compiler for it, 1 s."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class NotDrawn(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in (torch.Tensor.normal_, torch.nn.init.normal_, torch.nn.init.kaiming_normal_):
+                return args[0] if args else kwargs["tensor"]
+            return (torch.empty if func is torch.randn else func)(*args, **kwargs or {})
+
+    return NotDrawn()
 
 
 def _refuse_numbers(source: Path, config: dict[str, Any], n_tensors: int) -> None:

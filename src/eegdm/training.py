@@ -79,6 +79,10 @@ class SharedBatches(L.LightningModule):
         part = loss * batches.weight(batch)
         return part, self.trainer.strategy.reduce(part.detach().clone(), reduce_op="mean")  # type: ignore[return-value]
 
+    def adamw(self, groups: list[dict[str, Any]], **settings: Any) -> torch.optim.Optimizer:
+        """Return AdamW that updates all parameters in one pass; under autocast Lightning does not clip gradients for that."""
+        return torch.optim.AdamW(groups, fused=not self.trainer.precision.endswith("mixed"), **settings)
+
 
 def divided(loader: Any) -> GlobalBatches:
     """Return the sampler that divides the batches of a loader between processes."""
@@ -114,7 +118,7 @@ class DenoisingModule(SharedBatches):
         self.ema.update()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(denoising_groups(self.model, self.config.weight_decay), lr=self.config.lr)
+        return self.adamw(denoising_groups(self.model, self.config.weight_decay), lr=self.config.lr)
 
 
 class FusionModule(SharedBatches):
@@ -177,7 +181,7 @@ class FusionModule(SharedBatches):
 
     def configure_optimizers(self) -> Any:
         c = self.config
-        optimizer = torch.optim.AdamW(fusion_groups(self.trained, c.weight_decay), lr=c.max_lr / c.div, betas=(c.betas[0], c.betas[1]))
+        optimizer = self.adamw(fusion_groups(self.trained, c.weight_decay), lr=c.max_lr / c.div, betas=(c.betas[0], c.betas[1]))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=c.max_lr, total_steps=self.total_steps, pct_start=c.pct_start, div_factor=c.div, final_div_factor=c.final_div
         )

@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from conftest import golden_folder
 from eegdm.interop.original import load_original
@@ -100,7 +100,11 @@ def test_activations(query: str) -> None:
 
 def test_residual_stream() -> None:
     backbone, streams = model("backbone", "ema"), []
-    hooks = [b.register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0][0])) for b in list(backbone.blocks)[1:]]
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        streams.append(inputs[0][0].clone())  # the block leads it on in place
+
+    hooks = [block.register_forward_pre_hook(keep) for block in list(backbone.blocks)[1:]]
     backbone.activations(GOLDEN["bk_x"][:1], torch.tensor([1]), torch.tensor([5]))
     for hook in hooks:
         hook.remove()

@@ -55,9 +55,12 @@ def test_a_signal_without_a_pool_is_refused(n_times: int, window: int) -> None:
         parts(n_times, window)
 
 
-def test_pooling_is_unbiased_std_and_mean() -> None:
-    x = torch.randn(3, 50, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    bounds = [(0, 20), (10, 50), (48, 50)]
+@pytest.mark.parametrize(
+    "bounds",
+    [[(0, 20), (10, 50), (48, 50)], [(0, 20), (20, 40), (41, 61)], [(3, 23), (23, 43), (43, 63)], [(0, 30), (10, 40), (20, 50)], [(5, 45)]],
+)  # uneven in size, in step; even, overlapping; alone
+def test_pooling_is_unbiased_std_and_mean(bounds: list[tuple[int, int]]) -> None:
+    x = torch.randn(3, 70, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for kind, reduce in (("std", torch.std), ("mean", torch.mean)):
         expected = torch.stack([reduce(x[:, a:b], dim=1) for a, b in bounds], dim=1)
         torch.testing.assert_close(pool(x, bounds, kind), expected, rtol=1e-12, atol=1e-12)

@@ -53,6 +53,23 @@ def test_block_and_its_gradients_equal_the_plain_ones(last: bool, length: int, a
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("gradients", [False, True])
+@pytest.mark.parametrize("at_once", [1, 64 * 5, 64 * 30])
+def test_activities_and_the_next_stream_equal_the_plain_ones(
+    last: bool, gradients: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "at_once", lambda device: at_once)
+    block, x, condition = made(last), noise(3, 32, 6), noise(3, 5, seed=3)
+    next_stream, skips = plain(block, x, torch.zeros_like(x), condition)
+    with torch.set_grad_enabled(gradients):
+        seen, stream = block(x.mT.contiguous().mT, condition, 1.1, lambda found: torch.cat([*found], dim=2), True)
+    gate, filtered, inter = seen.chunk(3, dim=2)
+    torch.testing.assert_close(gate * filtered, inter, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(block.skip(inter), skips, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(stream, next_stream, rtol=1e-11, atol=1e-12)
+
+
 class Advancing(torch.nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -72,15 +89,6 @@ def test_block_passes_gradcheck(last: bool) -> None:
 
     inputs = [noise(2, 3, 6).requires_grad_(), noise(2, 3, 6, seed=2).requires_grad_(), noise(2, 5, seed=3).requires_grad_()]
     assert torch.autograd.gradcheck(advance, (*inputs, *module.parameters()))
-
-
-def test_activities_without_gradients_equal_those_with() -> None:
-    block, x, condition = made(), noise(3, 50, 6), noise(3, 5)
-    expected = block(x, condition, 1.0)
-    with torch.no_grad():
-        got = block(x, condition, 1.0)
-    for one, other in zip(got, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
 
 
 def test_a_rows_velocity_and_gradient_do_not_depend_on_its_batch() -> None:

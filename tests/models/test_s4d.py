@@ -68,7 +68,7 @@ def test_initialisation_is_diag_lin() -> None:
     torch.manual_seed(0)
     ssm = S4D(256, 128)
     assert torch.equal(ssm.log_decay, torch.full((256, 64), math.log(0.5)))
-    expected = torch.cat([torch.tensor([1e-4]), math.pi * torch.arange(1, 64)])
+    expected = torch.cat([torch.tensor([1e-4]), (math.pi * torch.arange(1, 64, dtype=torch.float64)).float()])
     assert torch.equal(ssm.frequency, expected.expand(256, 64))
     assert torch.equal(torch.view_as_complex(ssm.B.detach()), torch.ones(1, 256, 64, dtype=torch.cfloat))
     assert ssm.C.shape == (2, 256, 64, 2) and abs(ssm.C.std().item() - 0.5**0.5) < 0.01  # a standard complex normal

@@ -6,9 +6,9 @@ Source: EEGDM, arXiv 2508.14086 v3, section "SSMDP"; without arguments the publi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -17,24 +17,17 @@ from torch import Tensor, nn
 from eegdm.errors import UserError
 from eegdm.models import residual
 from eegdm.models.pooling import PART, POOLS, SFREQ, parts, pool
+from eegdm.models.residual import Activities
 from eegdm.models.s4d import S4D
 from eegdm.pretrained import Pretrained
 
 QUERIES = ("gate", "filter", "inter")
 Compat = str | None  # "published" or None
 
-_SAMPLES_AT_ONCE = {"cpu": 8_000}
+_SAMPLES_AT_ONCE = {"cpu": 24_000}
 _SAMPLES_AT_ONCE_ELSEWHERE = 512_000
-"""Samples, over all rows, whose activities `SSMDP.tokens` holds at once without gradients: what stays in a CPU's
-caches, and what fills an accelerator with about 5 GB."""
-
-
-class Activities(NamedTuple):
-    """What a block computes at each sample; inter = gate x filter."""
-
-    gate: Float[Tensor, "batch time feature"]
-    filter: Float[Tensor, "batch time feature"]
-    inter: Float[Tensor, "batch time feature"]
+"""Samples, over all rows, that `SSMDP.tokens` leads through all blocks at once without gradients: a window of 22 channels,
+whose stream stays in a CPU's last cache; what fills an accelerator."""
 
 
 class Block(nn.Module):
@@ -52,14 +45,23 @@ class Block(nn.Module):
         nn.init.zeros_(self.condition.bias)
 
     def forward(
-        self, x: Float[Tensor, "batch time feature"], condition: Float[Tensor, "batch cond"], rate: float
-    ) -> Activities:
+        self,
+        x: Float[Tensor, "batch time feature"],
+        condition: Float[Tensor, "batch cond"],
+        rate: float,
+        see: Callable[[Activities], Tensor],
+        leads: bool,
+    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch time feature"]]:
+        """Return what ``see`` makes of the activities, and the next block's input: ``x`` itself where it does not lead on,
+        ``x`` changed in place without gradients."""
+        lead = self.next if leads else None
         if not torch.is_grad_enabled():
-            return Activities(*(a.mT for a in residual.activities(x.mT, self.folded(condition, x.shape[1], rate))))
+            return residual.read(x.mT, self.folded(condition, x.shape[1], rate), see, lead), x
         h = self.norm(x) + self.condition(condition)[:, None]
         gate, filtered = self.ssm(self.widen(h), rate).chunk(2, dim=-1)
         gate, filtered = gate.sigmoid(), filtered.tanh()
-        return Activities(gate, filtered, gate * filtered)
+        inter = gate * filtered
+        return see(Activities(gate, filtered, inter)), x if lead is None else x + lead(inter)
 
     def advance(
         self,
@@ -157,8 +159,8 @@ class SSMDP(Pretrained, nn.Module):
     ) -> Float[Tensor, "batch block time feature"]:
         """Return the activities ``query`` (gate, filter or inter) of every block."""
         _check_choices("query", (query,), QUERIES)
-        walk = self._walk(x, step, channel, _rate(sfreq, compat or self.compat))
-        return torch.stack([getattr(activities, query) for activities in walk], dim=1)
+        rate, everywhere = _rate(sfreq, compat or self.compat), range(len(self.blocks))
+        return torch.stack(list(self._walk(x, step, channel, rate, everywhere, lambda found: getattr(found, query).clone())), dim=1)
 
     def tokens(
         self,
@@ -220,31 +222,35 @@ class SSMDP(Pretrained, nn.Module):
         reads: list[tuple[str, str]],
         chosen: range,
     ) -> Float[Tensor, "row block pool query feature"]:
-        """Pool block by block, so that never more than one block's activities exist (but for gradients)."""
+        """Pool as activities come, so that they never exist at full length but for gradients."""
+
+        def pooled(found: Activities) -> Float[Tensor, "row pool query feature"]:
+            return torch.stack([pool(getattr(found, query), bounds, kind) for query, kind in reads], dim=2)
+
         at_once = len(rows)
         if not torch.is_grad_enabled():
             at_once = max(1, _SAMPLES_AT_ONCE.get(rows.device.type, _SAMPLES_AT_ONCE_ELSEWHERE) // rows.shape[-1])
-        found = []
-        for some, some_ids in zip(rows.split(at_once), ids.split(at_once), strict=True):
-            walk = islice(self._walk(some, torch.full_like(some_ids, step), some_ids, rate), chosen.stop)
-            pooled = [
-                torch.stack([pool(getattr(activities, query), bounds, kind) for query, kind in reads], dim=2)
-                for index, activities in enumerate(walk)
-                if index in chosen
-            ]
-            found.append(torch.stack(pooled, dim=1))
-        return torch.cat(found)
+        parts = zip(rows.split(at_once), ids.split(at_once), strict=True)
+        return torch.cat([
+            torch.stack(list(self._walk(some, torch.full_like(some_ids, step), some_ids, rate, chosen, pooled)), dim=1)
+            for some, some_ids in parts
+        ])
 
     def _walk(
-        self, x: Float[Tensor, "batch 1 time"], step: Int[Tensor, " batch"], channel: Int[Tensor, " batch"], rate: float
-    ) -> Iterator[Activities]:
-        """Yield each block's activities; a caller who stops early spares the rest, the residual stream included."""
+        self,
+        x: Float[Tensor, "batch 1 time"],
+        step: Int[Tensor, " batch"],
+        channel: Int[Tensor, " batch"],
+        rate: float,
+        chosen: range,
+        see: Callable[[Activities], Tensor],
+    ) -> Iterator[Float[Tensor, "batch ..."]]:
+        """Yield what ``see`` makes of each chosen block's activities; what comes after the last of them is not computed."""
         stream, condition = self._enter(x, step, channel)
-        for block in self._blocks:
-            activities = block(stream, condition, rate)
-            yield activities
-            if block.next is not None:
-                stream = _product(block.next, activities.inter) + stream
+        for index, block in enumerate(islice(self._blocks, chosen.stop)):
+            seen, stream = block(stream, condition, rate, see, index + 1 < chosen.stop)
+            if index in chosen:
+                yield seen
 
     def _enter(
         self, x: Float[Tensor, "batch 1 time"], step: Int[Tensor, " batch"], channel: Int[Tensor, " batch"]
@@ -268,11 +274,6 @@ class SSMDP(Pretrained, nn.Module):
                 f"channels={ids.tolist()} for a signal of {n_channels} channels: give each channel's id, 0..{n_ids - 1}"
             )
         return ids
-
-
-def _product(linear: nn.Linear, x: Float[Tensor, "batch time feature"]) -> Float[Tensor, "batch time out"]:
-    """As ``linear(x)``, fast for what lies (batch, feature, time)."""
-    return torch.baddbmm(linear.bias[:, None], linear.weight.expand(len(x), -1, -1), x.mT).mT
 
 
 def step_embedding(step: Int[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:

@@ -8,11 +8,11 @@ memory and back costs more than the transform. Signals lie (row, feature, time),
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Complex, Float
-from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -26,11 +26,14 @@ def at_once(device: torch.device) -> int:
     return _A_THREAD * torch.get_num_threads() if device.type == "cpu" else _ELSEWHERE
 
 
+@functools.cache
 def fft_length(length: int) -> int:
     """Return an even FFT length for signals and two-sided kernels of ``length`` samples: at least twice that.
 
     FFTs of powers of two take 20 % less time per sample than others: one is chosen unless it is much the longer.
     """
+    from scipy.fft import next_fast_len  # 0.2 s that loading a model need not wait for
+
     shortest = 2 * next_fast_len(length, real=True)
     power = 2 ** (2 * length - 1).bit_length()
     return power if 5 * shortest > 4 * power else shortest

@@ -8,18 +8,26 @@ left, and nothing is transposed. What does not depend on time is folded into W a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Complex, Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from eegdm.models.convolution import Tile, bin_weights, fft_length
 
 EPS = 1e-5
 """LayerNorm's, as published."""
+
+
+class Activities(NamedTuple):
+    """What a block computes at each sample; inter = gate x filter."""
+
+    gate: Float[Tensor, "row time feature"]
+    filter: Float[Tensor, "row time feature"]
+    inter: Float[Tensor, "row time feature"]
 
 
 class Folded(NamedTuple):
@@ -34,19 +42,23 @@ class Folded(NamedTuple):
     spectrum: Complex[Tensor, "wide bin"]
 
 
-def activities(
-    x: Float[Tensor, "row feature time"], folded: Folded
-) -> tuple[Float[Tensor, "row feature time"], Float[Tensor, "row feature time"], Float[Tensor, "row feature time"]]:
-    """Return gate, filter and their product, without gradients."""
-    row, n_features, length = x.shape
+def read(
+    x: Float[Tensor, "row feature time"], folded: Folded, see: Callable[[Activities], Tensor], lead: nn.Linear | None
+) -> Float[Tensor, "row ..."]:
+    """Return what ``see`` makes of the activities, a few rows at a time; ``x`` becomes the next stream (no ``lead``: it stays).
+
+    Without gradients: activities never exist but of those rows.
+    """
+    n_features, seen = x.shape[1], []
     with torch.autocast(x.device.type, enabled=False):
-        gates, inter = x.new_empty(row, 2 * n_features, length), x.new_empty(x.shape)
         for some, work in _chunks(x, folded):
             _, _, s, _ = work.gates(x[some], folded.shift[some])
-            gates[some, :n_features] = s[:, :n_features]
-            torch.add(s[:, n_features:].mul_(2), -1, out=gates[some, n_features:])
-            torch.mul(gates[some, :n_features], gates[some, n_features:], out=inter[some])
-    return gates[:, :n_features], gates[:, n_features:], inter
+            gate, filtered = s[:, :n_features], s[:, n_features:].mul_(2).sub_(1)
+            inter = gate * filtered
+            seen.append(see(Activities(gate.mT, filtered.mT, inter.mT)))
+            if lead is not None:
+                x[some].baddbmm_(lead.weight.expand(len(s), -1, -1), inter).add_(lead.bias[:, None])
+    return torch.cat(seen)
 
 
 def advance(

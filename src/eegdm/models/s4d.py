@@ -44,11 +44,11 @@ class S4D(nn.Module):
     def __init__(self, n_features: int = 256, d_state: int = 128) -> None:
         super().__init__()
         n_modes = d_state // 2
-        frequency = (math.pi * torch.arange(n_modes)).clamp(min=1e-4)  # a clamp of the start alone, not of the parameter
+        frequency = torch.tensor([max(math.pi * k, 1e-4) for k in range(n_modes)])  # a floor of the start alone, not of the parameter
         self.log_decay = nn.Parameter(torch.full((n_features, n_modes), math.log(0.5)))
-        self.frequency = nn.Parameter(frequency.repeat(n_features, 1))
+        self.frequency = nn.Parameter(frequency.expand(n_features, -1).contiguous())
         self.log_dt = nn.Parameter(torch.empty(n_features, 1).uniform_(math.log(0.001), math.log(0.1)))
-        self.B = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(1, n_features, n_modes, 1))
+        self.B = nn.Parameter(torch.tensor([1.0, 0.0]).expand(1, n_features, n_modes, -1).contiguous())
         self.C = nn.Parameter(torch.view_as_real(torch.randn(2, n_features, n_modes, dtype=torch.cfloat)))
         self.D = nn.Parameter(torch.randn(1, n_features))
         self._spectra = _Spectra()
