@@ -1,7 +1,7 @@
 """Peak memory of `eegdm predict` on short and on long recordings, and whether a killed run, resumed, gives the identical result.
 
     python benchmarks/long_recordings.py --smoke       # minutes of recording, a tiny model: does it run at all
-    python benchmarks/long_recordings.py               # 24 h with a model of the demo's size, 1 h with the full-size one
+    python benchmarks/long_recordings.py               # 24 h with a model of the demo's size (killed, resumed), 1 h with the full-size one
     python benchmarks/long_recordings.py --only demo   # one of the two
 
 Weights are random: neither time nor memory depends on them. Peak memory is the largest resident set of the process and what it
@@ -29,16 +29,17 @@ ELECTRODES = ("Fp1", "Fp2", "F7", "F3", "F4", "F8", "T3", "C3", "Cz", "C4", "T4"
 
 
 class Case(NamedTuple):
-    """A size of model, the two lengths of recording that are compared, and the step of the windows."""
+    """A size of model, the two lengths of recording that are compared, the step of the windows, and whether a run is killed."""
 
     model: str
     short_s: float
     long_s: float
     step_s: float
+    killed: bool
 
 
-CASES = {"demo": Case("demo", 600, 86_400, 5.0), "full": Case("full", 600, 3600, 5.0)}
-SMOKE = {"tiny": Case("tiny", 600, 3600, 5.0)}
+CASES = {"demo": Case("demo", 600, 86_400, 5.0, killed=True), "full": Case("full", 600, 3600, 5.0, killed=False)}
+SMOKE = {"tiny": Case("tiny", 600, 3600, 5.0, killed=True)}
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"backbone": {"d_model": 8, "n_blocks": 2, "d_state": 4, "d_cond": 8, "d_embed": 8},
              "fusion": {"depth": 1, "n_tokens": 2, "n_heads": 2}},
@@ -63,18 +64,24 @@ def measure(case: Case) -> dict[str, Any]:
             write_edf(files[kind], length_s)
         short = predict(files["short"], folder, "out-short", case)
         whole = predict(files["long"], folder, "out-whole", case)
-        killed_after = predict_and_kill(files["long"], folder, "out-killed", case)
-        resumed = predict(files["long"], folder, "out-killed", case)
-        same = all(
-            (folder / "out-whole" / f).read_bytes() == (folder / "out-killed" / f).read_bytes()
-            for f in ("long_events.tsv", "long_probabilities.parquet")
-        )
-        return {
+        row = {
             "model": case.model, "short_s": case.short_s, "long_s": case.long_s, "step_s": case.step_s,
             "short_mib": short["mib"], "long_mib": whole["mib"], "ratio": round(whole["mib"] / short["mib"], 3),
-            "short_run_s": short["s"], "long_run_s": whole["s"], "killed_after_chunks": killed_after,
-            "resumed_run_s": resumed["s"], "resumed_is_identical": same, "work_left": (folder / "out-killed" / ".long.eegdm").exists(),
+            "short_run_s": short["s"], "long_run_s": whole["s"],
         }  # fmt: skip
+        return row | (resumption(files["long"], folder, case) if case.killed else {})
+
+
+def resumption(file: Path, folder: Path, case: Case) -> dict[str, Any]:
+    """Kill a run, give its command again, and compare the result with that of the run that was left alone."""
+    killed_after = predict_and_kill(file, folder, "out-killed", case)
+    resumed = predict(file, folder, "out-killed", case)
+    same = all(
+        (folder / "out-whole" / f).read_bytes() == (folder / "out-killed" / f).read_bytes()
+        for f in ("long_events.tsv", "long_probabilities.parquet")
+    )
+    return {"killed_after_chunks": killed_after, "resumed_run_s": resumed["s"], "resumed_is_identical": same,
+            "work_left": (folder / "out-killed" / ".long.eegdm").exists()}  # fmt: skip
 
 
 def save_model(folder: Path, size: str) -> None:

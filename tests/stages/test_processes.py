@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
+import eegdm
 from eegdm import artifacts
 from eegdm.compose import compose
 from eegdm.data.loading import Recordings
-from eegdm.stages.finetune import open_data, shared_windows
+from eegdm.stages.finetune import logits_of, open_data, predict, shared_windows
 from eegdm.stages.pretrain import views
 from stages.tiny import Finished, command_line, one_thread
 
@@ -108,3 +110,23 @@ def test_shards_that_several_processes_write_are_those_of_one(shared: str, finis
     assert len(shards) > 3 and shards == sorted(path.name for path in (folder / "shards").iterdir())
     for name in shards:
         np.testing.assert_allclose(np.load(folder / "shards" / name), np.load(finished.latents / "shards" / name), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_report_by_two_processes_is_that_of_one(cached: bool, finished: Finished, tmp_path: Path) -> None:
+    config = compose([*finished.words, f"latents.cached={str(cached).lower()}", "device=cpu"])
+    data, _ = open_data(config)
+    config.finetune.batch_size = (len(shared_windows(data.samples)[0]) - 1) // 2  # batches of unequal shares, the last with one or two
+    model = eegdm.load(str(finished.classifier))
+    one, two = (predict(config, data, model, data.samples, processes) for processes in (1, 2))
+    assert len(one) == len(data.samples)
+    np.testing.assert_allclose(logits_of(two), logits_of(one), rtol=0, atol=1e-5)
+    pd.testing.assert_frame_equal(two.filter(regex="^(?!logit_)"), one.filter(regex="^(?!logit_)"))
+
+
+def test_the_report_command_on_two_devices(finished: Finished, tmp_path: Path) -> None:
+    copy = finished.copied(tmp_path / "copy")
+    done = command_line("report", *copy.words, "device=cpu", "devices=2")
+    assert done.returncode == 0, done.stderr
+    found, expected = (json.loads((folder / "report.json").read_text()) for folder in (copy.report, finished.report))
+    assert found["runs"][0]["scores"] == expected["runs"][0]["scores"]

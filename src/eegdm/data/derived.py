@@ -49,10 +49,8 @@ class DerivedChannels:
     def read(self, start: int, stop: int) -> Float[ndarray, "channel time"]:
         """Samples start..stop in model units, float64.
 
-        Raises
-        ------
-        UserError
-            If a value is not finite (the file's channel and the time are named) or the file can't be read there.
+        Raises:
+            UserError: if a value is not finite (the file's channel and the time are named) or the file can't be read there.
         """
         try:
             volts = self._raw.get_data(self.picks, start, stop, verbose="ERROR")
@@ -79,10 +77,8 @@ class DerivedChannels:
     def quality(self, spread_uv: Float[ndarray, " channel"]) -> list[ChannelQuality]:
         """What was seen of each channel so far; the spread of the finished signal is told by who finished it.
 
-        Raises
-        ------
-        UserError
-            If the spreads cannot be those of EEG.
+        Raises:
+            UserError: if the spreads cannot be those of EEG.
         """
         refuse_implausible(spread_uv)
         flat, clipped = self._watch.flat, self._watch.clipped
@@ -95,10 +91,8 @@ class DerivedChannels:
 def refuse_implausible(spread_uv: Float[ndarray, " channel"]) -> None:
     """Refuse signals whose robust spreads, in µV, cannot be those of EEG.
 
-    Raises
-    ------
-    UserError
-        If all channels are flat, or the middle spread is far from that of EEG.
+    Raises:
+        UserError: if all channels are flat, or the middle spread is far from that of EEG.
     """
     moving = spread_uv[spread_uv > 0]
     if len(moving) == 0:

@@ -79,21 +79,14 @@ def conditioned(
 ) -> Iterator[Block]:
     """Filter and resample a recording, block after block.
 
-    Parameters
-    ----------
-    read
-        Gives file samples start..stop of all channels in float64; stretches overlap.
-    n_times, file_sfreq
-        The recording's length in samples and its sampling frequency in Hz.
-    filtering
-        What to do, possible at `file_sfreq` (see `Filtering.effective`).
-    block
-        File samples in a block. A recording that is no longer is done at once and equals MNE to rounding; others are
-        within 1e-5 of the largest amplitude.
-    precision
-        In which the filtered signal is resampled; reading and filtering, with offsets and drifts still there, are in float64.
-    progress
-        What to call the work in the bar that is shown; none is shown without it, nor if there is one block only.
+    Args:
+        read: gives file samples start..stop of all channels in float64; stretches overlap.
+        n_times, file_sfreq: the recording's length in samples and its sampling frequency in Hz.
+        filtering: what to do, possible at `file_sfreq` (see `Filtering.effective`).
+        block: file samples in a block. A recording that is no longer is done at once and equals MNE to rounding; others are
+            within 1e-5 of the largest amplitude.
+        precision: in which the filtered signal is resampled; reading and filtering, with offsets and drifts still there, are in float64.
+        progress: what to call the work in the bar that is shown; none is shown without it, nor if there is one block only.
     """
     plan = Resampling.of(n_times, file_sfreq, filtering.sfreq)
 

@@ -142,10 +142,8 @@ def derive(
     A channel that the file holds is taken as it is; otherwise it is the difference of two file channels with the same
     reference. Of repeated names the first counts. With `missing="drop"` channels that cannot be made are left out.
 
-    Raises
-    ------
-    UserError
-        If channels are missing (`missing="error"`) or none can be made: names them, what each lacks, what the file has.
+    Raises:
+        UserError: if channels are missing (`missing="error"`) or none can be made: names them, what each lacks, what the file has.
     """
     leads: dict[_Lead, str] = {}
     for file_name in ch_names:

@@ -52,10 +52,8 @@ def open_recording(path: str | Path) -> mne.io.Raw:
     Of EDF and BDF files, signals without a scale and signals faster than most others are left out (MNE would bring
     all channels to the fastest rate), and there are as many records as the header says.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, is not what its name says, is cut off, has gaps, no samples, or cannot be read by MNE.
+    Raises:
+        UserError: if the file is missing, is not what its name says, is cut off, has gaps, no samples, or cannot be read by MNE.
     """
     path = Path(path)
     if not path.exists():
@@ -100,10 +98,8 @@ def _read(path: Path, **options: Any) -> mne.io.Raw:
 def read_edf_header(path: Path) -> EdfHeader:
     """Read and check the header of an EDF or BDF file.
 
-    Raises
-    ------
-    UserError
-        Naming the first field that is no number, out of range, or at odds with the size of the file.
+    Raises:
+        UserError: naming the first field that is no number, out of range, or at odds with the size of the file.
     """
     magic, bytes_per_sample = _KINDS[path.suffix.lower()]
     if not path.is_file():

@@ -54,28 +54,18 @@ def preprocess(
     Equals MNE's `filter`, `notch_filter` and `resample` of the whole recording: to rounding if it fits in one block, within
     1e-5 of the largest amplitude else. All steps are linear, so deriving comes first.
 
-    Parameters
-    ----------
-    raw
-        The recording, in volts as MNE has it; its data may lie on disk.
-    derivations
-        What each row of the signal is made of (`eegdm.data.montage.derive`).
-    filtering
-        The filters and the sampling frequency wanted; a recording sampled too slowly for them gets what it allows, and a note.
-    block_s
-        Seconds in memory at a time; chosen by the number of channels if not given.
-    out
-        Makes the float32 array (channel, time) to write to, such as a memory map, given its shape.
-    keep_raw
-        Neither filter nor resample.
-    progress
-        What to call the filtering in the bar that is shown; none is shown without it, nor if there is one block only.
+    Args:
+        raw: the recording, in volts as MNE has it; its data may lie on disk.
+        derivations: what each row of the signal is made of (`eegdm.data.montage.derive`).
+        filtering: the filters and the sampling frequency wanted; a recording sampled too slowly for them gets what it allows, and a note.
+        block_s: seconds in memory at a time; chosen by the number of channels if not given.
+        out: makes the float32 array (channel, time) to write to, such as a memory map, given its shape.
+        keep_raw: neither filter nor resample.
+        progress: what to call the filtering in the bar that is shown; none is shown without it, nor if there is one block only.
 
-    Raises
-    ------
-    UserError
-        If a value is missing (channel and time are named); if the recording is shorter than a second, sampled too slowly or
-        too fast, or flat in all channels; if its amplitudes cannot be EEG in volts.
+    Raises:
+        UserError: if a value is missing (channel and time are named); if the recording is shorter than a second, sampled too slowly or
+            too fast, or flat in all channels; if its amplitudes cannot be EEG in volts.
     """
     file_sfreq = float(raw.info["sfreq"])
     applied, note = filtering.effective(file_sfreq)

@@ -133,10 +133,8 @@ def generator(seed: int, subject: str, *run: int) -> Generator:
 def six_classes(rng: Generator, minutes: float) -> list[Segment]:
     """Fill a recording with segments of about 7 s: those of ``CYCLE`` in random order, again and again.
 
-    Raises
-    ------
-    UserError
-        If there is no room for one cycle, so that a class might be missing.
+    Raises:
+        UserError: if there is no room for one cycle, so that a class might be missing.
     """
     edges = _edges(rng, 0, int(60 * minutes))
     if len(edges) <= len(CYCLE):
@@ -156,10 +154,8 @@ def rest(rng: Generator, minutes: float) -> list[Segment]:
 def one_seizure(rng: Generator, minutes: float) -> list[Segment]:
     """Fill a recording with background and one seizure of 20 to 60 s, 10 s or more from either end.
 
-    Raises
-    ------
-    UserError
-        If there is no room for the longest seizure.
+    Raises:
+        UserError: if there is no room for the longest seizure.
     """
     if minutes < 1.5:
         raise UserError(f"minutes={minutes:g}: too short for a made-up recording with a seizure; give 1.5 or more")
@@ -189,16 +185,11 @@ def record(seed: int, subject: str, run: int, sfreq: float, plan: Callable[[Gene
 def simulate(subject: Subject, segments: Sequence[Segment], rng: Generator, sfreq: float) -> Simulation:
     """Make up one recording.
 
-    Parameters
-    ----------
-    subject
-        Whose background it has.
-    segments
-        What happens when, without gaps from 0 to the end.
-    rng
-        Source of all randomness of this recording.
-    sfreq
-        Sampling rate in Hz.
+    Args:
+        subject: whose background it has.
+        segments: what happens when, without gaps from 0 to the end.
+        rng: source of all randomness of this recording.
+        sfreq: sampling rate in Hz.
     """
     n_times = round(segments[-1].stop_s * sfreq)
     potential = _brain(rng, subject, segments, n_times, sfreq)

@@ -43,22 +43,15 @@ def write_tuev(
 ) -> list[Path]:
     """Write a corpus in the layout of TUEV: an EDF and a ``.rec`` for each subject of ``edf/train`` and ``edf/eval``.
 
-    Parameters
-    ----------
-    folder
-        Where ``edf`` will be.
-    n_train, n_eval
-        Subjects; no subject is in both.
-    minutes
-        Length of each recording, 1 or more.
-    seed
-        Another seed makes other subjects.
-    sfreq
-        Sampling rate in Hz.
+    Args:
+        folder: where ``edf`` will be.
+        n_train, n_eval: subjects; no subject is in both.
+        minutes: length of each recording, 1 or more.
+        seed: another seed makes other subjects.
+        sfreq: sampling rate in Hz.
 
-    Returns
-    -------
-    The EDF files.
+    Returns:
+        The EDF files.
     """
     subjects = [("train", _letters("aaaaa", i)) for i in range(n_train)]
     subjects += [("eval", _letters("aaaab", i)) for i in range(n_eval)]

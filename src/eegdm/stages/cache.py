@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,12 +20,12 @@ from eegdm.data.loading import Recordings
 from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.tokens import shard_is_done, write_shard
 from eegdm.data.windows import KEY, distinct, make_samples
-from eegdm.errors import UserError
 from eegdm.executor import each
 from eegdm.layout import content_config, destination, upstream
 from eegdm.models.backbone import SSMDP
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.pretrained import weights_fingerprint
+from eegdm.processes import own_device
 from eegdm.recordings.inference import pick_device
 from eegdm.stages.pretrain import make_backbone
 
@@ -92,31 +90,8 @@ def _in_process(item: tuple[int, pd.DataFrame], config: Config, recordings: str,
 
 def _opened(config: Config, recordings: str) -> tuple[SSMDP, Recordings]:
     backbone, _ = open_backbone(config, recordings)
-    where = _own_device(config)
-    if where.type == "cpu" and config.run.cluster is None:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.run.devices))
+    where = own_device(config.run.device, config.run.devices if config.run.cluster is None else 1)
     return backbone.to(where).eval(), Recordings(upstream(config, "recordings").path, config.signal.mu)
-
-
-_LOCKS: list[Any] = []  # held as long as the process lives
-
-
-def _own_device(config: Config) -> torch.device:
-    """Return the device; of several GPUs one that no other process of this machine has taken."""
-    from filelock import FileLock, Timeout
-
-    chosen = device(config)
-    if chosen.type != "cuda" or chosen.index is not None:
-        return chosen
-    for index in range(torch.cuda.device_count()):
-        lock = FileLock(Path(tempfile.gettempdir()) / f"eegdm-cuda-{index}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        _LOCKS.append(lock)
-        return torch.device("cuda", index)
-    raise UserError(f"devices={config.run.devices}: this machine has {torch.cuda.device_count()} GPUs, and other processes have taken them")
 
 
 def open_backbone(config: Config, recordings: str) -> tuple[SSMDP, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +24,14 @@ from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import KEY, assign_splits, distinct, make_samples
 from eegdm.errors import UserError
 from eegdm.event_scores import EventCounts, count_events, event_scores
+from eegdm.executor import each
 from eegdm.layout import content_config, destination, upstream
 from eegdm.metrics import class_probabilities, fit_event_threshold, fit_temperature, scores
 from eegdm.model_card import training_facts
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.fusion import LatentFusionTransformer
+from eegdm.processes import own_device
 from eegdm.recordings.decision import Rule, find_events, window_table
 from eegdm.recordings.inference import Windows as Stretches
 from eegdm.stages.cache import device, open_backbone, token_spec
@@ -35,6 +39,7 @@ from eegdm.training import (
     CHECKPOINTS,
     FusionModule,
     PatientStopping,
+    divided,
     fit,
     forget_checkpoints,
     in_order,
@@ -211,22 +216,48 @@ def _write(folder: Path, config: Config, data: Data, module: FusionModule) -> No
     say(f"finetune: best epoch {best['epoch']}; wrote {folder}")
 
 
-@torch.inference_mode()
-def predict(config: Config, data: Data, model: EEGDM, samples: pd.DataFrame) -> pd.DataFrame:
-    """Return the samples with a column of logits per class; each distinct window is computed once."""
+def predict(config: Config, data: Data, model: EEGDM, samples: pd.DataFrame, processes: int = 1) -> pd.DataFrame:
+    """Return the samples with a column of logits per class; each distinct window is computed once, by one of so many processes."""
     windows, window_of = shared_windows(samples)
-    where = device(config)
-    model = model.to(where).eval()
-    found = []
-    for batch in loader(make_dataset(config, data, windows), config.finetune.batch_size, None, config.run.workers):
-        values, mask = batch.data.to(where), batch.mask.to(where)
-        noise = batch.noise.to(where) if batch.noise.numel() else None
-        logits = model.logits_from_tokens(values, mask) if data.store is not None else model(values, mask, data.recordings.sfreq, noise)
-        found.append((batch.row.numpy(), logits.float().cpu().numpy()))
+    if processes == 1:
+        found = _logits(config, data, model, windows, device(config))
+    else:
+        work = functools.partial(_share, config=config, data=data, model=model.cpu(), windows=windows, processes=processes)
+        with closing(each(work, range(processes), processes)) as results:
+            found = [part for _, parts in results for part in _or_raise(parts)]
     logits = in_order(found)[window_of]
     subjects = dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))
     columns = {f"logit_{name}": logits[:, i] for i, name in enumerate(model.classes)}
     return samples.assign(subject=samples.recording.map(subjects), **columns)
+
+
+@torch.inference_mode()
+def _logits(
+    config: Config, data: Data, model: EEGDM, windows: pd.DataFrame, where: torch.device, rank: int = 0, world: int = 1
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and logits (row, class) of this process's share of each batch of windows."""
+    model = model.to(where).eval()
+    batches = loader(make_dataset(config, data, windows), config.finetune.batch_size, None, config.run.workers, rank, world)
+    found = []
+    for number, batch in enumerate(batches):
+        if divided(batches).weight(number) > 0:  # no window is scored twice
+            values, mask = batch.data.to(where), batch.mask.to(where)
+            noise = batch.noise.to(where) if batch.noise.numel() else None
+            logits = model.logits_from_tokens(values, mask) if data.store is not None else model(values, mask, data.recordings.sfreq, noise)
+            found.append((batch.row.numpy(), logits.float().cpu().numpy()))
+    return found
+
+
+def _share(
+    rank: int, config: Config, data: Data, model: EEGDM, windows: pd.DataFrame, processes: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    return _logits(config, data, model, windows, own_device(config.run.device, processes), rank, processes)
+
+
+def _or_raise(result: Any) -> Any:
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def logits_of(predictions: pd.DataFrame) -> np.ndarray:

@@ -115,7 +115,7 @@ def _score(config: Config, data: Data, model: EEGDM, name: str, path: Path, fold
     test = data.samples[data.samples.split == "test"].reset_index(drop=True)
     if test.empty:
         raise UserError(f"windows.split={config.windows.split}: no sample is in the test part")
-    predictions = predict(config, data, model, test)
+    predictions = predict(config, data, model, test, config.run.devices)
     artifacts.write_table(folder / f"predictions-{name.replace(', ', ',').replace(' ', '=').replace('/', '-')}.parquet", predictions)
     labels, logits = predictions.label.to_numpy(), logits_of(predictions)
     curves = pd.read_csv(path / "curves.csv") if (path / "curves.csv").is_file() else pd.DataFrame()
@@ -271,7 +271,7 @@ def _compared(config: Config, source: Artifact, recipe: str) -> dict[str, Baseli
         own = copy.deepcopy(config)
         own.recipe, own.explicit = recipe, []
         data, model = _open(own, source, path)
-        predictions = predict(own, data, model, data.samples[data.samples.split == "test"].reset_index(drop=True))
+        predictions = predict(own, data, model, data.samples[data.samples.split == "test"].reset_index(drop=True), own.run.devices)
         found.append(scores(predictions.label.to_numpy(), logits_of(predictions), own.finetune.loss == "binary"))
         if data.store is not None and (key := artifacts.fingerprint([data.inputs["latents"], _learned_from(own)])) not in probes:
             probes[key] = _probe(own, data)
