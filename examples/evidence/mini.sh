@@ -4,7 +4,7 @@
 #   DATA      a folder with eegmmidb/*.edf (PhysioNet, subject 1, runs 3-10) and chbmit/edf/*.edf (excerpts of CHB-MIT)
 #   ROOT      where results go; a killed run goes on when the same command is given again
 #   SETTINGS  such as device=cuda or pretrain.epochs=1000
-# Then: mini's folder is ROOT/mini/folder/mini/backbone; copy config.json, model.safetensors and README.md to src/eegdm/weights/mini.
+# Then: package_mini.py puts ROOT/mini/folder/mini/backbone into the package, as src/eegdm/weights/mini.
 set -euo pipefail
 data=$(realpath "$1") root=$2
 shift 2

@@ -23,6 +23,8 @@ from ledger import markdown
 from eegdm.baselines import linear_probe
 from eegdm.cli import run_main, run_stage
 from eegdm.compose import compose
+from eegdm.data.loading import Recordings
+from eegdm.data.windows import assign_splits
 from eegdm.metrics import bootstrap, multiclass_scores
 from eegdm.pretrained import load
 from eegdm.stages.finetune import Data, few_labels, logits_of, open_data, predict
@@ -85,6 +87,8 @@ def collect(args: argparse.Namespace, kind: str, runs: tuple[int, ...]) -> pd.Da
     for labels in args.labels.split(","):
         for seed in map(int, args.seeds.split(",")):
             for fold in range(len(runs)):
+                if args.tested and tested_run(recordings, args.words, fold) not in args.tested.split(","):
+                    continue
                 for name, backbone in (("pretrained", args.backbone), ("random weights", "random")):
                     path = root / "predictions" / f"{name}-{labels}-seed={seed}-fold={fold}.parquet"
                     if not path.is_file():
@@ -94,9 +98,15 @@ def collect(args: argparse.Namespace, kind: str, runs: tuple[int, ...]) -> pd.Da
                         pd.concat(parts).to_parquet(path)
                         print(f"{kind}: wrote {path.name}", flush=True)
                     rows.append(pd.read_parquet(path))
-    table = pd.concat(rows, ignore_index=True).drop_duplicates(["recording", "start_sample", "method", "labels", "seed"])
-    tested = {f"S001R{run:02d}" for run in map(int, args.tested.split(","))} if args.tested else set(table.recording)
-    return table[table.recording.isin(tested)]
+    return pd.concat(rows, ignore_index=True).drop_duplicates(["recording", "start_sample", "method", "labels", "seed"])
+
+
+def tested_run(recordings: Path, words: list[str], fold: int) -> str:
+    """Number of the run that a fold tests."""
+    config = compose(["corpus=folder", *words, f"recordings={recordings}", *READING, f"fold={fold}"])
+    table = Recordings(recordings).table
+    (name,) = table.recording[np.array(assign_splits(table, config.corpus.name, config.windows)) == "test"]
+    return str(int(name.removeprefix("S001R")))
 
 
 def compare(table: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -130,7 +140,7 @@ def main() -> None:
     parser.add_argument("--labels", default="20,100,all")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--sets", default="executed,imagined")
-    parser.add_argument("--tested", help="only these runs are scored, such as 9,10")
+    parser.add_argument("--tested", help="only the folds that test these runs, such as 9,10")
     parser.add_argument("words", nargs="*", help="settings of every stage, such as recipe=mini_a")
     args = parser.parse_args()
     tables = [compare(collect(args, kind, SETS[kind]), kind) for kind in args.sets.split(",")]

@@ -107,7 +107,7 @@ for _name in STAGES:
     _add_stage(_name)
 
 
-MODEL = typer.Option("--model", help="folder of a model, published .ckpt, or hub id")
+MODEL = typer.Option("--model", help="folder of a model, published .ckpt, hub id, or mini, the backbone that comes with the package")
 DEVICE = typer.Option("--device", help="auto, cpu, cuda or mps")
 MISSING = typer.Option(
     "--missing", help="channels that the recording lacks: error, drop, or interpolate (spherical splines; referential recordings)"
@@ -160,7 +160,7 @@ def predict(
 @app.command(rich_help_panel="Recordings and models")
 def embed(
     file: Annotated[Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")],
-    model: Annotated[str, MODEL],
+    model: Annotated[str, MODEL] = "mini",
     out: Annotated[Path | None, typer.Option("--out", help="X.npz, X.parquet, or a folder to be memory-mapped")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="all axes of the tokens; by default their mean over a window's pools")] = False,
     step: Annotated[float | None, typer.Option("--step", help="seconds from one window to the next")] = None,
@@ -182,7 +182,7 @@ def embed(
 
 @app.command(rich_help_panel="Recordings and models")
 def generate(
-    model: Annotated[str, MODEL],
+    model: Annotated[str, MODEL] = "mini",
     out: Annotated[Path, typer.Option("--out", help="X.fif or X.edf; a picture goes beside it")] = Path("generated_raw.fif"),
     channels: Annotated[str | None, typer.Option("--channels", help="names such as FP1-F7,F7-T3; all by default")] = None,
     n: Annotated[int, typer.Option("-n", help="windows of 5 s per channel")] = 1,

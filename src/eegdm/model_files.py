@@ -1,4 +1,4 @@
-"""Where a model lies: a folder of ours, a published checkpoint, or either of them in a repository on the Hugging Face hub."""
+"""Where a model lies: a folder of ours, a published checkpoint, a repository on the Hugging Face hub with either, or the package."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from eegdm.errors import UserError
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
+PACKAGED = Path(__file__).parent / "weights"
+"""Models that come with the package, each in a folder by its name."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -23,7 +25,7 @@ class ModelFiles(NamedTuple):
 
 
 def find_model(path_or_hub_id: str | Path, filename: str | None = None, revision: str | None = None) -> Path | ModelFiles:
-    """Return the path of a published checkpoint, or the two files of a model; what exists on disk wins over the hub.
+    """Return the path of a published checkpoint, or the two files of a model; what exists on disk wins over the package and the hub.
 
     Raises:
         UserError: nothing there, several files and none named, a link out of its folder, or the hub can't be reached.
@@ -35,8 +37,12 @@ def find_model(path_or_hub_id: str | Path, filename: str | None = None, revision
         return _find_in_folder(path, filename)
     if path.exists():
         return _only_file(path, filename)
+    packaged = [folder.name for folder in PACKAGED.iterdir()]
+    if path_or_hub_id in packaged:
+        return _find_in_folder(PACKAGED / path_or_hub_id, filename)
     if not _HUB_ID.fullmatch(str(path_or_hub_id)) or path.suffix == ".ckpt":
-        raise UserError(f"{path_or_hub_id}: there is no such file or folder; a model on the hub is named owner/name")
+        raise UserError(f"{path_or_hub_id}: there is no such file or folder; a model on the hub is named owner/name, "
+                        f"and {listed(packaged)} comes with the package")  # fmt: skip
     return _find_on_hub(str(path_or_hub_id), filename, revision)
 
 
