@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -44,6 +44,17 @@ def each(
     for item in suspects:
         if (yield from _in_pool(function, deque([item]), 1)):
             yield item, UserError(KILLED)
+
+
+def results(
+    function: Callable[[Any], Any], items: Sequence[Any], workers: int, cluster: str | None = None
+) -> Generator[Any, None, None]:
+    """Yield results as :func:`each` does, where none may be missing: the first fault is raised, and ends the work that has begun."""
+    with closing(each(function, items, workers, cluster)) as found:
+        for _, result in found:
+            if isinstance(result, BaseException):
+                raise result
+            yield result
 
 
 def _in_pool(function: Callable[[Any], Any], pending: deque[Any], workers: int) -> Generator[tuple[Any, Any], None, list[Any]]:

@@ -38,8 +38,8 @@ def find_model(path_or_hub_id: str | Path, filename: str | None = None, revision
     if path.exists():
         return _only_file(path, filename)
     packaged = [folder.name for folder in PACKAGED.iterdir()]
-    if path_or_hub_id in packaged:
-        return _find_in_folder(PACKAGED / path_or_hub_id, filename)
+    if str(path_or_hub_id) in packaged:
+        return _find_in_folder(PACKAGED / path, filename)
     if not _HUB_ID.fullmatch(str(path_or_hub_id)) or path.suffix == ".ckpt":
         raise UserError(f"{path_or_hub_id}: there is no such file or folder; a model on the hub is named owner/name, "
                         f"and {listed(packaged)} comes with the package")  # fmt: skip

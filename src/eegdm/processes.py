@@ -21,6 +21,22 @@ def rank() -> int:
     return next((int(os.environ[name]) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0)
 
 
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; "auto" takes the best there is.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, is_there in there.items() if is_there))
+    if not there.get(name.split(":")[0], False):
+        raise UserError(f"device={name}: is not there; this machine has {', '.join(k for k, is_there in there.items() if is_there)}")
+    return torch.device(name)
+
+
 def own_device(name: str, processes: int) -> torch.device:
     """Return the device of one of so many ``processes`` that share out work on this machine.
 
@@ -31,8 +47,6 @@ def own_device(name: str, processes: int) -> torch.device:
     """
     import torch
     from filelock import FileLock, Timeout
-
-    from eegdm.recordings.inference import pick_device
 
     chosen = pick_device(name)
     if chosen.type == "cpu" and processes > 1:
@@ -47,4 +61,5 @@ def own_device(name: str, processes: int) -> torch.device:
             continue
         _LOCKS.append(lock)
         return torch.device("cuda", index)
-    raise UserError(f"devices={processes}: this machine has {torch.cuda.device_count()} GPUs, and other processes have taken them")
+    raise UserError(f"devices={processes}: this machine has {torch.cuda.device_count()} GPUs, all taken by other runs; "
+                    "ask for fewer devices, or wait for those runs")  # fmt: skip

@@ -217,7 +217,7 @@ _extract = torch.compiler.disable(extract)
 """Its loops over tiles that fit a CPU's caches, and its own backward pass, are no gain for a compiler, which takes minutes over them."""
 
 
-@torch.library.custom_op("eegdm::read_backbone", mutates_args=())
+@torch.library.custom_op("eegdm::read_backbone", mutates_args=())  # PyTorch names operations namespace::name
 def _read_backbone(x: Tensor, weights: list[Tensor], reading: str) -> Tensor:
     """Tokens without gradients, as an operation that exported programs can hold."""
     config, spec, channel_ids, sfreq, names = json.loads(reading)

@@ -160,7 +160,7 @@ class SSMDP(Pretrained, nn.Module):
         """Return the activities ``query`` (gate, filter or inter) of every block."""
         _check_choices("query", (query,), QUERIES)
         rate, everywhere = _rate(sfreq, compat or self.compat), range(len(self.blocks))
-        return torch.stack(list(self._walk(x, step, channel, rate, everywhere, lambda found: getattr(found, query).clone())), dim=1)
+        return torch.stack(list(self._walk(x, step, channel, rate, everywhere, lambda found: getattr(found, query))), dim=1)
 
     def tokens(
         self,

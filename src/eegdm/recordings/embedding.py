@@ -14,7 +14,8 @@ from numpy import ndarray
 
 from eegdm.data.montage import CHANNEL_ID, TCP
 from eegdm.errors import UserError
-from eegdm.recordings.inference import BATCH_SIZE, Batch, Windows, pick_device, resumed
+from eegdm.processes import pick_device
+from eegdm.recordings.inference import BATCH_SIZE, Batch, Windows, resumed
 from eegdm.recordings.preparation import Prepared, Treatment, named, opened, prepare, signal_settings
 
 if TYPE_CHECKING:

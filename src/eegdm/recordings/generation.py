@@ -15,7 +15,7 @@ from eegdm.data.derived import PER_VOLT
 from eegdm.data.montage import CHANNEL_ID, TCP, electrodes_of
 from eegdm.data.signal import expand
 from eegdm.errors import UserError
-from eegdm.recordings.inference import pick_device
+from eegdm.processes import pick_device
 from eegdm.recordings.preparation import signal_settings
 
 if TYPE_CHECKING:

@@ -84,22 +84,6 @@ class Batch(NamedTuple):
         return np.stack([generator(0, int(s)).standard_normal(shape, dtype=np.float32)[channel_ids] for s in self.starts])
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; "auto" takes the best there is.
-
-    Raises:
-        UserError: there is no such device here.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(kind for kind, is_there in there.items() if is_there))
-    if not there.get(name.split(":")[0], False):
-        raise UserError(f"device={name}: is not there; this machine has {', '.join(k for k, is_there in there.items() if is_there)}")
-    return torch.device(name)
-
-
 def logits_of(
     model: EEGDM, windows: Windows, read: Read, slots: list[int], device: torch.device, batch_size: int = BATCH_SIZE
 ) -> Float[ndarray, "window class"]:

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eegdm.errors import UserError
+from eegdm.processes import pick_device
 from eegdm.recordings.decision import Rule, find_events, rule_of, window_table
-from eegdm.recordings.inference import BATCH_SIZE, Windows, logits_of, pick_device, resumed
+from eegdm.recordings.inference import BATCH_SIZE, Windows, logits_of, resumed
 from eegdm.recordings.preparation import Prepared, Treatment, named, opened, prepare, signal_settings
 
 if TYPE_CHECKING:

@@ -20,13 +20,12 @@ from eegdm.data.loading import Recordings
 from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.tokens import shard_is_done, write_shard
 from eegdm.data.windows import KEY, distinct, make_samples
-from eegdm.executor import each
+from eegdm.executor import results
 from eegdm.layout import content_config, destination, upstream
 from eegdm.models.backbone import SSMDP
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.pretrained import weights_fingerprint
-from eegdm.processes import own_device
-from eegdm.recordings.inference import pick_device
+from eegdm.processes import own_device, pick_device
 from eegdm.stages.pretrain import make_backbone
 
 
@@ -71,10 +70,9 @@ def _write(item: tuple[int, pd.DataFrame], backbone: SSMDP, recordings: Recordin
 def _share_out(todo: list[tuple[int, pd.DataFrame]], config: Config, recordings: str, folder: Path) -> None:
     """Let several processes, or a dask cluster, write the shards."""
     work = functools.partial(_in_process, config=config, recordings=recordings, folder=folder, run=artifacts.run_of(folder))
-    with closing(each(work, todo, config.run.devices, config.run.cluster)) as results:
-        for _, result in track(results, "cache", len(todo)):
-            if isinstance(result, BaseException):
-                raise result
+    with closing(results(work, todo, config.run.devices, config.run.cluster)) as written:
+        for _ in track(written, "cache", len(todo)):
+            pass
 
 
 _OPEN: dict[str, tuple[SSMDP, Recordings]] = {}  # what this process opened for the run it works for

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import KEY, assign_splits, distinct, make_samples
 from eegdm.errors import UserError
 from eegdm.event_scores import EventCounts, count_events, event_scores
-from eegdm.executor import each
+from eegdm.executor import results
 from eegdm.layout import content_config, destination, upstream
 from eegdm.metrics import class_probabilities, fit_event_threshold, fit_temperature, scores
 from eegdm.model_card import training_facts
@@ -223,8 +222,7 @@ def predict(config: Config, data: Data, model: EEGDM, samples: pd.DataFrame, pro
         found = _logits(config, data, model, windows, device(config))
     else:
         work = functools.partial(_share, config=config, data=data, model=model.cpu(), windows=windows, processes=processes)
-        with closing(each(work, range(processes), processes)) as results:
-            found = [part for _, parts in results for part in _or_raise(parts)]
+        found = [part for share in results(work, range(processes), processes) for part in share]
     logits = in_order(found)[window_of]
     subjects = dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))
     columns = {f"logit_{name}": logits[:, i] for i, name in enumerate(model.classes)}
@@ -252,12 +250,6 @@ def _share(
     rank: int, config: Config, data: Data, model: EEGDM, windows: pd.DataFrame, processes: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     return _logits(config, data, model, windows, own_device(config.run.device, processes), rank, processes)
-
-
-def _or_raise(result: Any) -> Any:
-    if isinstance(result, BaseException):
-        raise result
-    return result
 
 
 def logits_of(predictions: pd.DataFrame) -> np.ndarray:
