@@ -113,6 +113,7 @@ def test_a_dry_run_tells_disk_and_time_and_makes_nothing(tmp_path: Path) -> None
     size = experiments_size(steps)
     assert size.seconds == 3 * 72 and size.channels == 22
     assert cost(steps[0], size).disk == 4 * 3 * 72 * 200 * 22
+    assert 0 < cost(steps[0], size).seconds < 60
     assert cost(steps[2], size).disk == 2 * 4 * 5 * 8 * 22 * size.windows  # float16, 4 blocks, 5 pools, width 8, 22 channels
 
 

@@ -240,7 +240,9 @@ class RunConfig:
     rate: float = option(
         1.0, "report: resample the test windows by this factor; the model runs at that rate without retraining", low=0.5, high=5
     )
-    compare: list[str] = option([], "recipes whose classifiers the report shows beside this one's")
+    compare: list[str] = option(
+        [], "report: recipes whose classifiers to show beside this one's, or braindecode.MODEL to train one of its models from scratch"
+    )
     seed: int = option(0, "seed of order, steps, noise and initial weights", low=0, high=2**31 - 1)
     compat: str | None = option(None, "reproduce the published errors", choices=("published",))
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))

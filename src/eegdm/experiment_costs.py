@@ -1,6 +1,6 @@
 """What a plan will take before it is run: disk from the sizes of arrays, time from a few steps that are timed on this machine.
 
-Times are rough: they scale a step of few windows to all of them, take every epoch that may be run, and leave reading from disk out.
+Times are rough: they scale a step of few windows to all of them, take every epoch that may be run, and leave disks and reports out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from eegdm.experiments import Step
 
 TOKEN_BYTES = {"float16": 2, "float32": 4, "int8": 1}
 _TIMED_ROWS = 2  # single-channel windows, or windows of tokens, in a step that is timed
+_TIMED_SFREQ = 256  # of the minute of noise that is filtered
 _TRAINED_SHARE = {"tuev": 0.8, "chbmit": 20 / 24}  # of the corpus's training part (TUEV), of its patients (CHB-MIT)
 
 
@@ -42,6 +43,7 @@ class Cost(NamedTuple):
 class Pace(NamedTuple):
     """Seconds that this machine takes."""
 
+    filter: float  # a second of a recording, in one process
     learn: float  # a single-channel window, forward and backward
     read: float  # a single-channel window, forward
     fuse: float  # a window of tokens through the fusion transformer, forward and backward
@@ -130,9 +132,9 @@ def _disk(kind: str, config: Config, size: CorpusSize) -> float:
 
 
 def _seconds(kind: str, config: Config, size: CorpusSize) -> float:
-    if kind == "recordings":
-        return 0.0  # bound by the disk
     pace = measure(config)
+    if kind == "recordings":
+        return 0.0 if config.signal.per_window else size.seconds * pace.filter / max(config.run.workers, 1)
     if kind == "backbone":
         windows = min(size.train_windows, config.pretrain.max_windows or size.train_windows)
         return config.pretrain.epochs * windows * size.channels * pace.learn
@@ -145,7 +147,8 @@ def _seconds(kind: str, config: Config, size: CorpusSize) -> float:
 def measure(config: Config) -> Pace:
     """Time a few windows on the device that the settings name; once for each size of network."""
     key = artifacts.fingerprint(
-        [asdict(config.backbone), asdict(config.fusion), config.latents.query, config.windows.duration_s, config.run.device]
+        [asdict(part) for part in (config.signal, config.backbone, config.fusion, config.latents)]
+        + [config.windows.duration_s, config.run.device]
     )
     if key not in _paces:
         _paces[key] = _measure(config)
@@ -155,6 +158,7 @@ def measure(config: Config) -> Pace:
 def _measure(config: Config) -> Pace:
     import torch
 
+    from eegdm.data.filtering import Filtering, conditioned
     from eegdm.stages.cache import device
 
     where = device(config)
@@ -166,6 +170,13 @@ def _measure(config: Config) -> Pace:
     f = classifier.fusion.config
     tokens = torch.randn(_TIMED_ROWS, f["n_blocks"], f["n_pools"], f["n_queries"], f["n_channels"], f["d_model"], device=where)
 
+    filtering = Filtering(config.signal.sfreq, config.signal.highpass, config.signal.lowpass, tuple(config.signal.notch))
+    minute = np.random.default_rng(0).standard_normal((f["n_channels"], 60 * _TIMED_SFREQ))
+
+    def prepare() -> None:
+        for _ in conditioned(lambda start, stop: minute[:, start:stop], minute.shape[1], _TIMED_SFREQ, filtering, minute.shape[1]):
+            pass
+
     def learn() -> None:
         backbone(x, ids, ids).square().mean().backward()
 
@@ -176,11 +187,12 @@ def _measure(config: Config) -> Pace:
     def fuse() -> None:
         classifier.logits_from_tokens(tokens).square().mean().backward()
 
-    return Pace(share * _timed(learn, where), share * _timed(read, where), _timed(fuse, where))
+    learn_s, read_s, fuse_s = (_timed(step, where) / _TIMED_ROWS for step in (learn, read, fuse))
+    return Pace(_timed(prepare, where) / 60, share * learn_s, share * read_s, fuse_s)
 
 
 def _timed(step: Callable[[], None], where: Any) -> float:
-    """Seconds per row of the second run; the first one sets things up."""
+    """Seconds of the second run; the first one sets things up."""
     import torch
 
     step()
@@ -188,7 +200,7 @@ def _timed(step: Callable[[], None], where: Any) -> float:
     step()
     if where.type == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - start) / _TIMED_ROWS
+    return time.perf_counter() - start
 
 
 def _models(config: Config) -> tuple[Any, Any]:
@@ -219,13 +231,12 @@ def describe(steps: list[Step]) -> Iterator[str]:
         words = " ".join(word for word in step.words if word not in common)
         yield f"{state:>19}   eegdm {step.stage} {words}{shared}"
     to_do = [cost for step, cost in zip(steps, found, strict=True) if not step.finished]
-    disk = np.sum([cost.disk for cost in to_do if cost.disk is not None])
-    seconds = np.sum([cost.seconds for cost in to_do if cost.seconds is not None])
-    open_ = any(None in cost for cost in to_do)
-    yield (
-        f"{len(to_do)} of {len(steps)} steps to do: {'at least ' if open_ else 'about '}{_size(disk)} of disk, "
-        f"{_duration(seconds)} on this machine if every epoch is run" + ("; ? is known once the recordings are there" if open_ else "")
-    )
+    begun = f"{len(to_do)} of {len(steps)} steps to do"
+    if any(None in cost for cost in to_do):
+        yield f"{begun}; what they take is known once the recordings are there"
+        return
+    disk, seconds = sum(cost.disk or 0.0 for cost in to_do), sum(cost.seconds or 0.0 for cost in to_do)
+    yield f"{begun}: about {_size(disk)} of disk, {_duration(seconds)} on this machine if every epoch is run"
 
 
 def _size(value: float | None) -> str:

@@ -246,6 +246,23 @@ def test_a_report_made_again_says_the_same(own: Finished) -> None:
     assert [(own.report / name).read_bytes() for name in names] == before
 
 
+def test_a_report_trains_a_model_of_braindecode_once_and_scores_it(own: Finished, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [*own.words, "compare=[braindecode.EEGNet]"]
+    report = run_stage("report", words)
+    assert "report: training braindecode.EEGNet, seed 0" in capfd.readouterr().out
+    (path,) = report.glob("braindecode.EEGNet-*.npy")
+    found = json.loads((report / "report.json").read_text())["baselines"]["braindecode.EEGNet"]["summary"]["kappa"]["mean"]
+    label = pd.read_parquet(report / "predictions-seed=0.parquet").label
+    assert found == pytest.approx(100 * metrics.cohen_kappa_score(label, np.load(path).argmax(axis=1)), abs=0.005)
+
+    before = path.stat().st_mtime_ns
+    run_stage("report", words)
+    assert "training" not in capfd.readouterr().out and path.stat().st_mtime_ns == before
+    assert artifacts.verify(report) == []
+    run_stage("report", own.words)
+    assert not path.exists() and artifacts.verify(report) == []
+
+
 def test_a_report_of_another_classifier_keeps_nothing_of_the_first(own: Finished) -> None:
     other = shutil.copytree(own.classifier, own.root / "other" / "seed=0")
     run_stage("report", [*own.words, f"run.classifiers=['{other}']"])

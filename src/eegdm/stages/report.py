@@ -16,7 +16,7 @@ from eegdm.baselines import band_power, chance, linear_probe, pooled_tokens
 from eegdm.compose import CONF
 from eegdm.config import Config, section
 from eegdm.console import say, track
-from eegdm.data.loading import Recordings, loader
+from eegdm.data.loading import Recordings, Windows, loader
 from eegdm.data.montage import TCP
 from eegdm.data.signal import expand
 from eegdm.data.windows import KEY, SPLITS
@@ -29,14 +29,17 @@ from eegdm.pretrained import load
 from eegdm.recordings import predict_signal
 from eegdm.recordings.decision import find_events, rule_of
 from eegdm.reporting import Baseline, Example, Report, RunResult, Samples, write_report
+from eegdm.stages.cache import device
 from eegdm.stages.finetune import Data, event_windows, label_data, logits_of, make_dataset, predict, shared_windows
 
 EXAMPLE_S = 240.0  # how much of one test recording the page shows
+BRAINDECODE = "braindecode."  # begins the names of its models among run.compare
 SENTENCES = {
     "chance: majority class": "Always says the commonest class of the training windows.",
     "chance: label prior": "Says each class at random, as often as it occurs in training.",
     "band power + logistic regression": "Logistic regression on the log power of five bands in each channel.",
     "linear probe": "Logistic regression on the same tokens, averaged over time and over channels, and over time and blocks.",
+    BRAINDECODE: "A model of braindecode, trained from scratch on the same training windows.",
 }
 MOST_PROBED = 20_000  # training samples that a linear probe learns from, spread evenly: its features must fit into memory
 REAL_WINDOWS = 40  # real windows per channel beside the generated ones
@@ -57,15 +60,14 @@ def run(config: Config) -> Path:
         artifacts.reopen(folder)
         for earlier in folder.glob("predictions-*.parquet"):
             earlier.unlink()  # of classifiers that this report may no longer be about
-        results = []
-        splits: dict[str, tuple[Config, Data]] = {}  # classifiers of one fold share a split
+        results, opened = [], []
         for name, path, _ in track(found, "report", len(found)):
             own = copy.deepcopy(config)
             own.run.seed = int(numbers(path).get("seed", config.run.seed))
             data, model = _open(own, source, path)
             results.append(_score(own, data, model, name, path, folder))
-            splits.setdefault(_learned_from(own), (own, data))
-        page = _page(own, data, model, results, source, list(splits.values()))
+            opened.append((own, data))
+        page = _page(own, data, model, results, _baselines(opened, source, folder))
         write_report(page, folder)
         artifacts.finish(folder, {"classifiers": inputs})
     _tell(page)
@@ -153,13 +155,11 @@ def _events(config: Config, data: Data, model: EEGDM, predictions: pd.DataFrame)
 # -------------------------------------------------------------------------------------------------------------- the page
 
 
-def _page(
-    config: Config, data: Data, model: EEGDM, results: list[RunResult], source: Artifact, splits: list[tuple[Config, Data]]
-) -> Report:
+def _page(config: Config, data: Data, model: EEGDM, results: list[RunResult], baselines: dict[str, Baseline]) -> Report:
     return Report(
         title=f"EEGDM on {config.corpus.name}", corpus=config.corpus.name, recipe=config.recipe, classes=list(config.corpus.classes),
         event_classes=list(config.corpus.event_classes), binary=config.finetune.loss == "binary", split=_split_text(config),
-        counts=_counts(config, data), runs=results, baselines=_baselines(splits, source), pretraining=_pretraining(config),
+        counts=_counts(config, data), runs=results, baselines=baselines, pretraining=_pretraining(config),
         generated=_samples(config, data.recordings), example=_example(config, data, model), failures=data.recordings.failures,
         settings=_settings(config), provenance=_provenance(data),
     )  # fmt: skip
@@ -211,16 +211,26 @@ def _provenance(data: Data) -> dict[str, Any]:
     return {**versions, **{f"{name} fingerprint": value for name, value in data.inputs.items()}}
 
 
-def _baselines(splits: list[tuple[Config, Data]], source: Artifact) -> dict[str, Baseline]:
-    """Scores of simpler means, on each split that a classifier was scored on."""
+def _baselines(opened: list[tuple[Config, Data]], source: Artifact, folder: Path) -> dict[str, Baseline]:
+    """Scores of simpler means on each split that a classifier was scored on, and of what ``run.compare`` names."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for config, data in splits:
+    splits: dict[str, tuple[Config, Data]] = {}  # classifiers of one fold share one
+    for config, data in opened:
+        splits.setdefault(_learned_from(config), (config, data))
+    for config, data in splits.values():
         for name, result in _simple(config, data).items():
             found.setdefault(name, []).append(result)
     shown = {name: Baseline(results, SENTENCES[name]) for name, results in found.items()}
-    config = splits[0][0]
-    for recipe in config.run.compare:
-        shown |= _compared(config, source, recipe)
+    earlier = set(folder.glob(f"{BRAINDECODE}*.npy"))
+    for other in opened[0][0].run.compare:
+        if other.startswith(BRAINDECODE):
+            paths = [_trained(config, data, other, folder) for config, data in opened]
+            earlier.difference_update(paths)
+            shown[other] = Baseline([_score_file(*one, path) for one, path in zip(opened, paths, strict=True)], SENTENCES[BRAINDECODE])
+        else:
+            shown |= _compared(opened[0][0], source, other)
+    for path in earlier:
+        path.unlink()
     return shown
 
 
@@ -252,7 +262,7 @@ def _regression(
     binary, n_classes = config.finetune.loss == "binary", len(config.corpus.classes)
     subject = train.recording.map(dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))).to_numpy()
     logits = linear_probe(train_x, train.label.to_numpy(), test_x, n_classes, seed=0, unit=subject, balanced=binary)
-    return scores(test.label.to_numpy(), logits[:, 1:] - logits[:, :1] if binary else logits, binary)
+    return _scores_of(config, test, logits)
 
 
 def _sentence_of(recipe: str) -> str:
@@ -278,6 +288,35 @@ def _compared(config: Config, source: Artifact, recipe: str) -> dict[str, Baseli
     what = f"The same data and split with recipe={recipe}: {_sentence_of(recipe)}."
     shown = {recipe: Baseline(found, what)} if found else {}
     return shown | ({f"{recipe}, linear probe": Baseline(list(probes.values()), f"{what} {SENTENCES['linear probe']}")} if probes else {})
+
+
+def _trained(config: Config, data: Data, name: str, folder: Path) -> Path:
+    """The logits on the test part of a model of braindecode that learned from a classifier's windows, with its seed; kept in the report."""
+    from eegdm.interop.from_scratch import logits_from_scratch
+
+    of_data = [data.inputs["recordings"], _learned_from(config), list(config.corpus.classes), config.run.rate]
+    path = folder / f"{name}-{artifacts.fingerprint([of_data, section(config, 'finetune'), config.run.seed])}.npy"
+    if not path.is_file():
+        say(f"report: training {name}, seed {config.run.seed}")
+        train, val, test = (
+            Windows(data.recordings, data.samples[data.samples.split == part].reset_index(drop=True), data.recordings.ch_names)
+            for part in ("train", "val", "test")
+        )
+        n_classes, where = len(config.corpus.classes), device(config)
+        model = name.removeprefix(BRAINDECODE)
+        logits = logits_from_scratch(model, train, val, test, data.recordings.sfreq, n_classes, config.finetune, config.run.seed, where)
+        artifacts.write_array(path, logits)
+    return path
+
+
+def _score_file(config: Config, data: Data, path: Path) -> dict[str, Any]:
+    """Scores of logits of all classes on the test part."""
+    return _scores_of(config, data.samples[data.samples.split == "test"], np.load(path, allow_pickle=False))
+
+
+def _scores_of(config: Config, test: pd.DataFrame, logits: np.ndarray) -> dict[str, Any]:
+    binary = config.finetune.loss == "binary"
+    return scores(test.label.to_numpy(), logits[:, 1:] - logits[:, :1] if binary else logits, binary)
 
 
 def _learned_from(config: Config) -> str:
