@@ -59,6 +59,14 @@ def test_binary_scores_equal_scikit_learn(detector):
     assert found["confusion"] == reference.confusion_matrix(label, predicted).tolist()
 
 
+@pytest.mark.parametrize("logit", [[2.0, 1.0, 0.0], [0.5, 0.5, 0.5], [1.0, 0.0, 0.0]])
+def test_ranking_where_the_last_window_is_an_event(logit):
+    label, logit = np.array([0, 1, 1]), np.array(logit)
+    found = metrics.binary_scores(label, logit)
+    assert found["auc_pr"] == pytest.approx(reference.average_precision_score(label, logit), abs=1e-12)
+    assert found["auroc"] == pytest.approx(reference.roc_auc_score(label, logit), abs=1e-12)
+
+
 def test_sensitivity_at_a_false_alarm_rate_is_the_best_over_all_thresholds(detector):
     label, logit = detector
     found = metrics.binary_scores(label, logit, false_alarm_rates=(0.0, 0.02, 0.2, 1.0))["sensitivity_at"]
@@ -97,7 +105,9 @@ def test_golden_binary(golden):
 
 def test_two_logits_of_a_detector_count_as_their_difference(detector):
     label, logit = detector
-    two = np.stack([0.3 * np.ones_like(logit), logit + 0.3], axis=1)
+    other = np.random.default_rng(5).integers(-8, 8, len(logit)) / 4  # quarters: sums and differences are exact
+    logit = np.round(4 * logit) / 4
+    two = np.stack([other, logit + other], axis=1)
     one = metrics.scores(label, logit[:, None], binary=True)
     assert metrics.scores(label, two, binary=True)["auroc"] == one["auroc"]
     assert metrics.scores(label, two, binary=False)["confusion"] == one["confusion"]
@@ -107,8 +117,11 @@ def test_what_is_undefined_is_none_with_a_reason():
     label, logit = np.zeros(4, dtype=int), np.array([-1.0, 1.0, 2.0, -2.0])
     found = metrics.binary_scores(label, logit)
     assert (found["auroc"], found["auc_pr"], found["balanced_accuracy"]) == (None, None, None)
-    assert {entry["sensitivity"] for entry in found["sensitivity_at"]} == {None}
-    assert "two classes" in found["undefined"]["auroc"]
+    said = "every window is of class 0; two classes are needed"
+    for name in ("balanced_accuracy", "auc_pr", "auroc", "sensitivity_at"):
+        assert found["undefined"][name] == said
+    assert found["sensitivity_at"] == [{"false_alarm_rate": rate, "sensitivity": None} for rate in metrics.FALSE_ALARM_RATES]
+    assert metrics.binary_scores(label[:1], logit[:1])["undefined"]["auroc"] == said
     assert found["per_class"][1]["recall"] is None
     json.dumps(found, allow_nan=False)
 
@@ -161,6 +174,13 @@ def test_calibration_by_hand():
     assert found["expected_calibration_error"] == pytest.approx(0.5 * 0.35 + 0.5 * 0.45)
 
 
+def test_calibration_has_ten_bins_of_equal_width_whether_windows_are_in_them_or_not():
+    found = metrics.calibration(np.array([1, 0, 0]), np.array([0.0, 0.25, 0.55]))["bins"]
+    assert [(b["low"], b["high"]) for b in found] == [(k / 10, (k + 1) / 10) for k in range(10)]
+    assert [b["count"] for b in found] == [1, 0, 1, 0, 0, 1, 0, 0, 0, 0]
+    assert [b["observed"] for b in found] == [1.0, None, 0.0, None, None, 0.0, None, None, None, None]
+
+
 @pytest.mark.parametrize("true_temperature", [0.5, 1.0, 3.0])
 def test_fit_temperature_finds_the_temperature_the_labels_were_drawn_at(true_temperature):
     rng = np.random.default_rng(1)
@@ -172,6 +192,10 @@ def test_fit_temperature_finds_the_temperature_the_labels_were_drawn_at(true_tem
 
 def test_fit_temperature_of_perfect_logits_sharpens_them():
     assert 0.05 <= metrics.fit_temperature(np.array([[-3.0], [4.0]]), np.array([0, 1])) < 0.2
+
+
+def test_fit_temperature_of_wrong_logits_is_its_upper_bound():
+    assert metrics.fit_temperature(np.array([[-3.0], [4.0]]), np.array([1, 0])) == pytest.approx(20.0, rel=1e-3)
 
 
 def test_event_threshold_has_the_largest_f1_of_all(detector):
@@ -230,3 +254,6 @@ def test_summarise_gives_mean_and_population_std_in_percent():
     found = metrics.summarise([{"kappa": 0.70, "n": 5}, {"kappa": 0.74, "n": 5}])
     assert found == {"kappa": {"mean": 72.0, "std": 2.0}}
     assert metrics.summarise([{"kappa": 0.7}, {"kappa": None}]) == {"kappa": {"mean": None, "std": None}}
+    assert metrics.summarise([{"kappa": 1 / 3}]) == {"kappa": {"mean": 33.33, "std": 0.0}}
+    assert metrics.summarise([{"kappa": 0.1}, {"kappa": 0.123456}])["kappa"] == {"mean": 11.17, "std": 1.17}
+    assert str(metrics.summarise([{"kappa": -1e-9}])["kappa"]["mean"]) == "0.0"  # not -0.0

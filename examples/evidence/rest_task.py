@@ -52,18 +52,20 @@ def recordings_of(root: Path, data: Path, runs: tuple[int, ...], words: list[str
 
 
 def methods(
-    root: Path, recordings: Path, backbone: str, name: str, words: list[str], fold: int, labels: str, seed: int
+    root: Path, recordings: Path, backbone: str, name: str, words: list[str], fold: int, labels: str, seed: int, with_transformer: bool
 ) -> dict[str, pd.DataFrame]:
     """Predictions (label, logits) on a fold's tested run by the transformer and the linear models, on tokens of one backbone."""
     reading = ["corpus=folder", *words, f"recordings={recordings}", f"backbone={backbone}", *READING]
     latents = run_stage("cache", [*reading, f"root={root / name}"])  # the folder of fold 0; tokens are the same in all
     typed = [*reading, f"latents={latents}", f"root={root / name / labels}", f"fold={fold}", f"seed={seed}"]
     typed += [] if labels == "all" else [f"finetune.max_samples={labels}"]
-    classifier = run_stage("finetune", typed)
     config = compose(typed)
     data, _ = open_data(config)
     test = data.samples[data.samples.split == "test"].reset_index(drop=True)
-    found = {f"transformer, {name}": predict(config, data, load(str(classifier)), test)}  # type: ignore[arg-type]
+    found = {}
+    if with_transformer:
+        classifier = load(str(run_stage("finetune", typed)))
+        found[f"transformer, {name}"] = predict(config, data, classifier, test)  # type: ignore[arg-type]
     for features, what in ((pooled_of(config, data, data.samples), f"probe, {name}"), (band_power_of(data, data.samples), "band power")):
         found[what] = _linear(data, features, test, labels, seed)
     return found
@@ -92,7 +94,7 @@ def collect(args: argparse.Namespace, kind: str, runs: tuple[int, ...]) -> pd.Da
                 for name, backbone in (("pretrained", args.backbone), ("random weights", "random")):
                     path = root / "predictions" / f"{name}-{labels}-seed={seed}-fold={fold}.parquet"
                     if not path.is_file():
-                        found = methods(root, recordings, backbone, name, args.words, fold, labels, seed)
+                        found = methods(root, recordings, backbone, name, args.words, fold, labels, seed, not args.linear)
                         parts = [t.assign(method=m, labels=labels, seed=seed) for m, t in found.items()]
                         path.parent.mkdir(exist_ok=True)
                         pd.concat(parts).to_parquet(path)
@@ -141,6 +143,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--sets", default="executed,imagined")
     parser.add_argument("--tested", help="only the folds that test these runs, such as 9,10")
+    parser.add_argument("--linear", action="store_true", help="linear models only, no transformer")
     parser.add_argument("words", nargs="*", help="settings of every stage, such as recipe=mini_a")
     args = parser.parse_args()
     tables = [compare(collect(args, kind, SETS[kind]), kind) for kind in args.sets.split(",")]

@@ -150,7 +150,7 @@ def test_table_header_faults(tmp_path, header, told):
     ("a.edf,-1,1,spike,,", "onset_s='-1'"),
     ("a.edf,1,nan,spike,,", "duration_s='nan'"),
     ("a.edf,1,,spike,,", "duration_s=''"),
-    ("a.edf,1,1,,,", "label is empty"),
+    ("a.edf,1,1,,,", ":4: label is empty; leave onset_s and duration_s empty too if the row is no event (and"),
     ("a.edf,1,1,spike,F7-T4,", "channel='F7-T4' is none of the TCP pairs"),
     ("a.edf,1,1,spike,FP1-F9,", 'did you mean "FP1-F7"?'),
     ("a.edf,1,1,spike,,training", "split='training' must be train, val, test; did you mean \"train\"?"),
@@ -219,7 +219,7 @@ SZCORE = """onset\tduration\teventType\tconfidence\tchannels\tdateTime\trecordin
 0.0\t12.5\tbckg\tn/a\tn/a\t2020-01-01 00:00:00\t60.0
 12.5\t20\tsz_foc_ia\tn/a\tall\t2020-01-01 00:00:00\t60.0
 """
-TRIALS = "onset\tduration\ttrial_type\tvalue\n1.5\tn/a\tleft\t1\n2\t0\tn/a\t2\nn/a\tn/a\tn/a\t3\n3\t1\tright\t4\n"
+TRIALS = "onset\tduration\ttrial_type\tvalue\n1.5\tn/a\tleft\t1\n2\t0\tn/a\t2\nn/a\tn/a\tn/a\t3\n2\t1\t\t5\n3\t1\tright\t4\n"
 
 
 def test_bids_dialects(tmp_path):
@@ -240,7 +240,9 @@ def test_bids_dialects(tmp_path):
     ("", "is empty"),
 ])  # fmt: skip
 def test_bids_faults(tmp_path, text, told):
-    assert told in fault(events.read_bids_events, written(tmp_path, "x_events.tsv", text))
+    path = written(tmp_path, "x_events.tsv", text)
+    message = fault(events.read_bids_events, path)
+    assert told in message and message.startswith(str(path))
 
 
 # ------------------------------------------------------------------------------------------------------------------ labels
@@ -254,7 +256,7 @@ def test_map_labels_keeps_what_is_named():
     table = labelled("T1", "T0", "T2", "T1")
     mapped = events.map_labels(table, {"T1": "move", "T2": "move"})
     assert rows(mapped) == [(None, 0.0, 1.0, "move"), (None, 2.0, 1.0, "move"), (None, 3.0, 1.0, "move")]
-    assert mapped.index.tolist() == [0, 1, 2]
+    assert mapped.index.tolist() == [0, 1, 2] and mapped.columns.tolist() == table.columns.tolist()
     assert events.map_labels(table, {}) is table
     assert len(events.map_labels(table, {"other": "x"})) == 0 == len(events.map_labels(labelled(), {"T1": "x"}))
 
@@ -262,3 +264,12 @@ def test_map_labels_keeps_what_is_named():
 def test_map_labels_patterns_give_way_to_exact_names():
     mapped = events.map_labels(labelled("sz", "sz_foc", "bckg", "sz_gen", "s?"), {"sz*": "seizure", "sz_gen": "general", "s?": "odd"})
     assert mapped.label.tolist() == ["seizure", "seizure", "general", "odd"]
+
+
+# ---------------------------------------------------------------------------------------------------------- strangers' text
+
+
+def test_shown_text_is_quoted_on_one_line_and_60_characters_at_most():
+    assert events.shown("a\nb\u202e") == r"'a\nb\u202e'"
+    assert events.shown("x" * 60) == repr("x" * 60)
+    assert events.shown("x" * 61) == repr("x" * 57 + "...")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from eegdm.config import TUEV_CLASSES, WindowConfig
-from eegdm.data.windows import TUEV_EVENTS, assign_splits, distinct, events_per_split, make_samples, pretraining_view, told_counts
+from eegdm.data.windows import TUEV_EVENTS, assign_splits, distinct, events_per_split, grid, make_samples, pretraining_view, told_counts
 from eegdm.errors import UserError
 
 
@@ -33,7 +33,7 @@ def events(*rows: tuple) -> pd.DataFrame:
 
 def test_an_event_of_one_second_gets_two_seconds_on_either_side() -> None:
     samples = make_samples(recordings(), events(("FP1-F7", 20.0, 1.0, "SPSW")), WindowConfig(), list(TUEV_CLASSES))
-    assert samples[["start_sample", "n_times", "label", "channel"]].values.tolist() == [[3600, 1000, 0, "FP1-F7"]]
+    assert samples.drop(columns="recording").values.tolist() == [[3600, 1000, 0, "FP1-F7", 20.0]]
 
 
 @pytest.mark.parametrize(("edge", "expected"), [("wrap", [-300, 9000, 11500]), ("skip", [9000])])
@@ -43,12 +43,53 @@ def test_windows_over_the_edge(edge: str, expected: list[int], caplog: pytest.Lo
     )
     samples = make_samples(recordings(), table, WindowConfig(edge=edge), list(TUEV_CLASSES))
     assert samples.start_sample.tolist() == expected
-    assert f"windows.edge={edge}: {4 - len(expected)} of 4 events are left out" in caplog.text
+    hint = "" if edge == "wrap" else "; edge=wrap keeps them"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"windows.edge={edge}: {4 - len(expected)} of 4 events are left out, for their windows of 5 s stick out of the recording{hint}"
+    ]
+
+
+def starts(table: pd.DataFrame, n_times: int, **settings: object) -> list[int]:
+    return make_samples(recordings(n_times), table, WindowConfig(**settings), list(TUEV_CLASSES)).start_sample.tolist()
+
+
+def test_a_window_that_just_fits_is_kept_and_one_sample_more_is_not() -> None:
+    """Windows of 1,000 samples around events of 1 s, in 2,000 samples: the first may begin at 0, the last at 1,000."""
+    table = events(*(("FP1-F7", onset, 1.0, "GPED") for onset in (1.995, 2.0, 7.0, 7.005)))
+    assert starts(table, 2000, edge="skip") == [0, 1000]
+    assert starts(table, 2000, edge="wrap") == [-1, 0, 1000, 1001]
+    ends = events(*(("FP1-F7", onset, 1.0, "GPED") for onset in (-0.005, 0.0, 9.995, 10.0)))
+    assert starts(ends, 2000, edge="wrap") == [-400, 1599]
+    assert starts(events(("FP1-F7", 2.0, 1.0, "GPED")), 1000, edge="wrap") == [0]
+    with pytest.raises(UserError, match="no window fits"):
+        starts(events(("FP1-F7", 2.0, 1.0, "GPED")), 999, edge="wrap")
+
+
+def test_samples_are_of_usable_recordings_in_their_order_and_numbered() -> None:
+    table = recordings(n=4, status=["ok", "ok", "failed", "ok"])
+    every = events(("FP1-F7", 20.0, 1.0, "SPSW"), ("F7-T3", 30.0, 1.0, "GPED"))
+    every = pd.concat([every.assign(recording=name) for name in ("r3", "r2", "r0")], ignore_index=True)
+    samples = make_samples(table, every, WindowConfig(), list(TUEV_CLASSES))
+    assert samples.recording.tolist() == ["r0", "r0", "r3", "r3"] and samples.onset_s.tolist() == [20.0, 30.0] * 2
+    assert samples.index.tolist() == [0, 1, 2, 3]
+    shared = distinct(pd.concat([samples.iloc[[0, 0, 2]], samples]))
+    assert shared.index.tolist() == [0, 1, 2, 3] and shared.recording.tolist() == ["r0", "r3", "r0", "r3"]
+
+
+def test_where_no_window_fits_the_sentence_says_what_would_help() -> None:
+    with pytest.raises(UserError) as caught:
+        make_samples(recordings(n_times=900, n=2), events((None, 1.0, 1.0, "SPSW")), WindowConfig(), list(TUEV_CLASSES))
+    assert str(caught.value) == (
+        "windows.policy=event, duration_s=5: no window fits into 2 recordings with 1 events; use policy=grid, shorter windows or edge=wrap"
+    )
 
 
 def test_an_unknown_label_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match="'T1'"):
+    with pytest.raises(UserError) as caught:
         make_samples(recordings(), events((None, 1.0, 1.0, "T1")), WindowConfig(), list(TUEV_CLASSES))
+    assert str(caught.value) == (
+        f"events are labelled 'T1', which is none of corpus.classes={list(TUEV_CLASSES)}; add it there, or leave it out by corpus.label_map"
+    )
 
 
 SEIZURES = [(None, 95.0, 30.0, "seizure"), (None, 300.0, 3.0, "seizure")]
@@ -76,6 +117,52 @@ def test_grid_labels(rule: str) -> None:
     assert samples.label.tolist() == slow_grid_labels(rule, 40)
 
 
+def grid_labels(table: pd.DataFrame, **settings: object) -> list[int]:
+    """Labels of six windows of 10 s."""
+    config = WindowConfig(policy="grid", duration_s=10, background="-", **settings)
+    return make_samples(recordings(), table, config, ["-", "seizure", "artefact"]).label.tolist()
+
+
+@pytest.mark.parametrize(("onset", "duration", "expected"), [
+    (20.0, 5.0, [0, 1, 1, 0, 0, 0]),  # second 20 belongs to the window (10, 20], second 25 to the next
+    (21.0, 9.0, [0, 0, 1, 0, 0, 0]),  # second 30 to (20, 30]
+    (15.0, 5.0, [0, 1, 0, 0, 0, 0]),
+])  # fmt: skip
+def test_the_published_rule_at_the_edges_of_windows(onset: float, duration: float, expected: list[int]) -> None:
+    assert grid_labels(events((None, onset, duration, "seizure")), labels="published") == expected
+
+
+def test_a_window_with_two_events_gets_the_longer_one_and_of_equals_the_later_row() -> None:
+    longer, shorter = (None, 10.0, 5.0, "seizure"), (None, 16.0, 3.0, "artefact")
+    assert grid_labels(events(longer, shorter)) == grid_labels(events(shorter, longer)) == [0, 1, 0, 0, 0, 0]
+    assert grid_labels(events((None, 12.0, 2.0, "artefact"), longer, shorter)) == [0, 1, 0, 0, 0, 0]
+    assert grid_labels(events(longer, (None, 15.0, 5.0, "artefact"))) == [0, 2, 0, 0, 0, 0]
+
+
+def test_an_event_must_be_in_a_window_for_longer_than_the_least_overlap() -> None:
+    assert grid_labels(events((None, 9.0, 2.0, "seizure")), min_overlap_s=0.5) == [1, 1, 0, 0, 0, 0]
+    assert grid_labels(events((None, 9.0, 2.0, "seizure")), min_overlap_s=1.0) == [0] * 6
+
+
+def test_a_grid_holds_every_whole_window_and_no_other() -> None:
+    assert grid(1000, 1000, 200).tolist() == [0] and grid(999, 1000, 200).tolist() == []
+    assert grid(1400, 1000, 200).tolist() == [0, 200, 400] and grid(1399, 1000, 200).tolist() == [0, 200]
+    assert grid(1000, 1000, 200).dtype == np.int64
+
+
+def test_samples_of_a_grid_say_where_they_are() -> None:
+    config = WindowConfig(policy="grid+seizure", duration_s=10, step_s=25, background="-")
+    samples = make_samples(recordings(), events((None, 1.0, 4.0, "seizure"), (None, 53.0, 9.0, "seizure")), config, ["-", "seizure"])
+    # windows of seizures: one second before the onset, then every 5 s; the first may begin at 0, the last must end at 60 s
+    assert samples.onset_s.tolist() == [0, 25, 50, 0, 5]
+    assert samples.start_sample.tolist() == [0, 5000, 10_000, 0, 1000]
+    assert set(samples.recording) == {"r0"} and set(samples.n_times) == {2000}
+    assert samples.index.tolist() == [0, 1, 2, 3, 4]
+    for duration, more in ((3.0, []), (3.01, [4.5])):  # while they begin before a second after the end
+        table = events((None, 51.0, 3.0, "seizure"), (None, 0.5, duration, "seizure"))
+        assert make_samples(recordings(), table, config, ["-", "seizure"]).onset_s.tolist() == [0, 25, 50, 50, *more]
+
+
 def test_the_published_rule_misses_a_window_inside_a_seizure() -> None:
     assert slow_grid_labels("overlap", 40)[10:12] == [1, 1]
     assert slow_grid_labels("published", 40)[9:13] == [1, 0, 0, 1]
@@ -94,6 +181,7 @@ def test_the_pretraining_view_has_each_window_and_channel_once_and_the_last_row_
     samples = make_samples(recordings(), table, WindowConfig(), list(TUEV_CLASSES))
     assert len(distinct(samples)) == 2
     view = pretraining_view(samples, recordings())
+    assert view.index.tolist() == [0, 1, 2, 3] and view.label.dtype == np.int64
     assert view[["start_sample", "ch_name", "channel_id", "row", "label"]].values.tolist() == [
         [3600, "FP1-F7", 0, 0, 0],
         [3600, "F7-T3", 1, 1, 3],
@@ -123,9 +211,36 @@ def test_every_unit_is_tested_once_over_all_folds(unit: str) -> None:
     assert sorted(tested) == sorted(table.recording)
 
 
+def test_units_are_recordings_runs_or_subjects() -> None:
+    """Two subjects with two runs of two recordings each: as many folds as units leave one unit for each."""
+    table = recordings(n=8, subject=["s0"] * 4 + ["s1"] * 4, run=["1", "1", "2", "2"] * 2)
+    for unit, size, n_folds in (("recording", 1, 8), ("run", 2, 4)):
+        config = [WindowConfig(split="kfold", n_folds=n_folds, fold=fold, kfold_unit=unit) for fold in range(n_folds)]
+        splits = [assign_splits(table, "folder", c) for c in config]
+        assert all((split == part).sum() == size for split in splits for part in ("val", "test"))
+        assert all(((splits[fold] == "val") == (splits[(fold + 1) % n_folds] == "test")).all() for fold in range(n_folds))
+    with pytest.raises(UserError, match="n_folds=3: only 2 subjects"):
+        assign_splits(table, "folder", WindowConfig(split="kfold", n_folds=3, kfold_unit="subject"))
+
+
+@pytest.mark.parametrize(("test_fraction", "val_fraction", "n_test", "n_val"), [
+    (0.2, 0.25, 2, 2), (0.5, 0.4, 5, 2), (0.01, 0.01, 1, 1), (0.0, 0.3, 0, 3), (0.3, 0.0, 3, 0),
+])  # fmt: skip
+def test_a_random_split_takes_shares_of_subjects_in_the_order_of_the_seed(
+    test_fraction: float, val_fraction: float, n_test: int, n_val: int
+) -> None:
+    table = recordings(n=20, subject=[f"s{i // 2}" for i in range(20)])
+    config = WindowConfig(split="subject", split_seed=5, test_fraction=test_fraction, val_fraction=val_fraction)
+    order = np.random.default_rng(5).permutation([f"s{i}" for i in range(10)]).tolist()
+    expected = {name: "test" if name in order[:n_test] else "val" if name in order[: n_test + n_val] else "train" for name in order}
+    assert assign_splits(table, "folder", config).tolist() == table.subject.map(expected).tolist()
+
+
 def test_a_split_by_run_needs_runs() -> None:
-    with pytest.raises(UserError, match="has no run"):
-        assign_splits(recordings(n=5), "folder", WindowConfig(split="run"))
+    with pytest.raises(UserError, match="^windows.split by run: r2 has no run; name it in the table or by corpus.pattern$"):
+        assign_splits(recordings(n=5, run=["1", "2", None, "1", None]), "folder", WindowConfig(split="run"))
+    with pytest.raises(UserError, match="r4 has no run"):
+        assign_splits(recordings(n=5, run=["1", "2", "1", "1", None]), "folder", WindowConfig(split="run"))
 
 
 def test_a_column_split_needs_every_row() -> None:

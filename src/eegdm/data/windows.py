@@ -61,7 +61,7 @@ def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowC
     samples = pd.concat([r for r in rows if len(r)], ignore_index=True) if any(len(r) for r in rows) else None
     if samples is None:
         raise UserError(
-            f"windows.policy={config.policy}, duration_s={config.duration_s}: no window fits into {len(usable)} recordings "
+            f"windows.policy={config.policy}, duration_s={config.duration_s:g}: no window fits into {len(usable)} recordings "
             f"with {len(events)} events; use policy=grid, shorter windows or edge=wrap"
         )
     if config.policy == "event" and (n_dropped := int(events.recording.isin(usable.recording).sum()) - len(samples)):
