@@ -128,18 +128,26 @@ def test_what_is_undefined_is_none_with_a_reason():
 
 def test_kappa_of_one_class_predicted_rightly_is_undefined():
     found = metrics.multiclass_scores(np.full(3, 1), np.eye(3)[[1, 1, 1]], 3)
-    assert found["kappa"] is None and "kappa" in found["undefined"]
+    assert found["kappa"] is None and found["balanced_accuracy"] is None and found["n"] == 3
+    assert found["undefined"]["kappa"] == "every window is of one class and was predicted so: agreement by chance is complete"
+    assert found["undefined"]["balanced_accuracy"] == "every window is of class 1; two classes are needed"
+    assert found["undefined"]["recall of class 2"] == "no window is of this class" and "recall of class 1" not in found["undefined"]
     assert found["accuracy"] == 1.0
     assert found["undefined"]["precision of class 0"] == "never predicted"
     json.dumps(found, allow_nan=False)
 
 
+def test_two_classes_are_enough_for_balanced_accuracy():
+    found = metrics.multiclass_scores(np.array([0, 1, 1]), np.eye(2)[[0, 0, 1]], 2)
+    assert found["balanced_accuracy"] == 0.75 and found["undefined"] == {}
+
+
 @pytest.mark.parametrize(
     ("label", "logits", "said"),
     [
-        ([], np.zeros((0, 2)), "no window"),
+        ([], np.zeros((0, 2)), "^no window to score: "),
         ([0, 2], np.zeros((2, 2)), "allowed are 0 to 1"),
-        ([0, 1], np.full((2, 2), np.nan), "not finite"),
+        ([0, 1], np.full((2, 2), np.nan), "^some logits are not finite: "),
         ([0, 1, 1], np.zeros((2, 2)), "do not fit"),
     ],
 )
@@ -153,6 +161,13 @@ def test_class_probabilities_of_one_logit_are_the_sigmoid():
     with np.errstate(over="ignore"):
         sigmoid = 1 / (1 + np.exp(-logit[:, 0] / 2.0))
     np.testing.assert_allclose(metrics.class_probabilities(logit, temperature=2.0)[:, 1], sigmoid, atol=1e-15)
+
+
+def test_class_probabilities_are_the_softmax_of_each_window():
+    logits = np.array([[0.0, np.log(3.0)], [-1000.0, -1000.0], [1000.0, 1000.0 + np.log(4.0)]], np.float32)
+    found = metrics.class_probabilities(logits)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, [[0.25, 0.75], [0.5, 0.5], [0.2, 0.8]], atol=1e-4)  # float32 holds 1000 to 6e-5
 
 
 def test_calibration_of_true_probabilities_is_good_and_of_sharpened_ones_bad():
@@ -206,8 +221,13 @@ def test_event_threshold_has_the_largest_f1_of_all(detector):
     assert found == pytest.approx(best, abs=1e-12)
 
 
+@pytest.mark.parametrize(("label", "threshold"), [([1, 0, 0], 0.75), ([0, 1, 1], 0.05), ([0, 0, 1], 0.05), ([1, 1, 0], 0.35)])
+def test_event_threshold_lies_halfway_to_the_next_window_or_to_zero(label, threshold):
+    assert metrics.fit_event_threshold(np.array(label), np.array([0.9, 0.6, 0.1])) == pytest.approx(threshold)
+
+
 def test_event_threshold_needs_an_event():
-    with pytest.raises(UserError, match="no validation window is an event"):
+    with pytest.raises(UserError, match="^no validation window is an event"):
         metrics.fit_event_threshold(np.zeros(3, dtype=int), np.array([0.1, 0.2, 0.3]))
 
 
@@ -239,6 +259,19 @@ def test_bootstrap_is_a_function_of_the_seed(multiclass):
     label, logits = multiclass
     run = partial(metrics.bootstrap, (label, logits), np.arange(200) // 20, partial(metrics.scores, binary=False), n=20)
     assert run(seed=1) == run(seed=1) != run(seed=2)
+
+
+def test_bootstrap_takes_the_percentiles_of_a_thousand_draws():
+    value, drawn = np.random.default_rng(0).normal(size=30), []
+
+    def score(value):
+        drawn.append(float(value.mean()))
+        return {"accuracy": drawn[-1]}
+
+    found = metrics.bootstrap((value,), np.arange(30), score)["accuracy"]
+    assert len(drawn) == 1001 and drawn[-1] == found["value"]
+    assert [found["low"], found["high"]] == np.percentile(drawn[:-1], [2.5, 97.5]).tolist()
+    assert metrics.bootstrap((value,), np.arange(30), score, seed=0)["accuracy"] == found
 
 
 def test_bootstrap_says_how_many_draws_were_undefined_and_needs_two_units():

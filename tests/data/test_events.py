@@ -68,8 +68,8 @@ def test_rec_spellings_that_mean_the_same(tmp_path, text):
 
 def test_empty_rec_has_the_columns(tmp_path):
     table = events.read_rec(written(tmp_path, "a.rec", "\n"))
-    assert len(table) == 0 and table.columns.tolist() == ["channel", "onset_s", "duration_s", "label"]
-    assert table.onset_s.dtype == np.float64
+    assert table.dtypes.astype(str).to_dict() == {"channel": "object", "onset_s": "float64", "duration_s": "float64", "label": "object"}
+    assert len(table) == 0
 
 
 @pytest.mark.parametrize("line, told", [
@@ -100,7 +100,12 @@ def test_rec_faults_name_line_and_number(tmp_path, line, told):
 
 def test_rec_that_is_no_text_or_not_there(tmp_path):
     assert "can't be read as text" in fault(events.read_rec, written(tmp_path, "a.rec", b"\xff\xfe\x00\x01"))
-    assert "No such file" in fault(events.read_rec, tmp_path / "none.rec")
+    assert fault(events.read_rec, tmp_path / "none.rec") == f"{tmp_path / 'none.rec'}: can't be read as text (No such file or directory)"
+
+
+def test_one_bad_row_is_told_alone(tmp_path):
+    path = written(tmp_path, "a.rec", "0,0,1,6\n0,0,1,7\n")
+    assert fault(events.read_rec, path) == f"{path}:2: code='7' must be a whole number from 1 to 6"
 
 
 # ------------------------------------------------------------------------------------------------------------------ tables
@@ -136,13 +141,17 @@ def test_table_reads_the_same_from_every_format(tmp_path, kind):
 @pytest.mark.parametrize("header, told", [
     ("file,onset,duration_s,label", "has no column 'onset_s'; did you mean \"onset\"?"),
     ("path,onset_s,duration_s,label", "has no column 'file'"),
-    ("file,onset_s,end,Label", "has no column 'label'; did you mean \"Label\"?"),
-    ("file,onset_s,duration_s,label,label", "names a column twice"),
+    ("file,onset_s,end,Label", "has no column 'duration_s'; has no column 'label'; did you mean \"Label\"?; its columns are 'file', 'on"),
+    ("file,onset_s,duration_s,label,label", "names a column twice: 'file', 'onset_s', 'duration_s', 'label', 'label'"),
+    (",".join(map(str, range(40))), "'28', '29'"),
+    (",".join(map(str, [*range(40), 0])), "'28', '29'"),
     ("file;onset_s;duration_s;label", "its columns are 'file;onset_s;duration_s;label'"),
     ("", "is empty"),
 ])  # fmt: skip
 def test_table_header_faults(tmp_path, header, told):
-    assert told in fault(events.read_table, written(tmp_path, "t.csv", header + "\n"))
+    path = written(tmp_path, "t.csv", header + "\n")
+    message = fault(events.read_table, path)
+    assert told in message and message.startswith(f"{path}: ") and "'30'" not in message
 
 
 @pytest.mark.parametrize("row, told", [
@@ -151,7 +160,7 @@ def test_table_header_faults(tmp_path, header, told):
     ("a.edf,1,nan,spike,,", "duration_s='nan'"),
     ("a.edf,1,,spike,,", "duration_s=''"),
     ("a.edf,1,1,,,", ":4: label is empty; leave onset_s and duration_s empty too if the row is no event (and"),
-    ("a.edf,1,1,spike,F7-T4,", "channel='F7-T4' is none of the TCP pairs"),
+    ("a.edf,1,1,spike,F7-T4,", f"channel='F7-T4' is none of the TCP pairs {', '.join(TCP)}; did you mean \"F8-T4\"?; leave it empty"),
     ("a.edf,1,1,spike,FP1-F9,", 'did you mean "FP1-F7"?'),
     ("a.edf,1,1,spike,,training", "split='training' must be train, val, test; did you mean \"train\"?"),
     ("../a.edf,1,1,spike,,", "file='../a.edf' must be a path below"),

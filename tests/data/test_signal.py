@@ -15,6 +15,8 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
 from conftest import golden_folder
+from eegdm.data import signal
+from eegdm.data.filtering import filter_length
 from eegdm.data.montage import CHBMIT, TCP, Derivation, derive, referential
 from eegdm.data.signal import Filtering, compand, expand, first_sample, open_recording, preprocess, wrap
 from eegdm.errors import UserError
@@ -95,7 +97,50 @@ def test_slow_and_short_recordings_are_noted():
     ]
 
 
+def test_blocks_are_as_long_as_asked_or_128_mib_but_two_minutes_at_least():
+    assert signal._block_samples(2.0, 100.0, 22) == 200 and signal._block_samples(1e-4, 100.0, 22) == 1
+    assert signal._block_samples(None, 256.0, 16) == 2**20
+    assert signal._block_samples(None, 256.0, 1000) == 120 * 256
+
+
+def test_filtering_in_several_blocks_shows_how_far_it_is(capfd):
+    raw = recording(seconds=100.0, names=["FP1", "F7"])
+    plan = derive(raw.ch_names, missing="drop")
+    preprocess(raw, plan, Filtering(), progress="one block")
+    preprocess(raw, plan, Filtering(), block_s=40.0)
+    preprocess(raw, plan, Filtering(), block_s=40.0, progress="forty seconds each")
+    shown = capfd.readouterr().err
+    assert "forty seconds each" in shown and "3/3" in shown and "one block" not in shown and "None" not in shown
+
+
+def test_a_second_is_enough_and_a_recording_as_long_as_the_filters_is_not_short():
+    raw = recording(seconds=60.0, names=["FP1", "F7"])
+    plan, length = derive(raw.ch_names, missing="drop"), filter_length(250.0, Filtering())
+    for n_times, said in ((250, "shorter than the filters"), (length - 1, "shorter than the filters"), (length, None)):
+        notes = preprocess(raw.copy().crop(0, (n_times - 1) / 250.0), plan, Filtering()).notes
+        assert [note.partition(" (")[0] for note in notes] == ([said] if said else [])
+    with pytest.raises(UserError, match="lasts 0.996 s, at least 1 s is needed"):
+        preprocess(raw.copy().crop(0, 248 / 250.0), plan, Filtering())
+
+
 # ---------------------------------------------------------------------------------------------------------------- quality
+
+
+def test_the_spread_is_that_of_all_samples_up_to_40_000_and_of_20_000_or_more_beyond():
+    x = np.random.default_rng(0).normal(size=(3, 90_001))
+    x[:, ::2] *= 3
+    for n_times, stride in ((39_999, 1), (90_001, 4)):
+        blocks = [signal.Block(start, x[:, start : min(start + 7001, n_times)]) for start in range(0, n_times, 7001)]
+        found = signal._write(iter(blocks), np.empty((3, n_times), np.float32), n_times)
+        low, high = np.percentile(x[:, :n_times:stride], (25, 75), axis=1)
+        np.testing.assert_allclose(found, 100 * (high - low) / 1.349)
+
+
+def test_channels_flat_for_half_of_the_time_or_clipped_in_a_hundredth_of_it_are_noted():
+    quality = [signal.ChannelQuality(*row, 10.0) for row in (("a", 0.5, 0.01), ("b", 0.49, 0.0099), ("c", 1.0, 0.2))]
+    assert signal._quality_notes(quality) == [
+        "flat: a (50% of the time), c (100% of the time)", "clipped: a (1% of the samples), c (20% of the samples)"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -223,6 +268,15 @@ def test_first_sample_on_and_beside_a_samples_own_time(index, sfreq, ulps):
     assert first_sample(onset_s, sfreq) == near[np.searchsorted(near / sfreq, onset_s, "left")]
 
 
+@pytest.mark.parametrize("sfreq", [100.0, 160.0, 173.61, 200.0, 249.9, 250.0, 256.0, 512.0])
+def test_first_sample_just_before_at_and_after_every_sample(sfreq):
+    """Products round up for a third of these, down for another, so that the first guess is one off either way."""
+    times = np.arange(100_001) / sfreq
+    for beside in (times[:-1], np.nextafter(times[:-1], np.inf), np.nextafter(times[1:], -np.inf)):
+        np.testing.assert_array_equal(first_sample(beside, sfreq), np.searchsorted(times, beside, "left"))
+    assert first_sample(3, 200.0) == 600  # whole seconds, as integers
+
+
 def test_first_sample_of_many():
     found = first_sample([0.0, 0.5, 20.001, -3.0], 200.0)
     assert found.dtype == np.int64
@@ -236,6 +290,13 @@ def test_wrap_is_a_piece_of_the_periodic_recording(n_times, start, length):
     np.testing.assert_array_equal(cut, np.tile(signal, 8 * 70)[:, start % n_times :][:, :length])
     cut[:] = -1
     assert signal.min() == 0
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 3, 7)])
+def test_wrap_cuts_the_last_axis(shape):
+    signal = np.arange(np.prod(shape)).reshape(shape)
+    np.testing.assert_array_equal(wrap(signal, 0, 7), signal)
+    np.testing.assert_array_equal(wrap(signal, -2, 3), signal[..., [-2, -1, 0]])
 
 
 # ------------------------------------------------------------------------------------------------------------- companding

@@ -193,7 +193,8 @@ def test_the_pretraining_view_has_each_window_and_channel_once_and_the_last_row_
 def test_published_split_of_tuev_keeps_subjects_together() -> None:
     table = recordings(n=12, subject=[f"s{i // 2}" for i in range(12)], split=["train"] * 10 + ["test"] * 2)
     split = assign_splits(table, "tuev", WindowConfig(split="published"))
-    assert split.tolist()[10:] == ["test", "test"]
+    assert split.tolist()[10:] == ["test", "test"] and split.name == "split"
+    assert (assign_splits(table, "tuev", WindowConfig(split="published", val_fraction=0.6)) == "val").sum() == 6
     assert (split == "val").sum() == 2  # one of five subjects, two recordings
     assert table.groupby(split).subject.agg(set).pipe(lambda s: s["val"] & s["train"]) == set()
 
@@ -248,6 +249,28 @@ def test_a_column_split_needs_every_row() -> None:
         assign_splits(recordings(n=2, split=["train", "dev"]), "folder", WindowConfig(split="column"))
 
 
+@pytest.mark.parametrize(("split", "test_fraction", "missing"), [
+    (["val", "test"], 0.2, "train"), (["train", "val"], 0.2, "test"), (["val", "val"], 0.2, "train"), (["train", "val"], 0.0, None),
+])  # fmt: skip
+def test_a_part_without_recordings_is_named(split: list[str], test_fraction: float, missing: str | None) -> None:
+    config, table = WindowConfig(split="column", test_fraction=test_fraction), recordings(n=2, split=split)
+    if missing is None:
+        assert assign_splits(table, "folder", config).tolist() == split
+        return
+    with pytest.raises(UserError) as caught:
+        assign_splits(table, "folder", config)
+    assert str(caught.value) == (
+        f"windows.split=column: no recording is left for {missing} (of 2 recordings); choose another split or fractions"
+    )
+
+
+def test_a_subject_is_left_out_with_all_its_sessions() -> None:
+    table = recordings(n=5, subject=["chb01", "chb01", "chb02", "chb03", "chb04"], session=["chb01", "chb21", "chb02", "chb03", "chb04"])
+    for name, expected in (("chb01", ["chb01", "chb21"]), ("chb21", ["chb21"])):
+        split = assign_splits(table, "chbmit", WindowConfig(split="kfold", n_folds=3, leave_out=[name]))
+        assert table.session[split == "left out"].tolist() == expected
+
+
 def test_chbmit_split_is_by_patient() -> None:
     table = recordings(n=4, session=["chb01", "chb21", "chb24", "chb20"])
     assert assign_splits(table, "chbmit", WindowConfig(split="published")).tolist() == ["train", "val", "test", "train"]
@@ -289,9 +312,26 @@ def test_events_per_class_and_split_are_compared_with_the_releases_of_tuev(relea
     *parts, verdict = told_counts(counts, "tuev")
     n_train = TUEV_EVENTS[release][0]
     assert parts[0] == f"events in the published train part: BCKG {-(-n_train // 3):,}, SPSW {n_train - -(-n_train // 3):,} ({n_train:,})"
-    assert f"these are the events of TUEV {release}" in verdict
+    (first, one), (second, other_counts) = (
+        (name, f"{a:,} / {b:,} / {c:,} ({a + b + c:,})") for name, (a, b, c) in TUEV_EVENTS.items()
+    )
+    own = {first: one, second: other_counts}[release]
+    assert verdict == (
+        f"{own} events in train / val / test: these are the events of TUEV {release} ({first} has {one}; {second} has {other_counts})"
+    )
     *_, other = told_counts(events_per_split(table, table_of_events.iloc[1:], "tuev", WindowConfig()), "tuev")
-    assert "this fits no release of TUEV" in other
+    assert ": this fits no release of TUEV (" in other
+
+
+def test_events_of_chbmit_are_counted_by_patient_and_parts_without_any_are_none() -> None:
+    table = recordings(n=3, session=["chb01", "chb21", "chb24"])
+    seizures = pd.DataFrame({"recording": ["r0", "r0"], "label": ["seizure", "seizure"]})
+    counts = events_per_split(table, seizures, "chbmit", WindowConfig())
+    assert counts.loc["seizure"].to_dict() == {"train": 2, "val": 0, "test": 0}
+    assert list(told_counts(counts, "chbmit")) == [
+        "events in the published train part: seizure 2 (2)", "events in the published val part: none (0)",
+        "events in the published test part: none (0)",
+    ]  # fmt: skip
 
 
 def test_samples_are_numbers_a_dataset_can_use() -> None:

@@ -180,7 +180,7 @@ def assign_splits(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -
     if config.split == "published":
         split[used.index] = published_split(used, corpus, config)
     elif config.split == "column":
-        split[used.index] = _by_column(used, config)
+        split[used.index] = _by_column(used)
     elif config.split == "kfold":
         split[used.index] = _kfold(_units(used, config.kfold_unit), config)
     else:
@@ -212,7 +212,7 @@ def published_split(recordings: pd.DataFrame, corpus: str, config: WindowConfig)
     return np.where((own == "train") & recordings.subject.isin(held_out), "val", own)
 
 
-def _by_column(recordings: pd.DataFrame, config: WindowConfig) -> np.ndarray:
+def _by_column(recordings: pd.DataFrame) -> np.ndarray:
     missing = recordings[~recordings.split.isin(SPLITS)]
     if len(missing):
         row = missing.iloc[0]
