@@ -3,8 +3,8 @@
     python examples/evidence/rest_task.py --data ../shared/data/eegmmidb --root runs/rest-task \
         --backbone runs/mini-a/folder/mini_a/backbone --labels 20,100,all recipe=mini_a
 
-Executed movement (runs 3, 5, 7, 9) and imagined movement (4, 6, 8, 10) apart; each run is tested by what learned from the other three
-(for the transformer one of the three validates; linear models learn from all three). Windows of 4 s around each annotated event. The
+Executed movement (runs 3, 5, 7, 9) and imagined movement (4, 6, 8, 10) apart, or both; each run is tested by what learned from the other
+ones (for the transformer one of them validates; linear models learn from all). Windows of 4 s around each annotated event. The
 pretrained backbone must not have seen the runs that it is tested on: with one that was trained on runs 3-8, only runs 9 and 10 are
 unseen by it, and --tested 9,10 scores those alone. Predictions of every method are kept in --root, and those that are there are not made
 again; the differences between methods get 95 % intervals by a paired bootstrap over the tested runs.
@@ -30,14 +30,12 @@ from eegdm.pretrained import load
 from eegdm.stages.finetune import Data, few_labels, logits_of, open_data, predict
 from eegdm.stages.report import band_power_of, pooled_of
 
-SETS = {"executed": (3, 5, 7, 9), "imagined": (4, 6, 8, 10)}
+SETS = {"executed": (3, 5, 7, 9), "imagined": (4, 6, 8, 10), "both": tuple(range(3, 11))}
 EVENTS = [
     "events=annotations", "corpus.label_map={T0: rest, T1: task, T2: task}", "corpus.classes=[rest,task]", "corpus.event_classes=[task]",
     "missing=drop",
 ]  # fmt: skip
-READING = [
-    "windows.policy=event", "windows.duration_s=4", "split=kfold", "windows.kfold_unit=run", "windows.n_folds=4", "finetune.monitor=kappa",
-]  # fmt: skip
+READING = ["windows.policy=event", "windows.duration_s=4", "split=kfold", "windows.kfold_unit=run", "finetune.monitor=kappa"]
 
 
 def recordings_of(root: Path, data: Path, runs: tuple[int, ...], words: list[str]) -> Path:
@@ -83,18 +81,18 @@ def _linear(data: Data, features: np.ndarray, test: pd.DataFrame, labels: str, s
 
 def collect(args: argparse.Namespace, kind: str, runs: tuple[int, ...]) -> pd.DataFrame:
     """All methods' predictions of one set of runs, kept in files."""
-    root = args.root / kind
-    recordings = recordings_of(root, args.data, runs, args.words)
+    root, words = args.root / kind, [*args.words, f"windows.n_folds={len(runs)}"]
+    recordings = recordings_of(root, args.data, runs, words)
     rows = []
     for labels in args.labels.split(","):
         for seed in map(int, args.seeds.split(",")):
             for fold in range(len(runs)):
-                if args.tested and tested_run(recordings, args.words, fold) not in args.tested.split(","):
+                if args.tested and tested_run(recordings, words, fold) not in args.tested.split(","):
                     continue
                 for name, backbone in (("pretrained", args.backbone), ("random weights", "random")):
                     path = root / "predictions" / f"{name}-{labels}-seed={seed}-fold={fold}.parquet"
                     if not path.is_file():
-                        found = methods(root, recordings, backbone, name, args.words, fold, labels, seed, not args.linear)
+                        found = methods(root, recordings, backbone, name, words, fold, labels, seed, not args.linear)
                         parts = [t.assign(method=m, labels=labels, seed=seed) for m, t in found.items()]
                         path.parent.mkdir(exist_ok=True)
                         pd.concat(parts).to_parquet(path)
@@ -124,9 +122,14 @@ def compare(table: pd.DataFrame, kind: str) -> pd.DataFrame:
             for other in ("band power", method.replace("pretrained", "random weights")):
                 if other != method:
                     found = bootstrap((truth, logits, said[other]), run, _difference)["balanced_accuracy"]
-                    score[f"minus {other.split(', ')[-1]}"] = f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+                    score[f"minus {other.split(', ')[-1]}"] = _with_interval(**found)
             rows.append(score)
     return pd.DataFrame(rows).fillna("")
+
+
+def _with_interval(value: float, low: float | None, high: float | None, n_undefined: int) -> str:
+    """A single run that is tested gives no interval."""
+    return f"{value:+.3f}" if low is None or high is None else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _difference(label: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
