@@ -7,6 +7,6 @@ shift
 for table in main fusion; do
   eegdm reproduce $table corpus=synthetic --size small "root=$root" seed=0,1,2 "$@"
 done
-for table in mu_law_schedule_noise steps pooling layers sampling_rate; do
+for table in steps pooling layers sampling_rate mu_law_schedule_noise; do
   eegdm reproduce $table corpus=synthetic --size small "root=$root" seed=0 "$@"
 done

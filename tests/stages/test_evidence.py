@@ -147,7 +147,7 @@ def test_the_evidence_on_real_eeg_runs_through(shared: Path, tmp_path: Path) -> 
         "--test", f"chbmit={chbmit}", "--backbone", f"mini={mini / 'backbone'}", "--backbone", f"untrained=random:{mini / 'backbone'}",
         "--windows", 2, cwd=tmp_path,
     )  # fmt: skip
-    assert "over all steps: " in denoised
+    assert "over these steps: " in denoised
     table = pd.read_csv(tmp_path / "d.csv")
     assert len(table) == 2 * 3 * 50
     mean = table.groupby(["test", "denoiser"]).loss.mean().unstack()
