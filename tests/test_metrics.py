@@ -221,7 +221,7 @@ def test_event_threshold_has_the_largest_f1_of_all(detector):
     assert found == pytest.approx(best, abs=1e-12)
 
 
-@pytest.mark.parametrize(("label", "threshold"), [([1, 0, 0], 0.75), ([0, 1, 1], 0.05), ([0, 0, 1], 0.05), ([1, 1, 0], 0.35)])
+@pytest.mark.parametrize(("label", "threshold"), [([1, 0, 0], 0.75), ([0, 1, 1], 0.05), ([1, 0, 1], 0.05), ([1, 1, 0], 0.35)])
 def test_event_threshold_lies_halfway_to_the_next_window_or_to_zero(label, threshold):
     assert metrics.fit_event_threshold(np.array(label), np.array([0.9, 0.6, 0.1])) == pytest.approx(threshold)
 

@@ -68,7 +68,7 @@ def binary_scores(
     """
     result = multiclass_scores(label, np.stack([np.zeros_like(logit), logit], axis=1), 2)
     if len(np.unique(label)) < 2:
-        missing = dict.fromkeys(("balanced_accuracy", "auc_pr", "auroc"), _only_class(label[0]))
+        missing = dict.fromkeys(("auc_pr", "auroc"), _only_class(label[0]))
         sensitivities = [{"false_alarm_rate": rate, "sensitivity": None} for rate in false_alarm_rates]
         undefined = result["undefined"] | missing | {"sensitivity_at": _only_class(label[0])}
         return result | dict.fromkeys(missing) | {"sensitivity_at": sensitivities, "undefined": undefined}

@@ -41,7 +41,7 @@ def fault(call, *args) -> str:
 def test_rec_of_the_golden_recording():
     table = events.read_rec(REC)
     expected = np.loadtxt(REC, delimiter=",")
-    assert len(table) == 13
+    assert len(table) == 13 and table.label.dtype == table.channel.dtype == object
     assert table.channel.tolist() == [TCP[int(c)] for c in expected[:, 0]]
     assert table.label.tolist() == [TUEV_CLASSES[int(c) - 1] for c in expected[:, 3]]
     assert np.array_equal(table.onset_s, expected[:, 1])

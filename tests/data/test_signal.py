@@ -78,6 +78,12 @@ def test_blocks_go_to_the_callers_memory_map_and_equal_the_whole(tmp_path):
         assert one.spread_uv == pytest.approx(other.spread_uv, rel=1e-4)
 
 
+def test_raw_samples_are_read_block_by_block():
+    spans = []
+    blocks = list(signal._unfiltered(lambda start, stop: spans.append((start, stop)) or np.zeros((1, stop - start)), 10, 4))
+    assert spans == [(0, 4), (4, 8), (8, 10)] and [block.start for block in blocks] == [0, 4, 8]
+
+
 @pytest.mark.parametrize("block_s", [None, 7.0])
 def test_raw_samples_can_be_kept(block_s):
     raw = recording(sfreq=256.0)

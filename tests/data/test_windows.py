@@ -126,7 +126,8 @@ def grid_labels(table: pd.DataFrame, **settings: object) -> list[int]:
 @pytest.mark.parametrize(("onset", "duration", "expected"), [
     (20.0, 5.0, [0, 1, 1, 0, 0, 0]),  # second 20 belongs to the window (10, 20], second 25 to the next
     (21.0, 9.0, [0, 0, 1, 0, 0, 0]),  # second 30 to (20, 30]
-    (15.0, 5.0, [0, 1, 0, 0, 0, 0]),
+    (20.0, 15.0, [0, 1, 0, 1, 0, 0]),
+    (15.0, 15.0, [0, 1, 1, 0, 0, 0]),
 ])  # fmt: skip
 def test_the_published_rule_at_the_edges_of_windows(onset: float, duration: float, expected: list[int]) -> None:
     assert grid_labels(events((None, onset, duration, "seizure")), labels="published") == expected
