@@ -103,6 +103,14 @@ def test_raw_recordings_that_nobody_named_are_asked_for(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_rows_of_some_recipes_alone() -> None:
+    table = find_table("fusion", ["base", "mean_fusion"])
+    assert [row.recipe for row in table.rows] == ["base", "mean_fusion"] and find_table("fusion") == find_table("fusion", [])
+    assert not any("no_fusion" in word for step in plan(table, ["root=x", "seed=0", "corpus=synthetic"]) for word in step.words)
+    with pytest.raises(UserError, match='none of mean_fusoin; did you mean "mean_fusion"'):
+        find_table("fusion", ["base", "mean_fusoin"])
+
+
 def test_a_dry_run_tells_disk_and_time_and_makes_nothing(tmp_path: Path) -> None:
     write_tuev(tmp_path / "tuev", n_train=2, n_eval=1, minutes=1.2)
     words = [f"root={tmp_path / 'runs'}", "seed=0", "backbone.n_blocks=4", "backbone.d_model=8", "backbone.d_state=4", "fusion.n_heads=2"]

@@ -271,12 +271,13 @@ def reproduce(
     tuev: Annotated[Path | None, typer.Option("--tuev", help="folder of TUEV's recordings")] = None,
     chbmit: Annotated[Path | None, typer.Option("--chbmit", help="folder of CHB-MIT's recordings")] = None,
     size: Annotated[str | None, typer.Option("--size", help="a recipe whose sizes and training all take, such as small")] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="RECIPE,...", help="the rows of these recipes")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, its disk and an estimate of its time, and stop")] = False,
 ) -> None:
     """Run what a table of the paper needs, and print ours beside the published numbers; corpus=synthetic needs no recordings."""
     from eegdm import experiments
 
-    chosen = experiments.find_table(table)
+    chosen = experiments.find_table(table, only.split(",") if only else ())
     settings = [*(experiments.sized(size) if size else []), *(words or [])]
     sources = {name: str(folder) for name, folder in (("tuev", tuev), ("chbmit", chbmit)) if folder is not None}
     if not dry_run:

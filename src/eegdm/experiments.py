@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,15 +114,20 @@ def sized(recipe: str) -> list[str]:
     ]  # fmt: skip
 
 
-def find_table(name: str) -> Table:
-    """Return a table by its name.
+def find_table(name: str, recipes: Sequence[str] = ()) -> Table:
+    """Return a table by its name, with the rows of these recipes only if any are given.
 
     Raises:
-        UserError: there is none such.
+        UserError: there is none such, or it has no row of a recipe.
     """
     if name not in tables():
         raise UserError(f"reproduce {name}: there are {', '.join(tables())}{did_you_mean(name, tables())}")
-    return tables()[name]
+    table = tables()[name]
+    known = {row.recipe: None for row in table.rows}
+    for recipe in recipes:
+        if recipe not in known:
+            raise UserError(f"reproduce {name}: its rows are of {', '.join(known)}, none of {recipe}{did_you_mean(recipe, known)}")
+    return replace(table, rows=tuple(row for row in table.rows if not recipes or row.recipe in recipes))
 
 
 # ---------------------------------------------------------------------------------------------------------------- planning

@@ -400,4 +400,4 @@ def _tell(page: Report) -> None:
     rows = [(f"{page.recipe}, {r.name}", r.scores) for r in page.runs]
     rows += [(name, s) for name, baseline in page.baselines.items() for s in baseline.scores]
     for name, result in rows:
-        say(f"{name:36}" + "".join(f"{'-' if result.get(h) is None else format(result[h], '.3f'):>20}" for h in page.headline))
+        say(f"{name:36}" + "".join(f"{'-' if result.get(h) is None else format(round(result[h], 3) + 0.0, '.3f'):>20}" for h in page.headline))
