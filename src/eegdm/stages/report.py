@@ -400,4 +400,5 @@ def _tell(page: Report) -> None:
     rows = [(f"{page.recipe}, {r.name}", r.scores) for r in page.runs]
     rows += [(name, s) for name, baseline in page.baselines.items() for s in baseline.scores]
     for name, result in rows:
-        say(f"{name:36}" + "".join(f"{'-' if result.get(h) is None else format(round(result[h], 3) + 0.0, '.3f'):>20}" for h in page.headline))
+        told = ("-" if result.get(h) is None else f"{round(result[h], 3) + 0.0:.3f}" for h in page.headline)  # 0.0: never -0.000
+        say(f"{name:36}" + "".join(f"{text:>20}" for text in told))
