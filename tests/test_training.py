@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
 
 from conftest import golden_folder
+from eegdm.compose import compose
 from eegdm.config import EmaConfig, FinetuneConfig
+from eegdm.data.loading import GlobalBatches, loader
 from eegdm.errors import UserError
 from eegdm.interop.original import load_original
 from eegdm.models.backbone import SSMDP
 from eegdm.models.fusion import LatentFusionTransformer
-from eegdm.training import criterion, denoising_groups, finite, fusion_groups, in_order, moving_average
+from eegdm.training import criterion, denoising_groups, finite, fit, fusion_groups, in_order, make_trainer, moving_average
 
 OPEN = golden_folder("open")
 EXPECTED = json.loads((OPEN / "expected.json").read_text())
@@ -103,6 +108,56 @@ def test_the_backbones_state_space_is_never_decayed() -> None:
 def test_a_loss_that_is_no_number_stops_with_a_sentence(bad: float) -> None:
     with pytest.raises(UserError, match="checkpoint of the epoch before is kept"):
         finite(torch.tensor(bad))
+
+
+class Seen(L.LightningModule):
+    """Learns nothing of note and remembers which samples it was given in each epoch; told so, it breaks off as an epoch begins."""
+
+    def __init__(self, breaks_at: int | None = None) -> None:
+        super().__init__()
+        self.weight, self.breaks_at = torch.nn.Parameter(torch.zeros(())), breaks_at
+        self.seen: dict[int, list[list[tuple[int, int]]]] = {}
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == self.breaks_at:
+            raise RuntimeError("broken off")
+
+    def training_step(self, batch: torch.Tensor, _: int) -> torch.Tensor:
+        self.seen.setdefault(self.current_epoch, []).append([tuple(key) for key in batch.tolist()])
+        return self.weight**2
+
+    def validation_step(self, *_: object) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Keys(torch.utils.data.Dataset):
+    """Gives back what it is asked for."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> torch.Tensor:
+        return torch.tensor(keys)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("breaks_at", [1, 2])
+def test_a_resumed_training_sees_the_batches_of_its_epoch(workers: int, breaks_at: int, tmp_path: Path) -> None:
+    """Workers that fetch ahead must not begin a resumed epoch with another epoch's order."""
+    config = compose([f"root={tmp_path}", "run.device=cpu"])
+    first, resumed = Seen(breaks_at), Seen()
+    for module in (first, resumed):
+        trainer = make_trainer(config, tmp_path, 4, 1.0, [], monitor=None)
+        with nullcontext() if module is resumed else pytest.raises(RuntimeError, match="broken off"):
+            fit(trainer, module, loader(Keys(), 4, 7, workers), loader(Keys(), 4, None, workers))
+    assert sorted(first.seen) == list(range(breaks_at)) and sorted(resumed.seen) == list(range(breaks_at, 4))
+    order = GlobalBatches(10, 4, 7)
+    for epoch, seen in (first.seen | resumed.seen).items():
+        order.set_epoch(epoch)
+        assert seen == list(order)
 
 
 def test_logits_are_put_back_in_order() -> None:

@@ -308,6 +308,16 @@ class Curves(Callback):
         self.rows = list(state["rows"])
 
 
+class ResumedOrder(Callback):
+    """Sets the epoch of the training batches before a resumed run fetches any; Lightning does so after its workers have begun to."""
+
+    def __init__(self, batches: GlobalBatches) -> None:
+        self.batches = batches
+
+    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.batches.set_epoch(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+
+
 class PatientStopping(EarlyStopping):
     """Early stopping whose patience counts from a given epoch on (SPEC 5)."""
 
@@ -379,6 +389,7 @@ def _logger(name: str, folder: Path, config: Config) -> Any:
 def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any) -> None:
     """Train from the last checkpoint of the folder, or from the start."""
     last = Path(trainer.default_root_dir) / CHECKPOINTS / "last.ckpt"
+    trainer.callbacks.append(ResumedOrder(divided(training)))  # type: ignore[attr-defined]
     trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
 
 

@@ -22,8 +22,8 @@ from stages.tiny import SIZES, command_line, one_thread
 pytestmark = pytest.mark.ci
 
 KIND = {"preprocess": "recordings", "pretrain": "backbone", "cache": "latents", "finetune": "classifier/seed=0", "report": "report"}
-LONGER = ["pretrain.epochs=8", "finetune.epochs=12", "finetune.patience=100", "latents.shard_windows=4"]
-"""So long that kills hit between two checkpoints or shards."""
+LONGER = ["pretrain.epochs=8", "finetune.epochs=12", "finetune.patience=100", "latents.shard_windows=4", "run.workers=2"]
+"""So long that kills hit between two checkpoints or shards; with processes that read data ahead."""
 KILLS = 3
 
 
