@@ -5,6 +5,7 @@ Times are rough: they scale a step of few windows to all of them, take every epo
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -134,7 +135,7 @@ def _disk(kind: str, config: Config, size: CorpusSize) -> float:
 def _seconds(kind: str, config: Config, size: CorpusSize) -> float:
     pace = measure(config)
     if kind == "recordings":
-        return 0.0 if config.signal.per_window else size.seconds * pace.filter / max(config.run.workers, 1)
+        return 0.0 if config.signal.per_window else size.seconds * pace.filter / (config.run.workers or os.cpu_count() or 1)
     if kind == "backbone":
         windows = min(size.train_windows, config.pretrain.max_windows or size.train_windows)
         return config.pretrain.epochs * windows * size.channels * pace.learn

@@ -259,6 +259,8 @@ def test_a_report_trains_a_model_of_braindecode_once_and_scores_it(own: Finished
     run_stage("report", words)
     assert "training" not in capfd.readouterr().out and path.stat().st_mtime_ns == before
     assert artifacts.verify(report) == []
+    with pytest.raises(UserError, match='no such model; did you mean "EEGNet"'):
+        run_stage("report", [*own.words, "compare=[braindecode.EEGNett]"])
     run_stage("report", own.words)
     assert not path.exists() and artifacts.verify(report) == []
 

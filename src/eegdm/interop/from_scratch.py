@@ -66,7 +66,7 @@ def logits_from_scratch(
     from skorch.helper import predefined_split
 
     n_times = train[[(0, 0)]].data.shape[-1]
-    channels = [{"ch_name": name} for name in train.channels]
+    channels = [{"ch_name": channel} for channel in train.channels]
     count = np.bincount(train.labels, minlength=n_classes)
     weight = torch.tensor(len(train) / (n_classes * np.maximum(count, 1)), dtype=torch.float32) if settings.loss == "binary" else None
     with torch.random.fork_rng():

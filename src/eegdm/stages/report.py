@@ -54,6 +54,7 @@ def run(config: Config) -> Path:
     folder = own_folder(config, "report")
     source = upstream(config, "recordings")
     found = _classifiers(config)
+    _require_models(config)
     inputs = {"recordings": source.fingerprint, **{name: identity for name, _, identity in found}}
     say(f"report: {len(found)} classifiers -> {folder}")
     with artifacts.building(folder, "report", {}, {}):
@@ -91,6 +92,15 @@ def _classifiers(config: Config) -> list[tuple[str, Path, str]]:
             f"run `eegdm finetune corpus={config.corpus.name} recipe={config.recipe}` first"
         )
     return [(", ".join(f"{k} {v}" for k, v in numbers(p).items()), p, _identity(p)) for p in found]
+
+
+def _require_models(config: Config) -> None:
+    """Refuse a model of braindecode that there is not, before anything is computed."""
+    if names := [name.removeprefix(BRAINDECODE) for name in config.run.compare if name.startswith(BRAINDECODE)]:
+        from eegdm.interop.from_scratch import find_model
+
+        for name in names:
+            find_model(name)
 
 
 def _identity(path: Path) -> str:
