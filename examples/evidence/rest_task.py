@@ -90,7 +90,8 @@ def collect(args: argparse.Namespace, kind: str, runs: tuple[int, ...]) -> pd.Da
                 if args.tested and tested_run(recordings, words, fold) not in args.tested.split(","):
                     continue
                 for name, backbone in (("pretrained", args.backbone), ("random weights", "random")):
-                    path = root / "predictions" / f"{name}-{labels}-seed={seed}-fold={fold}.parquet"
+                    by = "linear-" if args.linear else ""
+                    path = root / "predictions" / f"{name}-{by}{labels}-seed={seed}-fold={fold}.parquet"
                     if not path.is_file():
                         found = methods(root, recordings, backbone, name, words, fold, labels, seed, not args.linear)
                         parts = [t.assign(method=m, labels=labels, seed=seed) for m, t in found.items()]

@@ -124,7 +124,7 @@ def _open(config: Config, source: Artifact, path: Path) -> tuple[Data, EEGDM]:
 
 
 def _score(config: Config, data: Data, model: EEGDM, name: str, path: Path, folder: Path) -> RunResult:
-    test = data.samples[data.samples.split == "test"].reset_index(drop=True)
+    test = _part(data, "test")
     if test.empty:
         raise UserError(f"windows.split={config.windows.split}: no sample is in the test part")
     predictions = predict(config, data, model, test, config.run.devices)
@@ -236,7 +236,9 @@ def _baselines(opened: list[tuple[Config, Data]], source: Artifact, folder: Path
         if other.startswith(BRAINDECODE):
             paths = [_trained(config, data, other, folder) for config, data in opened]
             earlier.difference_update(paths)
-            shown[other] = Baseline([_score_file(*one, path) for one, path in zip(opened, paths, strict=True)], SENTENCES[BRAINDECODE])
+            logits = [np.load(path, allow_pickle=False) for path in paths]
+            results = [_scores_of(config, _part(data, "test"), some) for (config, data), some in zip(opened, logits, strict=True)]
+            shown[other] = Baseline(results, SENTENCES[BRAINDECODE])
         else:
             shown |= _compared(opened[0][0], source, other)
     for path in earlier:
@@ -244,9 +246,14 @@ def _baselines(opened: list[tuple[Config, Data]], source: Artifact, folder: Path
     return shown
 
 
+def _part(data: Data, name: str) -> pd.DataFrame:
+    """The samples of one part (train, val, test), numbered anew."""
+    return data.samples[data.samples.split == name].reset_index(drop=True)
+
+
 def _simple(config: Config, data: Data) -> dict[str, dict[str, Any]]:
     """Scores on the test part of one split, by name in :data:`SENTENCES`."""
-    train, test = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "test"))
+    train, test = _part(data, "train"), _part(data, "test")
     train_y, test_y = train.label.to_numpy(), test.label.to_numpy()
     blind = chance(train_y, test_y, len(config.corpus.classes), config.finetune.loss == "binary")
     results = {f"chance: {name}": result for name, result in blind.items()}
@@ -259,7 +266,7 @@ def _simple(config: Config, data: Data) -> dict[str, dict[str, Any]]:
 
 def _probe(config: Config, data: Data) -> dict[str, Any]:
     """Scores of a linear head on stored tokens."""
-    train, test = (data.samples[data.samples.split == part].reset_index(drop=True) for part in ("train", "test"))
+    train, test = _part(data, "train"), _part(data, "test")
     chosen = np.unique(np.linspace(0, len(train) - 1, MOST_PROBED).round().astype(int))
     train = train.iloc[chosen].reset_index(drop=True)
     return _regression(config, data, train, test, pooled_of(config, data, train), pooled_of(config, data, test))
@@ -291,7 +298,7 @@ def _compared(config: Config, source: Artifact, recipe: str) -> dict[str, Baseli
         own = copy.deepcopy(config)
         own.recipe, own.explicit = recipe, []
         data, model = _open(own, source, path)
-        predictions = predict(own, data, model, data.samples[data.samples.split == "test"].reset_index(drop=True), own.run.devices)
+        predictions = predict(own, data, model, _part(data, "test"), own.run.devices)
         found.append(scores(predictions.label.to_numpy(), logits_of(predictions), own.finetune.loss == "binary"))
         if data.store is not None and (key := artifacts.fingerprint([data.inputs["latents"], _learned_from(own)])) not in probes:
             probes[key] = _probe(own, data)
@@ -308,10 +315,7 @@ def _trained(config: Config, data: Data, name: str, folder: Path) -> Path:
     path = folder / f"{name}-{artifacts.fingerprint([of_data, section(config, 'finetune'), config.run.seed])}.npy"
     if not path.is_file():
         say(f"report: training {name}, seed {config.run.seed}")
-        train, val, test = (
-            Windows(data.recordings, data.samples[data.samples.split == part].reset_index(drop=True), data.recordings.ch_names)
-            for part in ("train", "val", "test")
-        )
+        train, val, test = (Windows(data.recordings, _part(data, part), data.recordings.ch_names) for part in SPLITS)
         n_classes, where = len(config.corpus.classes), device(config)
         model = name.removeprefix(BRAINDECODE)
         logits = logits_from_scratch(model, train, val, test, data.recordings.sfreq, n_classes, config.finetune, config.run.seed, where)
@@ -319,12 +323,8 @@ def _trained(config: Config, data: Data, name: str, folder: Path) -> Path:
     return path
 
 
-def _score_file(config: Config, data: Data, path: Path) -> dict[str, Any]:
-    """Scores of logits of all classes on the test part."""
-    return _scores_of(config, data.samples[data.samples.split == "test"], np.load(path, allow_pickle=False))
-
-
 def _scores_of(config: Config, test: pd.DataFrame, logits: np.ndarray) -> dict[str, Any]:
+    """Scores of logits (sample, class) of all classes, by the rules of the classifier's loss."""
     binary = config.finetune.loss == "binary"
     return scores(test.label.to_numpy(), logits[:, 1:] - logits[:, :1] if binary else logits, binary)
 
