@@ -145,11 +145,11 @@ def test_the_evidence_on_real_eeg_runs_through(shared: Path, tmp_path: Path) -> 
     denoised = script(
         "denoising.py", "--out", tmp_path / "d.csv", "--learned", mini / "recordings", "--test", f"runs={held_out}:R(09|10)",
         "--test", f"chbmit={chbmit}", "--backbone", f"mini={mini / 'backbone'}", "--backbone", f"untrained=random:{mini / 'backbone'}",
-        "--windows", 2, cwd=tmp_path,
+        "--windows", 2, "--steps", "0,10,49", cwd=tmp_path,
     )  # fmt: skip
     assert "over these steps: " in denoised
     table = pd.read_csv(tmp_path / "d.csv")
-    assert len(table) == 2 * 3 * 50
+    assert len(table) == 2 * 3 * 3
     mean = table.groupby(["test", "denoiser"]).loss.mean().unstack()
     assert (mean.Wiener < mean.untrained).all()
     shutil.rmtree(tmp_path / "m" / "links")
