@@ -298,15 +298,20 @@ def _result_rows(table: Table, row: Row, config: Config) -> Iterator[list[str]]:
     numbers = artifacts.read_json(own_folder(config, "report") / "report.json")
     published = row.published or (None,) * len(table.scores)
     runs = len(numbers["runs"])
-    yield [f"{row.label} ({runs} {'seed' if runs == 1 else 'seeds'})", *_beside(numbers["summary"], published, table.scores)]
+    yield [f"{row.label} ({runs} {'seed' if runs == 1 else 'seeds'})", *_beside(numbers["summary"], runs, published, table.scores)]
     if row.rate == 1.0:
         for name, baseline in numbers["baselines"].items():
             if row is table.rows[0] or name == "linear probe":
-                yield [f"{row.label}: {name}", *_beside(baseline["summary"], (None,) * len(table.scores), table.scores)]
+                nothing = (None,) * len(table.scores)
+                yield [f"{row.label}: {name}", *_beside(baseline["summary"], len(baseline["scores"]), nothing, table.scores)]
 
 
-def _beside(summary: dict[str, Any], published: Sequence[tuple[float, ...] | None], names: Sequence[str]) -> Iterator[str]:
+def _beside(summary: dict[str, Any], runs: int, published: Sequence[tuple[float, ...] | None], names: Sequence[str]) -> Iterator[str]:
     for name, theirs in zip(names, published, strict=True):
-        ours = summary[name]
-        yield "–" if ours["mean"] is None else f"{ours['mean']:.2f} ± {ours['std']:.2f}"
-        yield "–" if theirs is None else " ± ".join(f"{number:.2f}" for number in theirs)
+        mean, std = summary[name]["mean"], summary[name]["std"]
+        yield "–" if mean is None else _cell((mean, std) if runs > 1 else (mean,))
+        yield "–" if theirs is None else _cell(theirs)
+
+
+def _cell(mean_and_spread: Sequence[float]) -> str:
+    return " ± ".join(f"{number:.2f}" for number in mean_and_spread)
