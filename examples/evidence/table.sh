@@ -2,8 +2,9 @@
 # The results table on made-up EEG, subjects never seen: three seeds for the rows that carry a claim, one for the others. Resumable.
 # Usage: examples/evidence/table.sh ROOT [SETTINGS...]
 # So that two cores make it in 90 minutes: half the blocks of `small`; two heads where fusion is compared (without fusion tokens every
-# token of a window attends to every other); and half the epochs for `noise`, whose tokens differ in every epoch and can't be cached.
-set -euo pipefail
+# token of a window attends to every other); half the epochs for `noise`, whose tokens differ in every epoch and can't be cached; and
+# these two side by side.
+set -euo pipefail -m
 root=$1
 shift
 table() { eegdm reproduce "$1" corpus=synthetic --size small "root=$root" backbone.n_blocks=4 pretrain.epochs=6 "${@:2}"; }
@@ -11,5 +12,9 @@ table main seed=0,1,2 "$@"
 for name in steps pooling layers sampling_rate; do table $name seed=0 "$@"; done
 table mu_law_schedule_noise --only base,nolaw,linear seed=0 "$@"
 base=$root/synthetic/base
-table fusion seed=0,1,2 "root=$root/two_heads" "recordings=$base/recordings" "backbone=$base/backbone" "latents=$base/latents" fusion.n_heads=2 "$@"
-table mu_law_schedule_noise --only noise seed=0 "root=$root/noise" "recordings=$base/recordings" "backbone=$base/backbone" finetune.epochs=12 "$@"
+made=("recordings=$base/recordings" "backbone=$base/backbone")
+export OMP_NUM_THREADS=1
+table fusion seed=0,1,2 "root=$root/two_heads" "${made[@]}" "latents=$base/latents" fusion.n_heads=2 "$@" &
+trap 'kill %1 2> /dev/null || true' EXIT
+table mu_law_schedule_noise --only noise seed=0 "root=$root/noise" "${made[@]}" finetune.epochs=12 "$@"
+wait %1
