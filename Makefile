@@ -22,7 +22,7 @@ test-faults: $(READY)  ## hours: every stage killed a hundred times, at random a
 	$(BIN)/python -m pytest -m faults -s
 
 lint: $(READY)  ## style and types
-	$(BIN)/ruff check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 docs: $(READY)  ## the site, into dist/site
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -1,7 +1,8 @@
 """LFT: a training step, and logits of cached tokens
 
-Ours and the plain one hold the same weights and take turns, so that another job on the machine meets both. The floor is
-the matrix products alone, at the rate that this machine reaches on a large product, measured in between.
+Ours and the plain one hold the same weights and take turns, so that another job on the machine
+meets both. The floor is the matrix products alone, at the rate that this machine reaches on a large
+product, measured in between.
 
     python -m benchmarks.fusion [--smoke]
 """
@@ -23,7 +24,9 @@ SIDE = 1024  # of the square product that the machine's rate is measured on
 
 
 def run(smoke: bool) -> list[dict[str, object]]:
-    """Return one row per case: seconds (the least of all turns), ratio to plain, share of the floor, greatest difference."""
+    """Return one row per case: seconds (the least of all turns), ratio to plain, share of the
+    floor, greatest difference.
+    """
     torch.manual_seed(0)
     size = SMALL if smoke else {}
     ours = LatentFusionTransformer(**size)
@@ -33,11 +36,17 @@ def run(smoke: bool) -> list[dict[str, object]]:
     return [_row(ours, plain, kind, batch, 1 if smoke else turns) for kind, batch, turns in cases]
 
 
-def _row(ours: LatentFusionTransformer, plain: FusionTransformer, kind: str, batch: int, turns: int) -> dict[str, object]:
+def _row(
+    ours: LatentFusionTransformer, plain: FusionTransformer, kind: str, batch: int, turns: int
+) -> dict[str, object]:
     c = ours.config
     tokens = torch.rand(batch, c["n_blocks"], c["n_pools"], 1, 22, c["d_model"])
     square = torch.rand(SIDE, SIDE)
-    work = {"plain": _work(kind, plain, tokens), "ours": _work(kind, ours, tokens), "product": lambda: square @ square}
+    work = {
+        "plain": _work(kind, plain, tokens),
+        "ours": _work(kind, ours, tokens),
+        "product": lambda: square @ square,
+    }
     seconds = _by_turns(work, turns)
     with torch.inference_mode():
         expected, got = plain.eval()(tokens), ours.eval()(tokens)
@@ -66,7 +75,12 @@ def _work(kind: str, model: nn.Module, tokens: Tensor) -> Callable[[], object]:
 
         return logits
     label = torch.arange(len(tokens)) % model.out.out_features
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0, fused=isinstance(model, LatentFusionTransformer))
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=0.0,
+        weight_decay=0.0,
+        fused=isinstance(model, LatentFusionTransformer),
+    )
 
     def step() -> None:
         optimizer.zero_grad()
@@ -88,7 +102,9 @@ def _by_turns(work: dict[str, Callable[[], object]], turns: int) -> dict[str, fl
 
 
 def _flop_of_a_window(model: LatentFusionTransformer, training: bool) -> float:
-    """Count the operations of all matrix products, attention's included; backward takes twice those, less the tokens' gradients."""
+    """Count the operations of all matrix products, attention's included; backward takes twice
+    those, less the tokens' gradients.
+    """
     c = model.config
     width, n, keys = c["d_model"], c["n_tokens"], 22 * c["n_queries"]
     product = 2 * width * width
@@ -102,4 +118,9 @@ def _flop_of_a_window(model: LatentFusionTransformer, training: bool) -> float:
 
 if __name__ == "__main__":
     for row in run("--smoke" in sys.argv):
-        print("  ".join(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}" for name, value in row.items()))
+        print(
+            "  ".join(
+                f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}"
+                for name, value in row.items()
+            )
+        )

@@ -16,7 +16,14 @@ def run(smoke: bool) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for batch in (1, 2) if smoke else (1, 16):
         x = models.noise(batch, models.N_CHANNELS, latents.LENGTH)
-        found = timing.compare(lambda side, x=x: models.side(fusions, side)(latents.tokens(models.side(backbones, side), x)), smoke)
-        floor = machine.backbone_work(backbones[0].config, batch * models.N_CHANNELS, latents.LENGTH, skips=False).floor()
+        found = timing.compare(
+            lambda side, x=x: models.side(fusions, side)(
+                latents.tokens(models.side(backbones, side), x)
+            ),
+            smoke,
+        )
+        floor = machine.backbone_work(
+            backbones[0].config, batch * models.N_CHANNELS, latents.LENGTH, skips=False
+        ).floor()
         rows.append({"batch": batch, **found.columns(floor, batch, "window")})
     return rows

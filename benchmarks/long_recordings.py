@@ -1,11 +1,13 @@
-"""Peak memory of `eegdm predict` on short and on long recordings, and whether a killed run, resumed, gives the identical result.
+"""Peak memory of `eegdm predict` on short and on long recordings, and whether a killed run,
+resumed, gives the identical result.
 
-    python benchmarks/long_recordings.py --smoke       # minutes of recording, a tiny model: does it run at all
-    python benchmarks/long_recordings.py               # 24 h with a model of the demo's size (killed, resumed), 1 h with the full-size one
-    python benchmarks/long_recordings.py --only demo   # one of the two
+    python benchmarks/long_recordings.py --smoke       # minutes of recording, a tiny model: does it
+    run at all python benchmarks/long_recordings.py               # 24 h with a model of the demo's
+    size (killed, resumed), 1 h with the full-size one python benchmarks/long_recordings.py --only
+    demo   # one of the two
 
-Weights are random: neither time nor memory depends on them. Peak memory is the largest resident set of the process and what it
-started, as the kernel counts it (ru_maxrss); pages of memory maps count.
+Weights are random: neither time nor memory depends on them. Peak memory is the largest resident set
+of the process and what it started, as the kernel counts it (ru_maxrss); pages of memory maps count.
 """
 
 from __future__ import annotations
@@ -25,11 +27,33 @@ import numpy as np
 
 BY_HAND = "python benchmarks/long_recordings.py"
 SFREQ = 256
-ELECTRODES = ("Fp1", "Fp2", "F7", "F3", "F4", "F8", "T3", "C3", "Cz", "C4", "T4", "T5", "P3", "P4", "T6", "O1", "O2", "A1", "A2")
+ELECTRODES = (
+    "Fp1",
+    "Fp2",
+    "F7",
+    "F3",
+    "F4",
+    "F8",
+    "T3",
+    "C3",
+    "Cz",
+    "C4",
+    "T4",
+    "T5",
+    "P3",
+    "P4",
+    "T6",
+    "O1",
+    "O2",
+    "A1",
+    "A2",
+)
 
 
 class Case(NamedTuple):
-    """A size of model, the two lengths of recording that are compared, the step of the windows, and whether a run is killed."""
+    """A size of model, the two lengths of recording that are compared, the step of the windows, and
+    whether a run is killed.
+    """
 
     model: str
     short_s: float
@@ -38,19 +62,28 @@ class Case(NamedTuple):
     killed: bool
 
 
-CASES = {"demo": Case("demo", 600, 86_400, 5.0, killed=True), "full": Case("full", 600, 3600, 5.0, killed=False)}
+CASES = {
+    "demo": Case("demo", 600, 86_400, 5.0, killed=True),
+    "full": Case("full", 600, 3600, 5.0, killed=False),
+}
 SMOKE = {"tiny": Case("tiny", 600, 3600, 5.0, killed=True)}
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"backbone": {"d_model": 8, "n_blocks": 2, "d_state": 4, "d_cond": 8, "d_embed": 8},
-             "fusion": {"depth": 1, "n_tokens": 2, "n_heads": 2}},
-    "demo": {"backbone": {"d_model": 32, "n_blocks": 6, "d_state": 16, "d_cond": 128, "d_embed": 32},
-             "fusion": {"depth": 2, "n_tokens": 4, "n_heads": 4}},
+    "tiny": {
+        "backbone": {"d_model": 8, "n_blocks": 2, "d_state": 4, "d_cond": 8, "d_embed": 8},
+        "fusion": {"depth": 1, "n_tokens": 2, "n_heads": 2},
+    },
+    "demo": {
+        "backbone": {"d_model": 32, "n_blocks": 6, "d_state": 16, "d_cond": 128, "d_embed": 32},
+        "fusion": {"depth": 2, "n_tokens": 4, "n_heads": 4},
+    },
     "full": {},
-}  # fmt: skip
+}
 
 
 def run(smoke: bool = False, only: str | None = None) -> list[dict[str, Any]]:
-    """Return a row for each case: peak memory of both lengths in MiB, their ratio, times, and whether the killed run came out the same."""
+    """Return a row for each case: peak memory of both lengths in MiB, their ratio, times, and
+    whether the killed run came out the same.
+    """
     cases = SMOKE if smoke else CASES
     return [measure(case) for name, case in cases.items() if only in (None, name)]
 
@@ -65,23 +98,35 @@ def measure(case: Case) -> dict[str, Any]:
         short = predict(files["short"], folder, "out-short", case)
         whole = predict(files["long"], folder, "out-whole", case)
         row = {
-            "model": case.model, "short_s": case.short_s, "long_s": case.long_s, "step_s": case.step_s,
-            "short_mib": short["mib"], "long_mib": whole["mib"], "ratio": round(whole["mib"] / short["mib"], 3),
-            "short_run_s": short["s"], "long_run_s": whole["s"],
-        }  # fmt: skip
+            "model": case.model,
+            "short_s": case.short_s,
+            "long_s": case.long_s,
+            "step_s": case.step_s,
+            "short_mib": short["mib"],
+            "long_mib": whole["mib"],
+            "ratio": round(whole["mib"] / short["mib"], 3),
+            "short_run_s": short["s"],
+            "long_run_s": whole["s"],
+        }
         return row | (resumption(files["long"], folder, case) if case.killed else {})
 
 
 def resumption(file: Path, folder: Path, case: Case) -> dict[str, Any]:
-    """Kill a run, give its command again, and compare the result with that of the run that was left alone."""
+    """Kill a run, give its command again, and compare the result with that of the run that was left
+    alone.
+    """
     killed_after = predict_and_kill(file, folder, "out-killed", case)
     resumed = predict(file, folder, "out-killed", case)
     same = all(
         (folder / "out-whole" / f).read_bytes() == (folder / "out-killed" / f).read_bytes()
         for f in ("long_events.tsv", "long_probabilities.parquet")
     )
-    return {"killed_after_chunks": killed_after, "resumed_run_s": resumed["s"], "resumed_is_identical": same,
-            "work_left": (folder / "out-killed" / ".long.eegdm").exists()}  # fmt: skip
+    return {
+        "killed_after_chunks": killed_after,
+        "resumed_run_s": resumed["s"],
+        "resumed_is_identical": same,
+        "work_left": (folder / "out-killed" / ".long.eegdm").exists(),
+    }
 
 
 def save_model(folder: Path, size: str) -> None:
@@ -101,8 +146,10 @@ def write_edf(path: Path, length_s: float) -> None:
     same = ("", "uV", "-3276.8", "3276.7", "-32768", "32767", "", str(SFREQ), "")  # for each signal
     fields = [labels, *([text] * n for text in same)]
     widths = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
-    head = f"{'0':<8}{'X X X X':<80}{'Startdate X X X X':<80}01.01.8500.00.00{256 * (n + 1):<8}{'':<44}{round(length_s):<8}{1:<8}{n:<4}"
-    head += "".join(f"{text:<{width}}" for width, texts in zip(widths, fields, strict=True) for text in texts)
+    head = f"{'0':<8}{'X X X X':<80}{'Startdate X X X X':<80}01.01.8500.00.00{256 * (n + 1):<8}{'':<44}{round(length_s):<8}{1:<8}{n:<4}"  # noqa: E501
+    head += "".join(
+        f"{text:<{width}}" for width, texts in zip(widths, fields, strict=True) for text in texts
+    )
     with open(path, "wb") as file:
         file.write(head.encode("ascii"))
         for first in range(0, round(length_s), 60):
@@ -115,8 +162,21 @@ def write_edf(path: Path, length_s: float) -> None:
 
 
 def _command(file: Path, folder: Path, out: str, case: Case) -> list[str]:
-    return [sys.executable, "-m", "eegdm", "predict", str(file), "--model", str(folder / "model"), "--out", str(folder / out),
-            "--step", str(case.step_s), "--device", "cpu"]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "eegdm",
+        "predict",
+        str(file),
+        "--model",
+        str(folder / "model"),
+        "--out",
+        str(folder / out),
+        "--step",
+        str(case.step_s),
+        "--device",
+        "cpu",
+    ]
 
 
 def predict(file: Path, folder: Path, out: str, case: Case) -> dict[str, float]:
@@ -131,12 +191,16 @@ def predict(file: Path, folder: Path, out: str, case: Case) -> dict[str, float]:
 
 
 def predict_and_kill(file: Path, folder: Path, out: str, case: Case) -> int:
-    """Run the command and kill it (SIGKILL) when half of the windows are done; return how many chunks were."""
+    """Run the command and kill it (SIGKILL) when half of the windows are done; return how many
+    chunks were.
+    """
     from eegdm.recordings.inference import CHUNK
 
     half = max(1, round(case.long_s / case.step_s / CHUNK / 2))
     work = folder / out / f".{file.stem}.eegdm"
-    process = subprocess.Popen(_command(file, folder, out, case), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        _command(file, folder, out, case), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while process.poll() is None and len(list(work.glob("chunk-*.npy"))) < half:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -147,7 +211,9 @@ def predict_and_kill(file: Path, folder: Path, out: str, case: Case) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--only", choices=list(CASES))
     arguments = parser.parse_args()

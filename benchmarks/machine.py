@@ -66,11 +66,14 @@ class Work(NamedTuple):
         return self.matmul / measured.matmul + self.fft / measured.fft + self.gate / measured.gate
 
 
-def backbone_work(config: dict[str, int], rows: int, length: int, skips: bool, training: bool = False) -> Work:
+def backbone_work(
+    config: dict[str, int], rows: int, length: int, skips: bool, training: bool = False
+) -> Work:
     """Count a backbone's passes over ``rows`` signals of ``length`` samples.
 
-    A block multiplies by (2 F, F) and (F, F), twice the latter with skips, and transforms 2 F signals of twice the length there
-    and back. A training step has three times the products and, with what the forward pass could keep, four transforms.
+    A block multiplies by (2 F, F) and (F, F), twice the latter with skips, and transforms 2 F
+    signals of twice the length there and back. A training step has three times the products and,
+    with what the forward pass could keep, four transforms.
     """
     F, blocks = config["d_model"], config["n_blocks"]
     products = blocks * 2 * F * F + (blocks - 1) * F * F + (blocks * F * F if skips else 0)

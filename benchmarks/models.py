@@ -15,7 +15,9 @@ N_CHANNELS = 22
 
 
 def backbones(smoke: bool) -> tuple[SSMDP, plain.Backbone]:
-    """Return both backbones, at full size unless ``smoke``, in eval mode; what starts at zero is random, so that all matters."""
+    """Return both backbones, at full size unless ``smoke``, in eval mode; what starts at zero is
+    random, so that all matters.
+    """
     torch.manual_seed(0)
     sizes = SMALL_BACKBONE if smoke else {}
     ours = SSMDP(**sizes)

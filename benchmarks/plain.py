@@ -1,9 +1,11 @@
-"""The method as a reader of the paper would write it, to compare with: same weights, same numbers, no thought of speed.
+"""The method as a reader of the paper would write it, to compare with: same weights, same numbers,
+no thought of speed.
 
-Kernels by a Vandermonde tensor of complex exponentials (feature, mode, lag), convolution by FFTs of the whole batch, nn
-modules with ordinary autograd, every block's activities before any is pooled, and the fusion transformer in Python loops
-over pools and blocks. Written from arXiv 2508.14086 v3 and arXiv 2206.11893 (S4D) alone; the modules have the names of
-eegdm's, so that a state dict of the one loads into the other. Yardsticks do not change: leave this file as it is.
+Kernels by a Vandermonde tensor of complex exponentials (feature, mode, lag), convolution by FFTs of
+the whole batch, nn modules with ordinary autograd, every block's activities before any is pooled,
+and the fusion transformer in Python loops over pools and blocks. Written from arXiv 2508.14086 v3
+and arXiv 2206.11893 (S4D) alone; the modules have the names of eegdm's, so that a state dict of the
+one loads into the other. Yardsticks do not change: leave this file as it is.
 """
 
 from __future__ import annotations
@@ -21,24 +23,39 @@ class S4D(nn.Module):
         super().__init__()
         n_modes = d_state // 2
         self.log_decay = nn.Parameter(torch.full((n_features, n_modes), math.log(0.5)))
-        self.frequency = nn.Parameter((math.pi * torch.arange(n_modes)).clamp(min=1e-4).repeat(n_features, 1))
-        self.log_dt = nn.Parameter(torch.empty(n_features, 1).uniform_(math.log(0.001), math.log(0.1)))
+        self.frequency = nn.Parameter(
+            (math.pi * torch.arange(n_modes)).clamp(min=1e-4).repeat(n_features, 1)
+        )
+        self.log_dt = nn.Parameter(
+            torch.empty(n_features, 1).uniform_(math.log(0.001), math.log(0.1))
+        )
         self.B = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(1, n_features, n_modes, 1))
-        self.C = nn.Parameter(torch.view_as_real(torch.randn(2, n_features, n_modes, dtype=torch.cfloat)))
+        self.C = nn.Parameter(
+            torch.view_as_real(torch.randn(2, n_features, n_modes, dtype=torch.cfloat))
+        )
         self.D = nn.Parameter(torch.randn(1, n_features))
 
     def kernel(self, length: int) -> Tensor:
-        """K[l] = 2 Re sum_k B_k C_k (exp(dt A_k) - 1) / A_k exp(l dt A_k), (direction, feature, lag)."""
+        """K[l] = 2 Re sum_k B_k C_k (exp(dt A_k) - 1) / A_k exp(l dt A_k), (direction, feature,
+        lag).
+        """
         A = -torch.exp(self.log_decay) - 1j * self.frequency
         exponent = torch.exp(self.log_dt) * A
-        weight = torch.view_as_complex(self.B) * torch.view_as_complex(self.C) * (torch.exp(exponent) - 1) / A
+        weight = (
+            torch.view_as_complex(self.B)
+            * torch.view_as_complex(self.C)
+            * (torch.exp(exponent) - 1)
+            / A
+        )
         powers = torch.exp(exponent[..., None] * torch.arange(length, device=A.device))
         return 2 * torch.einsum("dfm,fml->dfl", weight, powers).real
 
     def forward(self, x: Tensor) -> Tensor:
         length = x.shape[-1]
         forward, backward = self.kernel(length)
-        kernel = nn.functional.pad(forward, (0, length)) + nn.functional.pad(backward.flip(-1), (length, 0))
+        kernel = nn.functional.pad(forward, (0, length)) + nn.functional.pad(
+            backward.flip(-1), (length, 0)
+        )
         spectrum = torch.fft.rfft(kernel, n=2 * length) * torch.fft.rfft(x, n=2 * length)
         return torch.fft.irfft(spectrum, n=2 * length)[..., :length] + self.D.mT * x
 
@@ -76,18 +93,25 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.lift = nn.Linear(1, d_model)
-        self.blocks = nn.ModuleList(Block(d_model, d_state, d_cond, i == n_blocks - 1) for i in range(n_blocks))
+        self.blocks = nn.ModuleList(
+            Block(d_model, d_state, d_cond, i == n_blocks - 1) for i in range(n_blocks)
+        )
         self.head = nn.Sequential(nn.Linear(d_model, d_model), nn.ReLU(), nn.Linear(d_model, 1))
-        self.step_mlp = nn.Sequential(nn.Linear(d_embed, d_cond), nn.SiLU(), nn.Linear(d_cond, d_cond), nn.SiLU())
+        self.step_mlp = nn.Sequential(
+            nn.Linear(d_embed, d_cond), nn.SiLU(), nn.Linear(d_cond, d_cond), nn.SiLU()
+        )
         self.channel_embed = nn.Embedding(n_channel_ids, d_embed)
-        self.channel_mlp = nn.Sequential(nn.Linear(d_embed, d_cond), nn.SiLU(), nn.Linear(d_cond, d_cond), nn.SiLU())
+        self.channel_mlp = nn.Sequential(
+            nn.Linear(d_embed, d_cond), nn.SiLU(), nn.Linear(d_cond, d_cond), nn.SiLU()
+        )
 
     def forward(self, x: Tensor, step: Tensor, channel: Tensor) -> Tensor:
         """Return the velocity (batch, 1, time) of ``x`` (batch, 1, time)."""
         return self.head(sum(self._run(x, step, channel)[0])).transpose(1, 2)
 
     def tokens(self, x: Tensor, window: int = 200) -> Tensor:
-        """Return the gates' spread over each ``window`` samples: ``x`` (batch, channel, time), channel ids 0, 1, ...
+        """Return the gates' spread over each ``window`` samples: ``x`` (batch, channel, time),
+        channel ids 0, 1, ...
 
         (batch, block, pool, 1, channel, feature).
         """
@@ -99,7 +123,9 @@ class Backbone(nn.Module):
 
     def _run(self, x: Tensor, step: Tensor, channel: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the skips and gates of all blocks."""
-        condition = self.step_mlp(self._step_embedding(step)) + self.channel_mlp(self.channel_embed(channel))
+        condition = self.step_mlp(self._step_embedding(step)) + self.channel_mlp(
+            self.channel_embed(channel)
+        )
         stream = torch.relu(self.lift(x.transpose(1, 2)))
         skips, gates = [], []
         for block in self.blocks:
@@ -110,7 +136,11 @@ class Backbone(nn.Module):
 
     def _step_embedding(self, step: Tensor) -> Tensor:
         n_frequencies = self.channel_embed.embedding_dim // 2
-        frequency = torch.exp(-torch.arange(n_frequencies, device=step.device) * math.log(10_000) / (n_frequencies - 1))
+        frequency = torch.exp(
+            -torch.arange(n_frequencies, device=step.device)
+            * math.log(10_000)
+            / (n_frequencies - 1)
+        )
         phase = step[:, None] * frequency
         return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
@@ -123,7 +153,9 @@ class FusionBlock(nn.Module):
         self.cross_norm = nn.LayerNorm(d_model)
         self.cross_attn = nn.MultiheadAttention(d_model, n_heads, batch_first=True)
         self.ff_norm = nn.LayerNorm(d_model)
-        self.ff = nn.Sequential(nn.Linear(d_model, ff * d_model), nn.GELU(), nn.Linear(ff * d_model, d_model))
+        self.ff = nn.Sequential(
+            nn.Linear(d_model, ff * d_model), nn.GELU(), nn.Linear(ff * d_model, d_model)
+        )
 
     def forward(self, z: Tensor, tokens: Tensor) -> Tensor:
         h = self.self_norm(z)
@@ -138,7 +170,9 @@ class StackLayer(nn.Module):
         self.attn_norm = nn.LayerNorm(d_model)
         self.attn = nn.MultiheadAttention(d_model, n_heads, batch_first=True)
         self.ff_norm = nn.LayerNorm(d_model)
-        self.ff = nn.Sequential(nn.Linear(d_model, ff * d_model), nn.GELU(), nn.Linear(ff * d_model, d_model))
+        self.ff = nn.Sequential(
+            nn.Linear(d_model, ff * d_model), nn.GELU(), nn.Linear(ff * d_model, d_model)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.attn_norm(x)
@@ -162,7 +196,9 @@ class FusionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.fusion_tokens = nn.Parameter(torch.rand(n_pools, n_tokens, d_model))
-        self.fusion_blocks = nn.ModuleList(FusionBlock(d_model, n_heads, ff) for _ in range(n_blocks))
+        self.fusion_blocks = nn.ModuleList(
+            FusionBlock(d_model, n_heads, ff) for _ in range(n_blocks)
+        )
         self.position = nn.Parameter(torch.rand(n_pools, n_tokens, d_model))
         self.stack = nn.ModuleList(StackLayer(d_model, n_heads, ff) for _ in range(depth))
         self.out = nn.Linear(d_model, n_classes)

@@ -1,7 +1,7 @@
 """Pretraining step.
 
-Forward, backward, clipping and AdamW on 5 s of one channel a row. Peak memory is that of the whole process. The plain
-implementation is not run at batch 108, where it needs more than 24 GiB.
+Forward, backward, clipping and AdamW on 5 s of one channel a row. Peak memory is that of the whole
+process. The plain implementation is not run at batch 108, where it needs more than 24 GiB.
 """
 
 from __future__ import annotations
@@ -42,23 +42,39 @@ def once(side: str, batch: int, smoke: bool) -> None:
 
 def run(smoke: bool) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    for batch, compared in ((2, True), (3, False)) if smoke else ((8, True), (32, True), (108, False)):
+    for batch, compared in (
+        ((2, True), (3, False)) if smoke else ((8, True), (32, True), (108, False))
+    ):
         ours, other = models.backbones(smoke)
         floor = machine.backbone_work(ours.config, batch, LENGTH, skips=True, training=True).floor()
         with torch.no_grad():
             x, index = models.noise(batch, 1, LENGTH), torch.arange(batch, device=timing.DEVICE)
-            off = timing.error(ours(x, index % 50, index % 22), other(x, index % 50, index % 22)) if compared else None
+            off = (
+                timing.error(ours(x, index % 50, index % 22), other(x, index % 50, index % 22))
+                if compared
+                else None
+            )
         row: dict[str, object] = {"batch": batch}
         fast = step(ours, batch, fused=True)
         if compared:
-            times, slow = timing.interleaved(fast, step(other, batch, fused=False), repeats=1 if smoke else 3)
+            times, slow = timing.interleaved(
+                fast, step(other, batch, fused=False), repeats=1 if smoke else 3
+            )
         else:
             times, slow = timing.repeated(fast, 1 if smoke else 2), None
-        row |= {"ours s": times.least, "ours s, median": times.median, "sequences/s": batch / times.least}
+        row |= {
+            "ours s": times.least,
+            "ours s, median": times.median,
+            "sequences/s": batch / times.least,
+        }
         row |= {"floor s": floor, "ours / floor": times.least / floor}
-        row["ours GiB"] = timing.peak_gib("pretraining", "once", side="ours", batch=batch, smoke=smoke)
+        row["ours GiB"] = timing.peak_gib(
+            "pretraining", "once", side="ours", batch=batch, smoke=smoke
+        )
         if slow is not None:
             row |= {"plain s": slow.least, "plain / ours": slow.least / times.least, "error": off}
-            row["plain GiB"] = timing.peak_gib("pretraining", "once", side="plain", batch=batch, smoke=smoke)
+            row["plain GiB"] = timing.peak_gib(
+                "pretraining", "once", side="plain", batch=batch, smoke=smoke
+            )
         rows.append(row)
     return rows

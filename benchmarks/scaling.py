@@ -1,7 +1,7 @@
 """Scaling of the backbone with samples, channels and batch.
 
-Samples: the velocity of one row of L samples without gradients, taken whole. Channels and batch: tokens of 5 s windows.
-Time per unit should hardly grow (L log L, linear). Plotted in scaling.png.
+Samples: the velocity of one row of L samples without gradients, taken whole. Channels and batch:
+tokens of 5 s windows. Time per unit should hardly grow (L log L, linear). Plotted in scaling.png.
 """
 
 from __future__ import annotations
@@ -44,7 +44,15 @@ def run(smoke: bool) -> list[dict[str, object]]:
             times = once(sweep, size, smoke, repeats=1 if smoke else 2)
             assert times is not None
             peak = timing.peak_gib("scaling", "once", sweep=sweep, size=size, smoke=smoke)
-            rows.append({"sweep": sweep, "size": size, "s": times.least, "ms per unit": 1e3 * times.least / size, "GiB": peak})
+            rows.append(
+                {
+                    "sweep": sweep,
+                    "size": size,
+                    "s": times.least,
+                    "ms per unit": 1e3 * times.least / size,
+                    "GiB": peak,
+                }
+            )
     return rows
 
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 
 DEVICE = torch.device("cpu")
-"""Where benchmarks run; set by :func:`use`, and by it in the child processes that measure memory."""
+"""Where benchmarks run; set by :func:`use`, and by it in the child processes that measure memory.
+"""
 
 
 def use(device: str) -> None:
@@ -51,8 +52,12 @@ def repeated(work: Callable[[], object], repeats: int) -> Times:
     return _times([seconds(work) for _ in range(repeats)])
 
 
-def interleaved(ours: Callable[[], object], plain: Callable[[], object], repeats: int, plain_repeats: int = 1) -> tuple[Times, Times]:
-    """Time two implementations in turn, so that both meet the same machine; ours is called once before, the slow one not."""
+def interleaved(
+    ours: Callable[[], object], plain: Callable[[], object], repeats: int, plain_repeats: int = 1
+) -> tuple[Times, Times]:
+    """Time two implementations in turn, so that both meet the same machine; ours is called once
+    before, the slow one not.
+    """
     ours()
     found: tuple[list[float], list[float]] = [], []
     for turn in range(repeats):
@@ -70,7 +75,9 @@ class Comparison(NamedTuple):
     error: float
 
     def columns(self, floor: float, n: int, unit: str) -> dict[str, object]:
-        """Return a row's cells: seconds per unit, of which the work did ``n``, beside the floor in seconds of the whole."""
+        """Return a row's cells: seconds per unit, of which the work did ``n``, beside the floor in
+        seconds of the whole.
+        """
         return {
             f"ours s/{unit}": self.ours.least / n,
             f"ours s/{unit}, median": self.ours.median / n,
@@ -85,23 +92,39 @@ class Comparison(NamedTuple):
 def compare(work: Callable[[str], torch.Tensor], smoke: bool) -> Comparison:
     """Time ``work("ours")`` and ``work("plain")`` in turns, and compare what they return."""
     found: dict[str, torch.Tensor] = {}
-    times = interleaved(lambda: found.update(ours=work("ours")), lambda: found.update(plain=work("plain")), 1 if smoke else 3)
+    times = interleaved(
+        lambda: found.update(ours=work("ours")),
+        lambda: found.update(plain=work("plain")),
+        1 if smoke else 3,
+    )
     return Comparison(*times, error(found["ours"], found["plain"]))
 
 
 def peak_gib(module: str, function: str, **arguments: object) -> float:
-    """Return the peak memory of ``benchmarks.module.function(**arguments)`` in a process of its own, in GiB.
+    """Return the peak memory of ``benchmarks.module.function(**arguments)`` in a process of its
+    own, in GiB.
 
-    On the CPU the process's largest resident set, Python and torch (about 0.3 GiB) included; on a GPU what its allocator held.
-    Linux's ``ru_maxrss`` would not do: a child begins with its parent's.
+    On the CPU the process's largest resident set, Python and torch (about 0.3 GiB) included; on a
+    GPU what its allocator held. Linux's ``ru_maxrss`` would not do: a child begins with its
+    parent's.
     """
-    command = [sys.executable, "-m", "benchmarks.timing", str(DEVICE), module, function, json.dumps(arguments)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.timing",
+        str(DEVICE),
+        module,
+        function,
+        json.dumps(arguments),
+    ]
     finished = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return float(finished.stdout.splitlines()[-1])
 
 
 def error(got: torch.Tensor, expected: torch.Tensor, most: float = 1e-5) -> float:
-    """Return the largest difference in units of the largest magnitude; refuse to time what does not agree."""
+    """Return the largest difference in units of the largest magnitude; refuse to time what does not
+    agree.
+    """
     off = ((got - expected).abs().max() / expected.abs().max()).item()
     if not off <= most:
         raise AssertionError(f"outputs differ by {off:.1e} of their scale, more than {most:.0e}")
@@ -129,7 +152,11 @@ def _largest_resident_set() -> float:
     """Bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        return 1024.0 * next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024.0 * next(
+            int(line.split()[1])
+            for line in status.read_text().splitlines()
+            if line.startswith("VmHWM:")
+        )
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS: in bytes
 
 

@@ -1,8 +1,11 @@
-"""How far tokens move when the same 5 s of EEG are sampled at another rate: the right way, and the published way.
+"""How far tokens move when the same 5 s of EEG are sampled at another rate: the right way, and the
+published way.
 
-A full-size backbone of seeded random weights reads a recording that MNE resampled to each rate; its tokens are compared with those at
-200 Hz by ||difference|| / ||reference|| over all blocks, pools, channels and features. The published way multiplies dt by f/200
-instead of 200/f and pools 200 samples whatever the rate, so that it has another number of pools; those that both have are compared.
+A full-size backbone of seeded random weights reads a recording that MNE resampled to each rate; its
+tokens are compared with those at 200 Hz by ||difference|| / ||reference|| over all blocks, pools,
+channels and features. The published way multiplies dt by f/200 instead of 200/f and pools 200
+samples whatever the rate, so that it has another number of pools; those that both have are
+compared.
 
     python examples/sampling_rate.py [RECORDING]
 """
@@ -31,7 +34,9 @@ ROWS_AT_ONCE = 4  # single channels whose activities of all blocks are held at o
 
 
 def windows(path: Path, plan: list[Derivation], sfreq: int) -> Float[Tensor, "window channel time"]:
-    """Read the windows at ``sfreq`` Hz, filtered, resampled and companded as `eegdm preprocess` and the readers do it."""
+    """Read the windows at ``sfreq`` Hz, filtered, resampled and companded as `eegdm preprocess` and
+    the readers do it.
+    """
     signal = preprocess(open_recording(path), plan, Filtering(sfreq=float(sfreq))).signal
     cut = [signal[:, start * sfreq : (start + DURATION_S) * sfreq] for start in STARTS_S]
     return torch.from_numpy(compand(np.stack(cut)))
@@ -47,7 +52,9 @@ def right_tokens(
 def published_tokens(
     backbone: SSMDP, x: Float[Tensor, "window channel time"], ids: list[int], sfreq: int
 ) -> Float[Tensor, "window block pool channel feature"]:
-    """dt x f/200, pools of 200 samples; pooled here, since the published code takes no window that is longer than 1000 samples."""
+    """dt x f/200, pools of 200 samples; pooled here, since the published code takes no window that
+    is longer than 1000 samples.
+    """
     found = torch.cat(list(_published_rows(backbone, x, ids, sfreq)))
     return found.unflatten(0, x.shape[:2]).permute(0, 2, 3, 1, 4)
 
@@ -58,12 +65,15 @@ def _published_rows(
     rows, channel = x.flatten(0, 1)[:, None], torch.tensor(ids).repeat(len(x))
     bounds = [(start, start + POOL) for start in range(0, x.shape[-1] - POOL + 1, POOL)]
     for some, some_ids in zip(rows.split(ROWS_AT_ONCE), channel.split(ROWS_AT_ONCE), strict=True):
-        gate = backbone.activations(some, torch.ones_like(some_ids), some_ids, sfreq=sfreq, compat="published")
+        gate = backbone.activations(
+            some, torch.ones_like(some_ids), some_ids, sfreq=sfreq, compat="published"
+        )
         yield pool(gate.flatten(0, 1), bounds, "std").unflatten(0, gate.shape[:2])
 
 
 def distance(
-    tokens: Float[Tensor, "window block pool channel feature"], reference: Float[Tensor, "window block pool channel feature"]
+    tokens: Float[Tensor, "window block pool channel feature"],
+    reference: Float[Tensor, "window block pool channel feature"],
 ) -> float:
     """||difference|| / ||reference|| over the pools that both have, in order of time."""
     n_pools = min(tokens.shape[2], reference.shape[2])
@@ -79,11 +89,17 @@ def main() -> None:
     torch.manual_seed(0)
     backbone = SSMDP().eval()
     reference = right_tokens(backbone, windows(path, plan, REFERENCE_HZ), ids, REFERENCE_HZ)
-    print(f"{path.name}: {len(STARTS_S)} windows of {DURATION_S} s, {len(ids)} channels, against {REFERENCE_HZ} Hz\n")
+    print(
+        f"{path.name}: {len(STARTS_S)} windows of {DURATION_S} s, {len(ids)} channels, against"
+        f" {REFERENCE_HZ} Hz\n"
+    )
     print("| rate, Hz | right way | published way |\n|---|---|---|")
     for sfreq in RATES_HZ:
         x = windows(path, plan, sfreq)
-        right, published = (distance(way(backbone, x, ids, sfreq), reference) for way in (right_tokens, published_tokens))
+        right, published = (
+            distance(way(backbone, x, ids, sfreq), reference)
+            for way in (right_tokens, published_tokens)
+        )
         print(f"| {sfreq} | {right:.1%} | {published:.1%} |", flush=True)
 
 

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `eegdm` does: threads that spin while they wait slow a busy machine down
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as `eegdm` does: threads that spin while they wait slow a busy machine down
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-settings.register_profile("unhurried", deadline=None)  # how fast a machine is, is no property of the code
+settings.register_profile(
+    "unhurried", deadline=None
+)  # how fast a machine is, is no property of the code
 settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parents[1]
@@ -29,9 +33,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
-    """A scheduler and two worker processes on this machine, connected by TCP as those of several machines are."""
+    """A scheduler and two worker processes on this machine, connected by TCP as those of several
+    machines are.
+    """
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None) as found:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+    ) as found:
         yield found.scheduler_address
 
 

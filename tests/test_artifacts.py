@@ -70,11 +70,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "x" / "thesis.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"format": 99}, "upgrade"), ({"kind": "backbone"}, "holds a backbone"), ({"files": {"../../etc/passwd": {"bytes": 1}}}, "outside"),
-    ({"files": {"part/data.bin": {"bytes": 9}}}, "10 bytes"), ({"files": {"gone.npy": {"bytes": 1}}}, "missing"),
-    ({"files": 3}, "not a manifest"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "upgrade"),
+        ({"kind": "backbone"}, "holds a backbone"),
+        ({"files": {"../../etc/passwd": {"bytes": 1}}}, "outside"),
+        ({"files": {"part/data.bin": {"bytes": 9}}}, "10 bytes"),
+        ({"files": {"gone.npy": {"bytes": 1}}}, "missing"),
+        ({"files": 3}, "not a manifest"),
+    ],
+)
 def test_a_manifest_that_lies_is_refused(tmp_path: Path, change: dict, message: str) -> None:
     make(tmp_path / "x")
     path = tmp_path / "x" / artifacts.MANIFEST
@@ -122,7 +128,7 @@ def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
     assert other.exitcode == 0
 
 
-# ---------------------------------------------------------------------------------------- workers that outlive a killed run
+# -------------------------------------------------------------- workers that outlive a killed run
 
 
 def _build_and_wait(folder: Path, ready) -> None:  # noqa: ANN001
@@ -139,7 +145,9 @@ def _write_when_told(folder: Path, run: str, begun, go) -> None:  # noqa: ANN001
         (folder / "piece.npy").write_bytes(b"by the worker of the killed run")
 
 
-def test_a_run_waits_for_the_workers_of_a_killed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_waits_for_the_workers_of_a_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, context = tmp_path / "x", multiprocessing.get_context("spawn")
     ready, begun, go = context.Event(), context.Event(), context.Event()
     run = context.Process(target=_build_and_wait, args=(folder, ready))
@@ -153,7 +161,10 @@ def test_a_run_waits_for_the_workers_of_a_killed_one(tmp_path: Path, monkeypatch
     run.join()
 
     monkeypatch.setattr(artifacts, "WAIT_FOR_WRITERS_S", 0.2)
-    with pytest.raises(UserError, match="earlier run is still writing"), artifacts.building(folder, "latents", {}, {}):
+    with (
+        pytest.raises(UserError, match="earlier run is still writing"),
+        artifacts.building(folder, "latents", {}, {}),
+    ):
         pytest.fail("began beside a worker of the killed run")
     monkeypatch.setattr(artifacts, "WAIT_FOR_WRITERS_S", 60.0)
     go.set()
@@ -176,23 +187,34 @@ def test_no_worker_writes_into_a_finished_folder(tmp_path: Path) -> None:
     assert artifacts.verify(tmp_path / "x") == []
 
 
-# ------------------------------------------------------------------------------------------------------- faults of the disk
+# ----------------------------------------------------------------------------- faults of the disk
 
 
 @pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EROFS", "ESTALE", "EIO"])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_fault_of_the_disk_is_one_sentence_and_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, call: str) -> None:
+def test_a_fault_of_the_disk_is_one_sentence_and_is_survived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, call: str
+) -> None:
     real, folder = getattr(os, call), tmp_path / "x"
 
     def fails(target: object, *more: object) -> None:
         if isinstance(target, int) or Path(str(target)).parent.name == "part":
-            raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)), *([] if isinstance(target, int) else [str(target)]))
+            raise OSError(
+                getattr(errno, code),
+                os.strerror(getattr(errno, code)),
+                *([] if isinstance(target, int) else [str(target)]),
+            )
         real(target, *more)
 
-    with pytest.raises(UserError, match="the same command resumes") as error, artifacts.building(folder, "latents", {}, {}):
+    with (
+        pytest.raises(UserError, match="the same command resumes") as error,
+        artifacts.building(folder, "latents", {}, {}),
+    ):
         monkeypatch.setattr(os, call, fails)
         artifacts.write_json(folder / "part" / "x.json", {})
-    assert len(str(error.value).splitlines()) == 1 and os.strerror(getattr(errno, code)) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1 and os.strerror(getattr(errno, code)) in str(
+        error.value
+    )
     monkeypatch.undo()
     assert list((folder / "part").iterdir()) == []
     with artifacts.building(folder, "latents", {}, {}):
@@ -202,5 +224,8 @@ def test_a_fault_of_the_disk_is_one_sentence_and_is_survived(tmp_path: Path, mon
 
 
 def test_a_fault_in_reading_something_else_is_no_fault_of_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="gone"), artifacts.building(tmp_path / "x", "latents", {}, {}):
+    with (
+        pytest.raises(OSError, match="gone"),
+        artifacts.building(tmp_path / "x", "latents", {}, {}),
+    ):
         raise OSError(errno.ESTALE, "gone", str(tmp_path / "elsewhere"))

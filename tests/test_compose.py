@@ -11,9 +11,28 @@ from eegdm.compose import choices, compose, expand
 from eegdm.config import Config, leaves
 from eegdm.errors import UserError
 
-PUBLISHED = {"base", "linear", "nolaw", "base_t0", "base_t1", "base_t2", "base_filters", "base_filterm", "base_gatem", "base_firsthalf",
-             "base_secondhalf", "base_firstquarter", "base_secondquarter", "base_thirdquarter", "base_forthquarter", "noise", "no_fusion",
-             "mean_fusion", "base_chbmit", "base_chbmit_bin_filt"}  # fmt: skip
+PUBLISHED = {
+    "base",
+    "linear",
+    "nolaw",
+    "base_t0",
+    "base_t1",
+    "base_t2",
+    "base_filters",
+    "base_filterm",
+    "base_gatem",
+    "base_firsthalf",
+    "base_secondhalf",
+    "base_firstquarter",
+    "base_secondquarter",
+    "base_thirdquarter",
+    "base_forthquarter",
+    "noise",
+    "no_fusion",
+    "mean_fusion",
+    "base_chbmit",
+    "base_chbmit_bin_filt",
+}
 OURS = {"small", "demo", "demo_random", "random_weights", "mini", "mini_a"}
 
 
@@ -33,9 +52,25 @@ def test_every_corpus_composes(corpus: str) -> None:
 
 def test_base_is_the_published_configuration() -> None:
     c = compose(["recipe=base", "corpus=tuev"])
-    assert (c.backbone.d_model, c.backbone.n_blocks, c.backbone.d_state, c.diffusion.n_steps) == (128, 20, 128, 50)
-    assert (c.pretrain.batch_size, c.pretrain.epochs, c.pretrain.lr, c.pretrain.grad_clip) == (108, 100, 1e-4, 1.0)
-    assert (c.finetune.batch_size, c.finetune.max_lr, c.finetune.epochs, c.finetune.patience, c.finetune.patience_from) == (
+    assert (c.backbone.d_model, c.backbone.n_blocks, c.backbone.d_state, c.diffusion.n_steps) == (
+        128,
+        20,
+        128,
+        50,
+    )
+    assert (c.pretrain.batch_size, c.pretrain.epochs, c.pretrain.lr, c.pretrain.grad_clip) == (
+        108,
+        100,
+        1e-4,
+        1.0,
+    )
+    assert (
+        c.finetune.batch_size,
+        c.finetune.max_lr,
+        c.finetune.epochs,
+        c.finetune.patience,
+        c.finetune.patience_from,
+    ) == (
         256,
         5e-4,
         50,
@@ -53,7 +88,13 @@ def test_base_is_the_published_configuration() -> None:
 
 def test_chbmit_recipes_bring_their_corpus() -> None:
     c = compose(["recipe=base_chbmit_bin_filt"])
-    assert (c.corpus.name, c.finetune.loss, c.finetune.pos_weight, c.windows.duration_s, c.signal.montage) == (
+    assert (
+        c.corpus.name,
+        c.finetune.loss,
+        c.finetune.pos_weight,
+        c.windows.duration_s,
+        c.signal.montage,
+    ) == (
         "chbmit",
         "binary",
         150.51,
@@ -73,17 +114,52 @@ def test_all_faults_are_told_at_once_with_suggestions() -> None:
 
 def test_values_out_of_range_and_contradictions_are_told_at_once() -> None:
     with pytest.raises(UserError) as error:
-        compose(["latents.step=90", "fusion.n_heads=7", "latents.query=[gat]", "windows.duration_s=-1", "latents.forward=noisy"])
+        compose(
+            [
+                "latents.step=90",
+                "fusion.n_heads=7",
+                "latents.query=[gat]",
+                "windows.duration_s=-1",
+                "latents.forward=noisy",
+            ]
+        )
     text = str(error.value)
-    assert 'did you mean "gate"?' in text and "0.5 to 600 s" in text and "must divide" in text and "latents.cached=false" in text
+    assert (
+        'did you mean "gate"?' in text
+        and "0.5 to 600 s" in text
+        and "must divide" in text
+        and "latents.cached=false" in text
+    )
     assert "49" in text
 
 
 def test_short_names_are_the_long_ones() -> None:
-    c = compose(["seed=3", "root=a b", "backbone=x/y.ckpt", "backbone.d_model=64", "split=kfold", "labels=published"])
-    assert (c.run.seed, c.run.root, c.run.backbone, c.backbone.d_model, c.windows.split, c.windows.labels) == (
-        3, "a b", "x/y.ckpt", 64, "kfold", "published")  # fmt: skip
-    assert c.explicit == ["run.seed", "run.root", "run.backbone", "backbone.d_model", "windows.split", "windows.labels"]
+    c = compose(
+        [
+            "seed=3",
+            "root=a b",
+            "backbone=x/y.ckpt",
+            "backbone.d_model=64",
+            "split=kfold",
+            "labels=published",
+        ]
+    )
+    assert (
+        c.run.seed,
+        c.run.root,
+        c.run.backbone,
+        c.backbone.d_model,
+        c.windows.split,
+        c.windows.labels,
+    ) == (3, "a b", "x/y.ckpt", 64, "kfold", "published")
+    assert c.explicit == [
+        "run.seed",
+        "run.root",
+        "run.backbone",
+        "backbone.d_model",
+        "windows.split",
+        "windows.labels",
+    ]
 
 
 def test_a_path_where_a_list_is_wanted_is_a_list_of_one() -> None:
@@ -103,27 +179,65 @@ def test_every_setting_explains_itself() -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize("arguments", [["-c", "import eegdm"], ["-m", "eegdm", "--help"], ["-m", "eegdm", "pretrain", "--settings"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["-c", "import eegdm"], ["-m", "eegdm", "--help"], ["-m", "eegdm", "pretrain", "--settings"]],
+)
 def test_starting_loads_nothing_heavy(arguments: list[str]) -> None:
-    heavy = ["torch", "mne", "lightning", "diffusers", "pandas", "scipy", "sklearn", "matplotlib", "huggingface_hub"]
+    heavy = [
+        "torch",
+        "mne",
+        "lightning",
+        "diffusers",
+        "pandas",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "huggingface_hub",
+    ]
     code = arguments if arguments[0] == "-m" else arguments
-    run = subprocess.run([sys.executable, "-X", "importtime", *code], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", *code], capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0, run.stderr[-2000:]
-    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in run.stderr.splitlines() if line.startswith("import time:")}
+    loaded = {
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in run.stderr.splitlines()
+        if line.startswith("import time:")
+    }
     assert loaded.isdisjoint(heavy), sorted(loaded & set(heavy))
 
 
-@pytest.mark.parametrize("words", [["pretrain", "recipe=bas"], ["predict", "nofile.edf", "--model", "nowhere"], ["info", "nowhere"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pretrain", "recipe=bas"],
+        ["predict", "nofile.edf", "--model", "nowhere"],
+        ["info", "nowhere"],
+    ],
+)
 def test_faults_are_one_line_and_exit_status_2(words: list[str], tmp_path) -> None:  # noqa: ANN001
-    run = subprocess.run([sys.executable, "-m", "eegdm", *words], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-m", "eegdm", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
     assert run.returncode == 2
-    assert run.stderr.startswith("eegdm: ") and run.stderr.count("\n") == 1 and "Traceback" not in run.stderr
+    assert (
+        run.stderr.startswith("eegdm: ")
+        and run.stderr.count("\n") == 1
+        and "Traceback" not in run.stderr
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_typed_mapping_replaces_the_default() -> None:
     assert compose(["corpus=bids"]).corpus.label_map
-    assert compose(["corpus=bids", "corpus.label_map={T1: task, 'T 2': task}"]).corpus.label_map == {"T1": "task", "T 2": "task"}
+    assert compose(
+        ["corpus=bids", "corpus.label_map={T1: task, 'T 2': task}"]
+    ).corpus.label_map == {"T1": "task", "T 2": "task"}
 
 
 def test_chbmit_as_published_is_filtered_window_by_window() -> None:

@@ -31,13 +31,17 @@ def work(item: int) -> int:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_faults_and_killed_workers_cost_only_their_own_item(workers: int) -> None:
     found = dict(each(work, list(range(8)), workers))
-    assert {k: v for k, v in found.items() if k not in (3, 5)} == {k: k * k for k in range(8) if k not in (3, 5)}
+    assert {k: v for k, v in found.items() if k not in (3, 5)} == {
+        k: k * k for k in range(8) if k not in (3, 5)
+    }
     assert isinstance(found[3], UserError) and str(found[3]) == "three is refused"
     assert isinstance(found[5], UserError) and str(found[5]) == KILLED
 
 
 def test_a_killed_worker_does_not_make_the_rest_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes are slow to start: of many items only those that were under way are tried again in a pool of their own."""
+    """Processes are slow to start: of many items only those that were under way are tried again in
+    a pool of their own.
+    """
     pools = []
     in_pool: Callable[..., Any] = executor._in_pool
     monkeypatch.setattr(executor, "_in_pool", lambda *args: pools.append(args[2]) or in_pool(*args))
@@ -59,7 +63,7 @@ def test_nothing_to_do_is_no_fault() -> None:
     assert list(each(work, [])) == []
 
 
-# ------------------------------------------------------------------------------------------------------- on a dask cluster
+# ------------------------------------------------------------------------------ on a dask cluster
 
 
 def once(item: int, folder: Path) -> int:
@@ -72,10 +76,14 @@ def once(item: int, folder: Path) -> int:
 
 @pytest.mark.ci
 def test_a_cluster_does_the_same_and_survives_its_workers(cluster: str, tmp_path: Path) -> None:
-    assert dict(each(functools.partial(once, folder=tmp_path), list(range(8)), cluster=cluster)) == {k: k * k for k in range(8)}
+    assert dict(
+        each(functools.partial(once, folder=tmp_path), list(range(8)), cluster=cluster)
+    ) == {k: k * k for k in range(8)}
     assert (tmp_path / "killed").exists()
     found = dict(each(work, list(range(8)), cluster=cluster))
-    assert {k: v for k, v in found.items() if k not in (3, 5)} == {k: k * k for k in range(8) if k not in (3, 5)}
+    assert {k: v for k, v in found.items() if k not in (3, 5)} == {
+        k: k * k for k in range(8) if k not in (3, 5)
+    }
     assert isinstance(found[3], UserError) and str(found[3]) == "three is refused"
     assert isinstance(found[5], UserError) and str(found[5]) == KILLED
 
@@ -89,18 +97,30 @@ def fatal(job, **_: object) -> None:  # noqa: ANN001
 
 @pytest.mark.ci
 @pytest.mark.timeout(600)
-def test_preprocess_on_a_cluster_equals_that_on_one_machine(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preprocess_on_a_cluster_equals_that_on_one_machine(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_tuev(tmp_path / "corpus", n_train=3, n_eval=1, minutes=1.0)
     words = ["corpus=tuev", f"source={tmp_path / 'corpus'}"]
     alone = run_stage("preprocess", [*words, f"root={tmp_path / 'alone'}"])
-    together = run_stage("preprocess", [*words, f"root={tmp_path / 'together'}", f"cluster={cluster}"])
-    assert artifacts.open_artifact(together).fingerprint == artifacts.open_artifact(alone).fingerprint
+    together = run_stage(
+        "preprocess", [*words, f"root={tmp_path / 'together'}", f"cluster={cluster}"]
+    )
+    assert (
+        artifacts.open_artifact(together).fingerprint == artifacts.open_artifact(alone).fingerprint
+    )
 
-    monkeypatch.setattr(preprocess, "each", lambda function, *rest: each(functools.partial(fatal, **function.keywords), *rest))
+    monkeypatch.setattr(
+        preprocess,
+        "each",
+        lambda function, *rest: each(functools.partial(fatal, **function.keywords), *rest),
+    )
     folder = run_stage("preprocess", [*words, f"root={tmp_path / 'killed'}", f"cluster={cluster}"])
     table = pd.read_parquet(folder / "recordings.parquet").set_index("recording")
     (lost,) = table.index[table.status == "failed"]
     assert "aaaaaaab" in lost and table.reason[lost] == KILLED and (table.status == "ok").sum() == 3
     monkeypatch.undo()
-    again = run_stage("preprocess", [*words, f"root={tmp_path / 'killed'}", f"cluster={cluster}"])  # another try, not another result
+    again = run_stage(
+        "preprocess", [*words, f"root={tmp_path / 'killed'}", f"cluster={cluster}"]
+    )  # another try, not another result
     assert artifacts.open_artifact(again).fingerprint == artifacts.open_artifact(alone).fingerprint

@@ -1,4 +1,6 @@
-"""What the pictures show: order and polarity of channels, the stretch that is chosen; odd inputs still draw."""
+"""What the pictures show: order and polarity of channels, the stretch that is chosen; odd inputs
+still draw.
+"""
 
 import numpy as np
 import pandas as pd
@@ -77,7 +79,9 @@ def test_an_event_is_shaded_on_its_channel_alone():
     assert heights[0] == pytest.approx(1.0) and heights[1] == pytest.approx(np.ptp(axes.get_ylim()))
 
 
-@pytest.mark.parametrize("predicted", [_events(), _events((1.0, 2.0, "b")), _events((1.0, 2.0, "a"))])
+@pytest.mark.parametrize(
+    "predicted", [_events(), _events((1.0, 2.0, "b")), _events((1.0, 2.0, "a"))]
+)
 def test_a_recording_with_few_events_or_none_is_drawn(predicted):
     _draw(figures_eeg.recording_events(_example(_events(), predicted), ["a", "b"], ["b"]))
 
@@ -85,7 +89,9 @@ def test_a_recording_with_few_events_or_none_is_drawn(predicted):
 @pytest.mark.parametrize("n_generated", [1, 3])
 def test_generated_eeg_is_drawn_for_channels_of_no_chain(n_generated):
     rng = np.random.default_rng(0)
-    samples = Samples(rng.normal(size=(5, 2, 300)), rng.normal(size=(5, n_generated, 300)), list("ABCDE"), 160.0)
+    samples = Samples(
+        rng.normal(size=(5, 2, 300)), rng.normal(size=(5, n_generated, 300)), list("ABCDE"), 160.0
+    )
     _draw(figures_eeg.generated_traces(samples))
     spectra = figures_eeg.generated_spectra(samples)
     _draw(spectra)
@@ -101,8 +107,19 @@ def test_spectrum_has_the_power_of_the_signal():
 
 def test_confusion_matrix_shows_shares_of_the_row_and_counts():
     scores = metrics.multiclass_scores(np.array([0, 0, 0, 0, 1]), np.eye(3)[[0, 0, 0, 1, 1]], 3)
-    texts = [t.get_text() for t in figures.confusion_matrix(scores, ["$a$", r"\frac{", "c"], "t").axes[0].texts]
-    assert texts == ["75 %\n3", "25 %\n1", "0 %\n0", "0 %\n0", "100 %\n1", "0 %\n0", *["no\nwindow"] * 3]
+    texts = [
+        t.get_text()
+        for t in figures.confusion_matrix(scores, ["$a$", r"\frac{", "c"], "t").axes[0].texts
+    ]
+    assert texts == [
+        "75 %\n3",
+        "25 %\n1",
+        "0 %\n0",
+        "0 %\n0",
+        "100 %\n1",
+        "0 %\n0",
+        *["no\nwindow"] * 3,
+    ]
 
 
 def test_bars_span_the_runs_and_say_what_is_not_defined():
@@ -119,12 +136,24 @@ def test_bars_span_the_runs_and_say_what_is_not_defined():
 
 
 def test_curves_have_a_panel_for_what_the_table_holds():
-    table = pd.DataFrame({"epoch": [0, 1], "lr": [1e-4, 1e-4], "train_loss": [1.0, 0.5], "val_n": [3, 3]})
+    table = pd.DataFrame(
+        {"epoch": [0, 1], "lr": [1e-4, 1e-4], "train_loss": [1.0, 0.5], "val_n": [3, 3]}
+    )
     pretraining = figures.training_curves({"backbone": table})
     assert [axes.get_ylabel() for axes in pretraining.axes] == ["loss", "learning rate"]
-    scored = table.assign(val_loss=[1.0, np.nan], val_balanced_accuracy=[0.2, 0.4], val_kappa=[0.1, 0.2], val_auroc=0.5)
+    scored = table.assign(
+        val_loss=[1.0, np.nan],
+        val_balanced_accuracy=[0.2, 0.4],
+        val_kappa=[0.1, 0.2],
+        val_auroc=0.5,
+    )
     both = figures.training_curves({"seed 0": scored, "seed 1": scored})
-    assert [axes.get_ylabel() for axes in both.axes] == ["loss", "kappa", "balanced\naccuracy", "learning rate"]
+    assert [axes.get_ylabel() for axes in both.axes] == [
+        "loss",
+        "kappa",
+        "balanced\naccuracy",
+        "learning rate",
+    ]
     assert list(both.axes[1].lines[1].get_xdata()) == [1, 2]
     _draw(both)
 

@@ -13,8 +13,12 @@ from conftest import ROOT
 
 @pytest.mark.ci
 @pytest.mark.timeout(600)
-def test_an_hour_takes_the_memory_of_ten_minutes_and_survives_sigkill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = importlib.util.spec_from_file_location("long_recordings", ROOT / "benchmarks" / "long_recordings.py")
+def test_an_hour_takes_the_memory_of_ten_minutes_and_survives_sigkill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.spec_from_file_location(
+        "long_recordings", ROOT / "benchmarks" / "long_recordings.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "long_recordings", module)

@@ -22,12 +22,22 @@ import main  # noqa: E402 - main.py is beside the tests' folder, not in it
 
 TYPED = (ROOT / "tests" / "golden" / "original_commands.txt").read_text().splitlines()
 PLACEHOLDER = "<path to the downloaded checkpoint>"
-DOWNLOADED = {"tuev": "my downloads/epoch=3 classifier.ckpt", "chbmit": "my downloads/epoch=3 chbmit_classifier.ckpt"}
+DOWNLOADED = {
+    "tuev": "my downloads/epoch=3 classifier.ckpt",
+    "chbmit": "my downloads/epoch=3 chbmit_classifier.ckpt",
+}
 GOLDEN = {"tuev": "classifier.ckpt", "chbmit": "classifier_bin16.ckpt"}
-USAGE = {f"[{group}=?]": f"{group}={name}" for group, name in [
-    ("preprocessing", "faithful"), ("pretrain", "base"), ("cache", "base"), ("finetune", "base"), ("report", "base"),
-    ("extra", "reduce_sampling"),
-]}  # fmt: skip
+USAGE = {
+    f"[{group}=?]": f"{group}={name}"
+    for group, name in [
+        ("preprocessing", "faithful"),
+        ("pretrain", "base"),
+        ("cache", "base"),
+        ("finetune", "base"),
+        ("report", "base"),
+        ("extra", "reduce_sampling"),
+    ]
+}
 """What the line that shows the usage stands for: all groups in one command."""
 
 BASE, CHBMIT = "tuev/base", "chbmit/base_chbmit_bin_filt"
@@ -51,7 +61,9 @@ EXPERIMENTS = {
     f"report=base report.checkpoint=[{DOWNLOADED['tuev']}]": {f"{BASE}/report"},
     f"report=base_chbmit_bin report.checkpoint=[{DOWNLOADED['chbmit']}]": {f"{CHBMIT}/report"},
 }
-"""The commands of the README's part "Experiments", in its order, and the folders below runs/ that each makes or makes anew."""
+"""The commands of the README's part "Experiments", in its order, and the folders below runs/ that
+each makes or makes anew.
+"""
 
 
 def typed(line: str) -> list[str]:
@@ -62,7 +74,9 @@ def typed(line: str) -> list[str]:
 
 
 def experiments() -> Iterator[list[str]]:
-    """The words of each command after those of "Usage", one for each choice that a `?` stands for."""
+    """The words of each command after those of "Usage", one for each choice that a `?` stands
+    for.
+    """
     for line in TYPED[3:]:
         line = line.replace(PLACEHOLDER, DOWNLOADED["chbmit" if "chbmit" in line else "tuev"])
         for name in ("base", "linear", "nolaw") if "?" in line else ("",):
@@ -71,7 +85,9 @@ def experiments() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with made-up corpora where the original has them: tuev, and chbmit with a patient of each part at least."""
+    """A folder with made-up corpora where the original has them: tuev, and chbmit with a patient of
+    each part at least.
+    """
     folder = tmp_path_factory.mktemp("data")
     write_corpora(folder)
     return folder
@@ -92,7 +108,10 @@ def workplace(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def finished(workplace: Path) -> dict[str, int]:
     """Each finished folder below runs/ and when it was finished."""
     runs = workplace / "runs"
-    return {str(m.parent.relative_to(runs)): m.stat().st_mtime_ns for m in runs.rglob(artifacts.MANIFEST)}
+    return {
+        str(m.parent.relative_to(runs)): m.stat().st_mtime_ns
+        for m in runs.rglob(artifacts.MANIFEST)
+    }
 
 
 def run(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
@@ -104,7 +123,9 @@ def run(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
 def run_as_typed(workplace: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
     """Run main.py in a process of its own."""
     command = [sys.executable, ROOT / "main.py", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=workplace, env=one_thread())
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=240, cwd=workplace, env=one_thread()
+    )
 
 
 def logits(report: Path) -> np.ndarray:
@@ -123,19 +144,29 @@ def test_no_experiment_is_left_out() -> None:
 
 
 @pytest.mark.ci
-def test_experiments_run_in_the_order_of_the_readme(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiments_run_in_the_order_of_the_readme(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = {}
     for words in experiments():
         before = finished(workplace)
         run(monkeypatch, words)
-        made = {folder for folder, when in finished(workplace).items() if when != before.get(folder)}
+        made = {
+            folder for folder, when in finished(workplace).items() if when != before.get(folder)
+        }
         command = " ".join(words)
         assert made == EXPERIMENTS[command], command
-        said |= {f"{command} -> {folder}": logits(workplace / "runs" / folder) for folder in made if "/report" in folder}
+        said |= {
+            f"{command} -> {folder}": logits(workplace / "runs" / folder)
+            for folder in made
+            if "/report" in folder
+        }
     assert len(said) == 7 and all(np.isfinite(values).all() for values in said.values())
     tuev = [values for command, values in said.items() if "chbmit" not in command]
     assert all(values.shape == tuev[0].shape for values in tuev)
-    assert all((tuev[i] != tuev[j]).any() for i in range(len(tuev)) for j in range(i))  # seeds, rates, kinds, the published weights
+    assert all(
+        (tuev[i] != tuev[j]).any() for i in range(len(tuev)) for j in range(i)
+    )  # seeds, rates, kinds, the published weights
 
 
 @pytest.mark.ci
@@ -147,7 +178,10 @@ def test_all_groups_in_one_command_in_a_process_of_its_own(workplace: Path) -> N
     assert done.returncode == 0, done.stderr[-3000:]
     stages = [line.split()[2] for line in done.stdout.splitlines() if line.startswith("$ eegdm ")]
     assert stages == ["preprocess", "pretrain", "cache", "finetune", "report", "report"]
-    assert set(finished(workplace)) == {f"{BASE}/{kind}" for kind in ("recordings", "backbone", "latents", "classifier/seed=0", "report")}
+    assert set(finished(workplace)) == {
+        f"{BASE}/{kind}"
+        for kind in ("recordings", "backbone", "latents", "classifier/seed=0", "report")
+    }
 
 
 @pytest.mark.ci
@@ -158,13 +192,22 @@ def test_the_examples_of_the_usage(workplace: Path, monkeypatch: pytest.MonkeyPa
     assert f"{BASE}/classifier/seed=10" in finished(workplace)
 
 
-@pytest.mark.parametrize("word", [
-    "extra.target.item=canary.sing", "extra.target._target_=canary.sing",
-    "+extra.target._target_=canary.sing", "extra.target={_target_: canary.sing}",
-])  # fmt: skip
-def test_foreign_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+@pytest.mark.parametrize(
+    "word",
+    [
+        "extra.target.item=canary.sing",
+        "extra.target._target_=canary.sing",
+        "+extra.target._target_=canary.sing",
+        "extra.target={_target_: canary.sing}",
+    ],
+)
+def test_foreign_code_is_refused_and_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
     canary = tmp_path / "canary.py"
-    canary.write_text("from pathlib import Path\nsing = lambda *_, **__: Path('sang').touch()\nsing()\n")
+    canary.write_text(
+        "from pathlib import Path\nsing = lambda *_, **__: Path('sang').touch()\nsing()\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="nothing is run by name here"):

@@ -1,4 +1,6 @@
-"""Every command and every line of Python in the README runs as it stands there, on small settings and made-up recordings."""
+"""Every command and every line of Python in the README runs as it stands there, on small settings
+and made-up recordings.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,16 @@ from eegdm.data.synthetic_layouts import write_folder, write_tuev
 from stages.tiny import write_corpora
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ELSEWHERE = {"EEGDM": "the Makefile's", "Install": "pip's", "The original's command lines": "tests/test_main.py runs them all"}
+ELSEWHERE = {
+    "EEGDM": "the Makefile's",
+    "Install": "pip's",
+    "The original's command lines": "tests/test_main.py runs them all",
+}
 """Headings whose commands are not run here, and why."""
 RECORDINGS, WEIGHTS, TABLES = "Your own recordings", "Published weights", "The paper's tables"
-"""Headings each of whose blocks has a folder of its own: they are alternatives. The others follow from one another."""
+"""Headings each of whose blocks has a folder of its own: they are alternatives. The others follow
+from one another.
+"""
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -30,9 +38,17 @@ def is_command(block: Block) -> bool:
 
 
 def commands(*headings: str) -> list[Block]:
-    """The blocks under these headings, or else under all that are not named above, with the placeholders filled in."""
-    wanted = [b for b in blocks(README) if is_command(b) and (b.heading in headings if headings else b.heading not in NAMED)]
-    return [block._replace(language=block.language or "bash", text=filled(block)) for block in wanted]
+    """The blocks under these headings, or else under all that are not named above, with the
+    placeholders filled in.
+    """
+    wanted = [
+        b
+        for b in blocks(README)
+        if is_command(b) and (b.heading in headings if headings else b.heading not in NAMED)
+    ]
+    return [
+        block._replace(language=block.language or "bash", text=filled(block)) for block in wanted
+    ]
 
 
 NAMED = {*ELSEWHERE, RECORDINGS, WEIGHTS, TABLES}
@@ -42,7 +58,11 @@ def filled(block: Block) -> str:
     """The text with what DIR and FILE stand for."""
     corpus = "chbmit" if "chbmit" in block.text else "tuev" if "tuev" in block.text else "mine"
     text = block.text.replace("source=DIR", f"source=data/{corpus}")
-    return re.sub(r"\bDIR\b", "made", re.sub(r"\bFILE\b", "recording.edf", text)) if block.language == "" else text
+    return (
+        re.sub(r"\bDIR\b", "made", re.sub(r"\bFILE\b", "recording.edf", text))
+        if block.language == ""
+        else text
+    )
 
 
 def write_recording(folder: Path) -> None:
@@ -51,8 +71,18 @@ def write_recording(folder: Path) -> None:
 
 
 def test_no_command_is_overlooked() -> None:
-    typed = [line for block in blocks(README) for line in block.text.splitlines() if re.match(r"(eegdm|python) ", line)]
-    run = [line for block in blocks(README) if is_command(block) or block.heading in ELSEWHERE for line in block.text.splitlines()]
+    typed = [
+        line
+        for block in blocks(README)
+        for line in block.text.splitlines()
+        if re.match(r"(eegdm|python) ", line)
+    ]
+    run = [
+        line
+        for block in blocks(README)
+        if is_command(block) or block.heading in ELSEWHERE
+        for line in block.text.splitlines()
+    ]
     assert len(typed) > 20 and [line for line in typed if line not in run] == []
     assert set(ELSEWHERE) <= {block.heading for block in blocks(README)}
 
@@ -67,34 +97,54 @@ def test_corpora_recordings_and_python(tmp_path: Path) -> None:
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("events", ["table", pytest.param("annotations", marks=pytest.mark.real), "none"])
+@pytest.mark.parametrize(
+    "events", ["table", pytest.param("annotations", marks=pytest.mark.real), "none"]
+)
 def test_your_own_recordings(events: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     (tmp_path / "data").mkdir()
     if events == "annotations":
-        (tmp_path / "data" / "mine").symlink_to(request.getfixturevalue("shared") / "data" / "eegmmidb")
+        (tmp_path / "data" / "mine").symlink_to(
+            request.getfixturevalue("shared") / "data" / "eegmmidb"
+        )
     else:
         write_folder(tmp_path / "data" / "mine", n_subjects=6, n_runs=1)
         table = pd.read_csv(tmp_path / "data" / "mine" / "events.csv")
-        table.assign(label="seizure")[table.label == "GPED"].to_csv(tmp_path / "events.csv", index=False)
+        table.assign(label="seizure")[table.label == "GPED"].to_csv(
+            tmp_path / "events.csv", index=False
+        )
     (block,) = [block for block in commands(RECORDINGS) if f"events={events}" in block.text]
     run_blocks([block], tmp_path)
-    assert (tmp_path / "runs" / "folder" / "small" / ("backbone" if events == "none" else "report") / "manifest.json").is_file()
+    assert (
+        tmp_path
+        / "runs"
+        / "folder"
+        / "small"
+        / ("backbone" if events == "none" else "report")
+        / "manifest.json"
+    ).is_file()
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("language", ["python", "bash"])
 def test_published_weights(language: str, tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "jhpuah" / "eegdm"):  # what lies on disk is not looked for on the hub
+    for folder in (
+        tmp_path,
+        tmp_path / "jhpuah" / "eegdm",
+    ):  # what lies on disk is not looked for on the hub
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(golden_folder("open") / "classifier.ckpt", folder)
     write_recording(tmp_path)
     imported = Block("", "python", "import eegdm")  # by the README's Python before
-    run_blocks([imported, *(block for block in commands(WEIGHTS) if block.language == language)], tmp_path)
+    run_blocks(
+        [imported, *(block for block in commands(WEIGHTS) if block.language == language)], tmp_path
+    )
     assert (tmp_path / "published" / "classifier" / "model.safetensors").is_file()
 
 
 @pytest.mark.ci
 def test_the_paper_s_tables(tmp_path: Path) -> None:
-    """A plan at the documented size: it asks for more blocks than the small settings have, and runs nothing."""
+    """A plan at the documented size: it asks for more blocks than the small settings have, and runs
+    nothing.
+    """
     shown = run_blocks(commands(TABLES), tmp_path, words=())
     assert "blocks" in shown and not list(tmp_path.glob("runs/**/manifest.json"))

@@ -1,4 +1,6 @@
-"""Start-up: what each step must not have loaded. Seconds are measured by benchmarks/startup.py, not here."""
+"""Start-up: what each step must not have loaded. Seconds are measured by benchmarks/startup.py, not
+here.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,38 @@ import pytest
 
 from eegdm.models.eegdm import EEGDM
 
-HEAVY = ("torch", "mne", "lightning", "diffusers", "sklearn", "matplotlib", "pandas", "pyarrow", "scipy", "hydra", "huggingface_hub")
-NOT_FOR_MODELS = (*(name for name in HEAVY if name != "torch"), "torchmetrics", "ema_pytorch", "sympy")
+HEAVY = (
+    "torch",
+    "mne",
+    "lightning",
+    "diffusers",
+    "sklearn",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "hydra",
+    "huggingface_hub",
+)
+NOT_FOR_MODELS = (
+    *(name for name in HEAVY if name != "torch"),
+    "torchmetrics",
+    "ema_pytorch",
+    "sympy",
+)
 """sympy: what torch loads with its compiler."""
 SMALL = {"d_model": 8, "n_blocks": 1, "d_state": 4, "d_cond": 8, "d_embed": 8}
 
 
 def loaded(code: str) -> set[str]:
     """Run code in a process of its own; the top-level modules that it loaded."""
-    code += "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    code += (
+        "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in"
+        " sys.modules})))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     return set(json.loads(run.stdout.splitlines()[-1]))
 
 
@@ -37,7 +61,10 @@ except SystemExit as end:
 """
 
 
-@pytest.mark.parametrize("code", ["import eegdm; dir(eegdm)", "import eegdm.config, eegdm.cli", helped(), helped("predict")])
+@pytest.mark.parametrize(
+    "code",
+    ["import eegdm; dir(eegdm)", "import eegdm.config, eegdm.cli", helped(), helped("predict")],
+)
 def test_help_and_import_load_nothing_heavy(code: str) -> None:
     assert not loaded(code) & set(HEAVY)
 

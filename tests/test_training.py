@@ -20,7 +20,16 @@ from eegdm.errors import UserError
 from eegdm.interop.original import load_original
 from eegdm.models.backbone import SSMDP
 from eegdm.models.fusion import LatentFusionTransformer
-from eegdm.training import criterion, denoising_groups, finite, fit, fusion_groups, in_order, make_trainer, moving_average
+from eegdm.training import (
+    criterion,
+    denoising_groups,
+    finite,
+    fit,
+    fusion_groups,
+    in_order,
+    make_trainer,
+    moving_average,
+)
 
 OPEN = golden_folder("open")
 EXPECTED = json.loads((OPEN / "expected.json").read_text())
@@ -28,11 +37,20 @@ TENSORS = load_file(OPEN / "expected.safetensors")
 
 
 def test_onecycle_moves_rate_and_beta1_as_published() -> None:
-    fusion = LatentFusionTransformer(n_blocks=1, n_pools=2, n_channels=2, d_model=8, n_tokens=2, n_heads=2, depth=1)
+    fusion = LatentFusionTransformer(
+        n_blocks=1, n_pools=2, n_channels=2, d_model=8, n_tokens=2, n_heads=2, depth=1
+    )
     c = FinetuneConfig()
-    optimizer = torch.optim.AdamW(fusion_groups(fusion, c.weight_decay), lr=c.max_lr / c.div, betas=(c.betas[0], c.betas[1]))
+    optimizer = torch.optim.AdamW(
+        fusion_groups(fusion, c.weight_decay), lr=c.max_lr / c.div, betas=(c.betas[0], c.betas[1])
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=c.max_lr, total_steps=100, pct_start=c.pct_start, div_factor=c.div, final_div_factor=c.final_div
+        optimizer,
+        max_lr=c.max_lr,
+        total_steps=100,
+        pct_start=c.pct_start,
+        div_factor=c.div,
+        final_div_factor=c.final_div,
     )
     rates, betas = [], []
     for _ in range(100):
@@ -56,19 +74,35 @@ def test_the_moving_average_warms_up_as_published() -> None:
         found.append(ema.ema_model.w.detach().clone())
         decays.append(float(ema.get_current_decay()))
     np.testing.assert_allclose(decays, TENSORS["ema_decay"], rtol=1e-6)
-    np.testing.assert_allclose(torch.stack(found), TENSORS["ema_value"], rtol=0, atol=1e-6 * np.abs(TENSORS["ema_value"]).max())
+    np.testing.assert_allclose(
+        torch.stack(found),
+        TENSORS["ema_value"],
+        rtol=0,
+        atol=1e-6 * np.abs(TENSORS["ema_value"]).max(),
+    )
 
 
 def logits(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(TENSORS[f"crit_{name}logits"]), torch.from_numpy(TENSORS[f"crit_{name}labels"])
+    return torch.from_numpy(TENSORS[f"crit_{name}logits"]), torch.from_numpy(
+        TENSORS[f"crit_{name}labels"]
+    )
 
 
-@pytest.mark.parametrize(("settings", "key"), [
-    ({"label_smoothing": 0.1}, "multi_ls0.1"), ({"label_smoothing": 0.0}, "multi_ls0"),
-    ({"label_smoothing": 0.1, "class_weights": EXPECTED["criterion"]["weights"]}, "multi_ls0.1_weights"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"label_smoothing": 0.1}, "multi_ls0.1"),
+        ({"label_smoothing": 0.0}, "multi_ls0"),
+        (
+            {"label_smoothing": 0.1, "class_weights": EXPECTED["criterion"]["weights"]},
+            "multi_ls0.1_weights",
+        ),
+    ],
+)
 def test_cross_entropy_as_published(settings: dict, key: str) -> None:
-    assert float(criterion(FinetuneConfig(**settings))(*logits(""))) == pytest.approx(EXPECTED["criterion"][key], rel=1e-6)
+    assert float(criterion(FinetuneConfig(**settings))(*logits(""))) == pytest.approx(
+        EXPECTED["criterion"][key], rel=1e-6
+    )
 
 
 def test_binary_loss_as_published() -> None:
@@ -89,9 +123,14 @@ def test_the_fusion_transformers_groups_are_the_published_ones() -> None:
     trained = [g for g in (decayed["names"], kept["names"])]
     n_ours = [len(g["params"]) for g in fusion_groups(model, 0.05)]
     assert n_ours == [sum("extractor" not in name for name in names) for names in trained]
-    assert counted(fusion_groups(model, 0.05))[0][0] == decayed["weight_decay"] and kept["weight_decay"] == 0
+    assert (
+        counted(fusion_groups(model, 0.05))[0][0] == decayed["weight_decay"]
+        and kept["weight_decay"] == 0
+    )
     in_decayed = {id(p) for p in fusion_groups(model, 0.05)[0]["params"]}
-    assert id(model.fusion.position) in in_decayed and id(model.fusion.fusion_tokens) not in in_decayed
+    assert (
+        id(model.fusion.position) in in_decayed and id(model.fusion.fusion_tokens) not in in_decayed
+    )
     assert sum(shapes.values()) == EXPECTED["n_params"]["lft"]
 
 
@@ -101,7 +140,9 @@ def test_the_backbones_state_space_is_never_decayed() -> None:
     assert (weight_decay, none) == (0.3, 0.0)
     per_block = 16 * 2 * 2 + 16 + 16 * 2 * 2  # A (re, im), dt, B (re, im) of 16 SSMs with 2 pairs
     assert n_kept == 2 * per_block
-    assert len(EXPECTED["adamw_backbone"][2]["names"]) == 4 * 3  # published: the same four parameters per block
+    assert (
+        len(EXPECTED["adamw_backbone"][2]["names"]) == 4 * 3
+    )  # published: the same four parameters per block
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -111,7 +152,9 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(bad: float) -> None:
 
 
 class Seen(L.LightningModule):
-    """Learns nothing of note and remembers which samples it was given in each epoch; told so, it breaks off as an epoch begins."""
+    """Learns nothing of note and remembers which samples it was given in each epoch; told so, it
+    breaks off as an epoch begins.
+    """
 
     def __init__(self, breaks_at: int | None = None) -> None:
         super().__init__()
@@ -145,15 +188,21 @@ class Keys(torch.utils.data.Dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("breaks_at", [1, 2])
-def test_a_resumed_training_sees_the_batches_of_its_epoch(workers: int, breaks_at: int, tmp_path: Path) -> None:
+def test_a_resumed_training_sees_the_batches_of_its_epoch(
+    workers: int, breaks_at: int, tmp_path: Path
+) -> None:
     """Workers that fetch ahead must not begin a resumed epoch with another epoch's order."""
     config = compose([f"root={tmp_path}", "run.device=cpu"])
     first, resumed = Seen(breaks_at), Seen()
     for module in (first, resumed):
         trainer = make_trainer(config, tmp_path, 4, 1.0, [], monitor=None)
-        with nullcontext() if module is resumed else pytest.raises(RuntimeError, match="broken off"):
+        with (
+            nullcontext() if module is resumed else pytest.raises(RuntimeError, match="broken off")
+        ):
             fit(trainer, module, loader(Keys(), 4, 7, workers), loader(Keys(), 4, None, workers))
-    assert sorted(first.seen) == list(range(breaks_at)) and sorted(resumed.seen) == list(range(breaks_at, 4))
+    assert sorted(first.seen) == list(range(breaks_at)) and sorted(resumed.seen) == list(
+        range(breaks_at, 4)
+    )
     order = GlobalBatches(10, 4, 7)
     for epoch, seen in (first.seen | resumed.seen).items():
         order.set_epoch(epoch)
@@ -162,5 +211,8 @@ def test_a_resumed_training_sees_the_batches_of_its_epoch(workers: int, breaks_a
 
 def test_logits_are_put_back_in_order() -> None:
     values = np.arange(10.0)[:, None]
-    found = [(np.array([7, 1, 3]), values[[7, 1, 3]]), (np.array([0, 2, 4, 5, 6, 8, 9]), values[[0, 2, 4, 5, 6, 8, 9]])]
+    found = [
+        (np.array([7, 1, 3]), values[[7, 1, 3]]),
+        (np.array([0, 2, 4, 5, 6, 8, 9]), values[[0, 2, 4, 5, 6, 8, 9]]),
+    ]
     assert (in_order(found) == values).all()

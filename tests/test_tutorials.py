@@ -1,4 +1,6 @@
-"""Every block of shell and Python in the tutorials runs, on small settings, and leaves what the page says it leaves."""
+"""Every block of shell and Python in the tutorials runs, on small settings, and leaves what the
+page says it leaves.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ pytestmark = pytest.mark.timeout(1800)
 
 def run_page(name: str, folder: Path, *words: str) -> str:
     page = (TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
-    return run_blocks([block for block in blocks(page) if block.language in ("bash", "python")], folder, [*SIZES, *words])
+    return run_blocks(
+        [block for block in blocks(page) if block.language in ("bash", "python")],
+        folder,
+        [*SIZES, *words],
+    )
 
 
 def finished(folder: Path) -> set[str]:
@@ -34,7 +40,9 @@ def finished(folder: Path) -> set[str]:
 
 def demo_backbone(folder: Path) -> None:
     """A backbone where the demo leaves one, untrained."""
-    SSMDP(d_model=8, n_blocks=2, d_state=4, d_cond=8, d_embed=8).save_pretrained(folder / "runs" / "synthetic" / "demo" / "backbone")
+    SSMDP(d_model=8, n_blocks=2, d_state=4, d_cond=8, d_embed=8).save_pretrained(
+        folder / "runs" / "synthetic" / "demo" / "backbone"
+    )
 
 
 def test_every_tutorial_is_in_the_site_and_says_what_its_blocks_are() -> None:
@@ -43,26 +51,43 @@ def test_every_tutorial_is_in_the_site_and_says_what_its_blocks_are() -> None:
     tested = re.findall(r'run_page\("([\w-]+)"', Path(__file__).read_text())
     assert sorted(tested) == pages
     for page in pages:
-        assert {block.language for block in blocks((TUTORIALS / f"{page}.md").read_text())} <= LANGUAGES, page
+        assert {
+            block.language for block in blocks((TUTORIALS / f"{page}.md").read_text())
+        } <= LANGUAGES, page
 
 
 def test_the_tutorial_on_scikit_learn_takes_twenty_lines() -> None:
-    first = next(block for block in blocks((TUTORIALS / "scikit-learn.md").read_text()) if block.language == "python")
+    first = next(
+        block
+        for block in blocks((TUTORIALS / "scikit-learn.md").read_text())
+        if block.language == "python"
+    )
     assert sum(bool(line.strip()) for line in first.text.splitlines()) <= 20
 
 
 @pytest.mark.ci
 def test_first_run(tmp_path: Path) -> None:
-    said = run_page("first-run", tmp_path, *(f"corpus.{name}={value}" for name, value in MADE_UP.items()))
+    said = run_page(
+        "first-run", tmp_path, *(f"corpus.{name}={value}" for name, value in MADE_UP.items())
+    )
     assert "report.html" in said and (tmp_path / "first-run.png").stat().st_size > 5_000
-    assert {f"runs/synthetic/demo/{kind}" for kind in ("backbone", "report", "classifier/seed=0")} <= finished(tmp_path)
+    assert {
+        f"runs/synthetic/demo/{kind}" for kind in ("backbone", "report", "classifier/seed=0")
+    } <= finished(tmp_path)
 
 
 @pytest.mark.ci
 def test_tuev(tmp_path: Path) -> None:
     write_tuev(tmp_path / "data" / "tuev", **MADE_UP)
     run_page("tuev", tmp_path)
-    kinds = ("recordings", "backbone", "latents", "classifier/seed=0", "classifier/seed=1", "report")
+    kinds = (
+        "recordings",
+        "backbone",
+        "latents",
+        "classifier/seed=0",
+        "classifier/seed=1",
+        "report",
+    )
     assert finished(tmp_path) == {f"runs/tuev/base/{kind}" for kind in kinds}
 
 
@@ -77,7 +102,9 @@ def test_chbmit(tmp_path: Path) -> None:
 def test_own_recordings(tmp_path: Path) -> None:
     write_folder(tmp_path / "data" / "mine", n_subjects=6, n_runs=1)
     assert "<Annotations" in run_page("own-recordings", tmp_path)
-    assert (tmp_path / "marked" / "s01_run1_events.tsv").is_file() and "runs/folder/small/report" in finished(tmp_path)
+    assert (
+        tmp_path / "marked" / "s01_run1_events.tsv"
+    ).is_file() and "runs/folder/small/report" in finished(tmp_path)
 
 
 @pytest.mark.ci
@@ -87,7 +114,9 @@ def test_scikit_learn(shared: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(shared / "data")
     said = run_page("scikit-learn", tmp_path)
     (score,) = re.findall(r"balanced accuracy ([\d.]+)", said)
-    assert float(score) >= 0.6 and "eegdmfeatures__query" in said  # 236 windows: chance stays below 0.6 but for once in a thousand times
+    assert (
+        float(score) >= 0.6 and "eegdmfeatures__query" in said
+    )  # 236 windows: chance stays below 0.6 but for once in a thousand times
     assert "b0_s0_inter_std_C3_f0" in said
 
 
@@ -95,7 +124,11 @@ def test_scikit_learn(shared: Path, tmp_path: Path) -> None:
 def test_braindecode(tmp_path: Path) -> None:
     demo_backbone(tmp_path)
     run_page("braindecode", tmp_path)
-    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }
 
 
 @pytest.mark.ci
@@ -104,7 +137,9 @@ def test_variants(tmp_path: Path) -> None:
     said = run_page("variants", tmp_path)
     assert "torch.Size([2, 4, 5, 2, 22, 32])" in said and "torch.Size([2, 3])" in said
     made = finished(tmp_path)
-    assert {f"wide/tuev/base/classifier/seed={seed}" for seed in (0, 1)} | {"runs/tuev/base_filters/report"} <= made
+    assert {f"wide/tuev/base/classifier/seed={seed}" for seed in (0, 1)} | {
+        "runs/tuev/base_filters/report"
+    } <= made
     assert "runs/tuev/base_filters/backbone" not in made  # shared, not computed again
 
 
@@ -112,18 +147,30 @@ def test_variants(tmp_path: Path) -> None:
 def test_cluster(tmp_path: Path) -> None:
     write_tuev(tmp_path / "data" / "tuev", **MADE_UP)
     run_page("cluster", tmp_path)
-    assert finished(tmp_path) == {f"runs/tuev/base/{kind}" for kind in ("recordings", "backbone", "latents")}
+    assert finished(tmp_path) == {
+        f"runs/tuev/base/{kind}" for kind in ("recordings", "backbone", "latents")
+    }
 
 
 @pytest.mark.ci
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     site = tmp_path / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", site]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, env=one_thread())
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=240, env=one_thread()
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     pages = {str(page.relative_to(site)) for page in site.rglob("*.html")}
     assert {"index.html", "api.html", "deviations.html", "tutorials/tuev.html"} <= pages
-    loaded = [tag for page in site.rglob("*.html") for tag in re.findall(r"<(?:script|link|img)[^>]+>", page.read_text(encoding="utf-8"))]
-    foreign = [tag for tag in loaded if re.search(r'(?:src|href)="(?:https?:)?//', tag) and 'rel="canonical"' not in tag]
+    loaded = [
+        tag
+        for page in site.rglob("*.html")
+        for tag in re.findall(r"<(?:script|link|img)[^>]+>", page.read_text(encoding="utf-8"))
+    ]
+    foreign = [
+        tag
+        for tag in loaded
+        if re.search(r'(?:src|href)="(?:https?:)?//', tag) and 'rel="canonical"' not in tag
+    ]
     assert len(loaded) > 50 and not foreign
     shutil.rmtree(site)

@@ -1,10 +1,13 @@
-"""How like real EEG a backbone's EEG is, for each sampler and number of steps, beside the floor that real EEG sets itself.
+"""How like real EEG a backbone's EEG is, for each sampler and number of steps, beside the floor
+that real EEG sets itself.
 
-    python examples/evidence/generation.py --out generation --backbone runs/table/synthetic/base/backbone \
+    python examples/evidence/generation.py --out generation --backbone
+    runs/table/synthetic/base/backbone \
         --recordings runs/table/synthetic/base/recordings --samples 16
 
-Writes distances.csv (a row per source and channel: DDPM, DDIM and DPM-Solver++ with 50, 20, 10 and 5 steps, and the floor, two halves
-of the real windows that share no recording) and the windows drawn, as .npy files that are not drawn again.
+Writes distances.csv (a row per source and channel: DDPM, DDIM and DPM-Solver++ with 50, 20, 10 and
+5 steps, and the floor, two halves of the real windows that share no recording) and the windows
+drawn, as .npy files that are not drawn again.
 """
 
 from __future__ import annotations
@@ -27,25 +30,44 @@ from eegdm.pretrained import load
 
 
 def real_windows(recordings: Recordings, n_times: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows (channel, window, time), µV, spread evenly over the recordings that have all channels, and whose recording each is."""
+    """Windows (channel, window, time), µV, spread evenly over the recordings that have all
+    channels, and whose recording each is.
+    """
     names = recordings.ch_names
     rows = [r for r in recordings.table.itertuples() if list(r.ch_names) == names]
-    places = [(r.recording, int(start)) for r in rows for start in grid(r.n_times, n_times, n_times)]
-    chosen = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, most).round().astype(int))]
+    places = [
+        (r.recording, int(start)) for r in rows for start in grid(r.n_times, n_times, n_times)
+    ]
+    chosen = [
+        places[i] for i in np.unique(np.linspace(0, len(places) - 1, most).round().astype(int))
+    ]
     cut = [np.array(recordings.signal(name)[:, start : start + n_times]) for name, start in chosen]
     return 100 * np.stack(cut, axis=1), np.array([name for name, _ in chosen])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder")
     parser.add_argument("--backbone", type=Path, required=True)
-    parser.add_argument("--recordings", type=Path, required=True, help="real EEG to compare with, prepared as the backbone's was")
-    parser.add_argument("--samples", type=int, default=16, help="windows drawn of each channel, by each sampler")
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        required=True,
+        help="real EEG to compare with, prepared as the backbone's was",
+    )
+    parser.add_argument(
+        "--samples", type=int, default=16, help="windows drawn of each channel, by each sampler"
+    )
     parser.add_argument("--real", type=int, default=200, help="most real windows")
     parser.add_argument("--duration", type=float, default=5.0, help="length of a window, s")
     args = parser.parse_args()
-    backbone, made, recordings = load(str(args.backbone)), open_artifact(args.backbone, "backbone").config, Recordings(args.recordings)
+    backbone, made, recordings = (
+        load(str(args.backbone)),
+        open_artifact(args.backbone, "backbone").config,
+        Recordings(args.recordings),
+    )
     assert isinstance(backbone, SSMDP)
     d, mu = made["diffusion"], made["signal"]["mu"]
     schedule = NoiseSchedule(d["n_steps"], d["schedule"], d["beta_start"], d["beta_end"])
@@ -57,7 +79,9 @@ def main() -> None:
         name = f"{sampler.name}-{sampler.n_steps}"
         path = args.out / f"{name}.npy"
         if not path.is_file():
-            drawn = generate(backbone.eval(), schedule, sampler, ids, args.samples, n_times, recordings.sfreq)
+            drawn = generate(
+                backbone.eval(), schedule, sampler, ids, args.samples, n_times, recordings.sfreq
+            )
             with atomic_path(path) as temporary:
                 np.save(temporary, drawn)
         drawn = np.load(path, allow_pickle=False)
@@ -65,7 +89,11 @@ def main() -> None:
         print(f"{name}: {drawn.shape[1]} windows of {drawn.shape[0]} channels", flush=True)
     table = compare(real, unit, generated, recordings.sfreq, recordings.ch_names)
     table.to_csv(args.out / "distances.csv", index=False)
-    print("\n" + "\n".join(f"{name}: {text}" for name, text in DISTANCES.items()) + "\n\nmean over channels:\n")
+    print(
+        "\n"
+        + "\n".join(f"{name}: {text}" for name, text in DISTANCES.items())
+        + "\n\nmean over channels:\n"
+    )
     print(markdown(table.groupby("source", sort=False)[list(DISTANCES)].mean().reset_index()))
 
 

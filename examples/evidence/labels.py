@@ -1,12 +1,13 @@
-"""Does pretraining help? Scores on unseen subjects over the number of labels learned from, for four ways to train the same network.
+"""Does pretraining help? Scores on unseen subjects over the number of labels learned from, for four
+ways to train the same network.
 
     python examples/evidence/labels.py --root runs/labels --seeds 0,1,2 recipe=small
 
-Ways: the backbone pretrained and frozen, random and frozen, pretrained and trained on with the classifier, and from scratch (random,
-trained with the classifier). All validate on the whole validation part. Each training takes about --steps optimizer steps, however few
-the labels ("all": as the recipe says).
-Recordings and the pretrained backbone are made once, under --root; rows of --root/labels.csv that are there are not made again. Words at
-the end are settings of every stage.
+Ways: the backbone pretrained and frozen, random and frozen, pretrained and trained on with the
+classifier, and from scratch (random, trained with the classifier). All validate on the whole
+validation part. Each training takes about --steps optimizer steps, however few the labels ("all":
+as the recipe says). Recordings and the pretrained backbone are made once, under --root; rows of
+--root/labels.csv that are there are not made again. Words at the end are settings of every stage.
 """
 
 from __future__ import annotations
@@ -33,13 +34,17 @@ WAYS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--labels", default="10,30,100,300,all")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--ways", default=";".join(WAYS), help="separated by semicolons")
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("words", nargs="*", help="settings, such as recipe=small corpus=tuev source=DIR")
+    parser.add_argument(
+        "words", nargs="*", help="settings, such as recipe=small corpus=tuev source=DIR"
+    )
     args = parser.parse_args()
     ledger = Ledger(args.root / "labels.csv")
     for stage in ("preprocess", "pretrain"):
@@ -48,13 +53,24 @@ def main() -> None:
         for way in args.ways.split(";"):
             for seed in map(int, args.seeds.split(",")):
                 key = {"labels": labels, "way": way, "seed": seed}
-                ledger.add(key, lambda n=labels, w=way, s=seed: score(args.root, args.words, n, w, s, args.steps))
-    summary = ledger.table.groupby(["labels", "way"], sort=False)[["kappa", "balanced_accuracy"]].agg(["mean", lambda x: x.std(ddof=0)])
-    summary.columns = [f"{name}, {'mean' if what == 'mean' else 'std'}" for name, what in summary.columns]
+                ledger.add(
+                    key,
+                    lambda n=labels, w=way, s=seed: score(
+                        args.root, args.words, n, w, s, args.steps
+                    ),
+                )
+    summary = ledger.table.groupby(["labels", "way"], sort=False)[
+        ["kappa", "balanced_accuracy"]
+    ].agg(["mean", lambda x: x.std(ddof=0)])
+    summary.columns = [
+        f"{name}, {'mean' if what == 'mean' else 'std'}" for name, what in summary.columns
+    ]
     print(markdown(summary.reset_index()))
 
 
-def score(root: Path, words: list[str], labels: str, way: str, seed: int, steps: int) -> dict[str, Any]:
+def score(
+    root: Path, words: list[str], labels: str, way: str, seed: int, steps: int
+) -> dict[str, Any]:
     """Train one way on so many labels and score it on the test part."""
     base = compose([*words, f"root={root / 'shared'}"])
     shared = root / "shared" / base.corpus.name / base.recipe
@@ -67,7 +83,12 @@ def score(root: Path, words: list[str], labels: str, way: str, seed: int, steps:
     classifier = run_stage("finetune", typed)
     config = compose(typed)
     data, _ = open_data(config)
-    found = predict(config, data, load(str(classifier)), data.samples[data.samples.split == "test"].reset_index(drop=True))  # type: ignore[arg-type]
+    found = predict(
+        config,
+        data,
+        load(str(classifier)),
+        data.samples[data.samples.split == "test"].reset_index(drop=True),
+    )  # type: ignore[arg-type]
     result = scores(found.label.to_numpy(), logits_of(found), config.finetune.loss == "binary")
     return {
         "learned from": int((data.samples.split == "train").sum()),
@@ -83,9 +104,12 @@ def _training(base: Any, labels: str, steps: int) -> list[str]:
     epochs = max(1, round(steps / math.ceil(int(labels) / batch)))
     patience = max(1, epochs // 5)
     return [
-        f"finetune.max_samples={labels}", f"finetune.batch_size={batch}", f"finetune.epochs={epochs}",
-        f"finetune.patience={patience}", f"finetune.patience_from={2 * patience}",
-    ]  # fmt: skip
+        f"finetune.max_samples={labels}",
+        f"finetune.batch_size={batch}",
+        f"finetune.epochs={epochs}",
+        f"finetune.patience={patience}",
+        f"finetune.patience_from={2 * patience}",
+    ]
 
 
 if __name__ == "__main__":

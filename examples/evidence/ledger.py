@@ -1,4 +1,6 @@
-"""What the evidence scripts share: a table that grows by a row at a time, so that a killed script goes on where it stopped."""
+"""What the evidence scripts share: a table that grows by a row at a time, so that a killed script
+goes on where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,16 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self.rows: list[dict[str, Any]] = pd.read_csv(self.path).to_dict("records") if self.path.is_file() else []
+        self.rows: list[dict[str, Any]] = (
+            pd.read_csv(self.path).to_dict("records") if self.path.is_file() else []
+        )
 
     def add(self, key: dict[str, Any], make: Callable[[], dict[str, Any]]) -> None:
         """Make and store a row (with the seconds it took), unless one with this key is there."""
-        if any(all(str(row.get(name)) == str(value) for name, value in key.items()) for row in self.rows):
+        if any(
+            all(str(row.get(name)) == str(value) for name, value in key.items())
+            for row in self.rows
+        ):
             return
         start = time.monotonic()
         made = make()
@@ -41,6 +48,9 @@ class Ledger:
 
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown, numbers with three decimals."""
-    cells = [[f"{c:.3f}" if isinstance(c, float) else str(c) for c in row] for row in table.itertuples(index=False)]
+    cells = [
+        [f"{c:.3f}" if isinstance(c, float) else str(c) for c in row]
+        for row in table.itertuples(index=False)
+    ]
     rows = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)

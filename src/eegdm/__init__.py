@@ -1,4 +1,6 @@
-"""EEGDM: representations and decisions from EEG by a diffusion model of single channels and a fusion transformer."""
+"""EEGDM: representations and decisions from EEG by a diffusion model of single channels and a
+fusion transformer.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public names and the module that defines each; torch, MNE and Lightning load when one is first used.
+# Public names and the module that defines each; torch, MNE and Lightning load when one is first
+# used.
 _PUBLIC = {
     "SSMDP": "eegdm.models.backbone",
     "LatentFusionTransformer": "eegdm.models.fusion",

@@ -1,8 +1,9 @@
 """The folders that stages write: manifest, fingerprint, atomic write, open, verify.
 
-A finished artefact is a folder whose ``manifest.json`` names its kind, the configuration and the inputs it was made from, and the
-size and SHA-256 of each of its files. The manifest is written last, so a folder without one is unfinished work: the
-stage that owns it goes on where it stopped. Every write is temp, fsync, rename; nothing half-written has a final name.
+A finished artefact is a folder whose ``manifest.json`` names its kind, the configuration and the
+inputs it was made from, and the size and SHA-256 of each of its files. The manifest is written
+last, so a folder without one is unfinished work: the stage that owns it goes on where it stopped.
+Every write is temp, fsync, rename; nothing half-written has a final name.
 """
 
 from __future__ import annotations
@@ -35,15 +36,26 @@ KINDS = ("recordings", "backbone", "latents", "classifier", "report")
 MAX_JSON_BYTES = 256 * 2**20
 _CHUNK = 2**20
 # Faults of the disk or network drive, which the same command survives once they are mended.
-_STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EIO, errno.ENOTDIR)
+_STORAGE_FAULTS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ESTALE,
+    errno.EIO,
+    errno.ENOTDIR,
+)
 
 
-# ---------------------------------------------------------------------------------------------------------------- writing
+# ---------------------------------------------------------------------------------------- writing
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success flush it to disk and rename it to ``path``, else remove it."""
+    """Yield a temporary path beside ``path``; on success flush it to disk and rename it to
+    ``path``, else remove it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
@@ -58,7 +70,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; on success rename it to ``path``, else remove it."""
+    """Yield a temporary folder beside ``path``; on success rename it to ``path``, else remove
+    it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -84,7 +98,9 @@ def _fsync(path: Path) -> None:
 
 
 def reserve(path: Path) -> None:
-    """Give a sparse file its blocks: a memory map of a disk that fills up would end the process by a signal, without a word."""
+    """Give a sparse file its blocks: a memory map of a disk that fills up would end the process by
+    a signal, without a word.
+    """
     if not hasattr(os, "posix_fallocate"):
         return
     with open(path, "r+b") as stream:
@@ -95,12 +111,16 @@ def reserve(path: Path) -> None:
 
 
 def is_storage_fault(error: BaseException, folder: Path) -> bool:
-    """Whether an exception says that the disk below the folder can't be written: full, read-only, or gone."""
+    """Whether an exception says that the disk below the folder can't be written: full, read-only,
+    or gone.
+    """
     if not isinstance(error, OSError):
         return False
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return True
-    return error.errno in _STORAGE_FAULTS and Path(os.fsdecode(error.filename or "")).is_relative_to(folder)
+    return error.errno in _STORAGE_FAULTS and Path(
+        os.fsdecode(error.filename or "")
+    ).is_relative_to(folder)
 
 
 def write_json(path: Path, obj: Any) -> None:
@@ -114,14 +134,18 @@ def read_json(path: Path) -> Any:
     path = Path(path)
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise UserError(f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB, not a file that eegdm wrote")
+            raise UserError(
+                f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB, not a file that eegdm wrote"
+            )
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path}: can't be read as JSON ({error})") from error
 
 
 def write_array(path: Path, array: Any) -> None:
-    """Write a NumPy array as .npy, atomically. `np.save` itself would not say why a write failed."""
+    """Write a NumPy array as .npy, atomically. `np.save` itself would not say why a write
+    failed.
+    """
     from numpy.lib import format as npy
 
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
@@ -142,10 +166,13 @@ def read_table(path: Path) -> Any:
     try:
         return pd.read_parquet(path)
     except Exception as error:  # pyarrow raises many kinds for damaged files
-        raise UserError(f"{path}: can't be read as Parquet ({error.__class__.__name__}: {' '.join(str(error).split())[:200]})") from error
+        raise UserError(
+            f"{path}: can't be read as Parquet ({error.__class__.__name__}:"
+            f" {' '.join(str(error).split())[:200]})"
+        ) from error
 
 
-# ------------------------------------------------------------------------------------------------------------ identifying
+# ------------------------------------------------------------------------------------ identifying
 
 
 def fingerprint(obj: Any) -> str:
@@ -181,13 +208,16 @@ class Artifact:
 
 
 @contextmanager
-def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any], replace: bool = False) -> Iterator[Path]:
+def building(
+    path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any], replace: bool = False
+) -> Iterator[Path]:
     """Hold the folder of an artefact while a stage fills it.
 
-    Writes ``plan.json`` (what is being made, from what) at the start, so that a resumed run continues only its own work, and holds a
-    lock, so that two processes never mix their files. Call :func:`finish` inside. On error the finished parts stay for the next run.
-    Other processes may write into the folder inside :func:`writing`; those of a killed run are waited for.
-    With ``replace`` unfinished work of other settings or inputs is given up instead of refused.
+    Writes ``plan.json`` (what is being made, from what) at the start, so that a resumed run
+    continues only its own work, and holds a lock, so that two processes never mix their files. Call
+    :func:`finish` inside. On error the finished parts stay for the next run. Other processes may
+    write into the folder inside :func:`writing`; those of a killed run are waited for. With
+    ``replace`` unfinished work of other settings or inputs is given up instead of refused.
 
     Raises:
         UserError: the folder holds other work, can't be written, or another process is at it.
@@ -210,19 +240,25 @@ def building(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, An
             (path / RUN).unlink(missing_ok=True)
             _shut_out_writers(path)
     except Timeout:
-        raise UserError(f"{path}: another process is writing here; wait for it to end, or choose another root=") from None
+        raise UserError(
+            f"{path}: another process is writing here; wait for it to end, or choose another root="
+        ) from None
     except OSError as error:
         if not is_storage_fault(error, path):
             raise
-        raise UserError(f"{error.filename or path}: {error.strerror}; what was finished is kept, the same command resumes") from error
+        raise UserError(
+            f"{error.filename or path}: {error.strerror}; what was finished is kept, the same"
+            " command resumes"
+        ) from error
 
 
 @contextmanager
 def writing(path: Path, run: str) -> Iterator[None]:
     """Write into a folder that another process, or another machine, is :func:`building`.
 
-    A worker outlives a killed run for a moment; its writes must not meet those of the next run. So each worker holds a lock
-    of its own, which the next run waits for, and begins nothing once a next run has begun.
+    A worker outlives a killed run for a moment; its writes must not meet those of the next run. So
+    each worker holds a lock of its own, which the next run waits for, and begins nothing once a
+    next run has begun.
 
     Args:
         run: what :func:`run_of` gave the process that builds.
@@ -234,13 +270,17 @@ def writing(path: Path, run: str) -> Iterator[None]:
 
     name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
     with FileLock(path / WRITER.format(name)):
-        if run_of(path) != run:  # asked with the lock held: a run that begins from now on waits for it
+        if (
+            run_of(path) != run
+        ):  # asked with the lock held: a run that begins from now on waits for it
             raise UserError(f"{path}: the run that this belonged to is over")
         yield
 
 
 def run_of(path: Path) -> str:
-    """Return what tells the run that is building this folder from those before and after it; nothing if there is none."""
+    """Return what tells the run that is building this folder from those before and after it;
+    nothing if there is none.
+    """
     try:
         return (path / RUN).read_text()
     except FileNotFoundError:
@@ -248,7 +288,9 @@ def run_of(path: Path) -> str:
 
 
 def _shut_out_writers(path: Path) -> None:
-    """Wait for the writers of the run before and let no more of them begin; the folder's lock is held."""
+    """Wait for the writers of the run before and let no more of them begin; the folder's lock is
+    held.
+    """
     from filelock import FileLock, Timeout
 
     for file in path.glob(WRITER.format("*")):
@@ -256,7 +298,10 @@ def _shut_out_writers(path: Path) -> None:
             with FileLock(file).acquire(timeout=WAIT_FOR_WRITERS_S):
                 file.unlink()
         except Timeout:
-            raise UserError(f"{path}: a process of an earlier run is still writing here (see {file.name}); end it and run again") from None
+            raise UserError(
+                f"{path}: a process of an earlier run is still writing here (see {file.name}); end"
+                " it and run again"
+            ) from None
 
 
 def _claim(path: Path, plan: dict[str, Any]) -> None:
@@ -265,7 +310,10 @@ def _claim(path: Path, plan: dict[str, Any]) -> None:
         return
     strangers = [p.name for p in path.iterdir() if p.name != LOCK and not p.name.startswith(".")]
     if strangers:
-        raise UserError(f"{path}: is not empty and was not begun by eegdm (it holds {strangers[0]!r}); choose another folder")
+        raise UserError(
+            f"{path}: is not empty and was not begun by eegdm (it holds {strangers[0]!r}); choose"
+            " another folder"
+        )
     write_json(path / PLAN, plan)
 
 
@@ -281,7 +329,9 @@ def reopen(path: Path) -> None:
 
 
 def abandon(path: Path) -> None:
-    """Give up a folder in which nothing came about, so that a run with other settings may have it."""
+    """Give up a folder in which nothing came about, so that a run with other settings may have
+    it.
+    """
     for leftover in [p for p in path.iterdir() if p.name not in (LOCK, RUN)]:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
@@ -290,43 +340,69 @@ def refuse_mismatch(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -
     """Refuse a folder that was made from other settings or inputs, naming the first differences."""
     if found.get("kind") != wanted["kind"]:
         raise UserError(f"{path}: holds a {found.get('kind')}, not a {wanted['kind']}")
-    changes = differences(found.get("config", {}), wanted["config"]) + differences(found.get("inputs", {}), wanted["inputs"])
+    changes = differences(found.get("config", {}), wanted["config"]) + differences(
+        found.get("inputs", {}), wanted["inputs"]
+    )
     if changes:
-        shown = "; ".join(changes[:3]) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
-        raise UserError(f"{path}: was made with {shown}. Remove that folder, or choose another root= for this run")
+        shown = "; ".join(changes[:3]) + (
+            f"; and {len(changes) - 3} more" if len(changes) > 3 else ""
+        )
+        raise UserError(
+            f"{path}: was made with {shown}. Remove that folder, or choose another root= for"
+            " this run"
+        )
 
 
 def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
     """List ``key=found, this run wants wanted`` for each leaf in which two nested dicts differ."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         keys = sorted(found.keys() | wanted.keys())
-        return [d for k in keys for d in differences(found.get(k), wanted.get(k), f"{name}.{k}" if name else k)]
+        return [
+            d
+            for k in keys
+            for d in differences(found.get(k), wanted.get(k), f"{name}.{k}" if name else k)
+        ]
     return [] if found == wanted else [f"{name}={found!r}, this run wants {wanted!r}"]
 
 
-def finish(path: Path, summary: dict[str, Any] | None = None, unlisted: tuple[str, ...] = ()) -> Artifact:
+def finish(
+    path: Path, summary: dict[str, Any] | None = None, unlisted: tuple[str, ...] = ()
+) -> Artifact:
     """Write the manifest that makes the folder a finished artefact.
 
     Args:
         path: the folder, inside :func:`building`.
         summary: what ``eegdm info`` shows.
-        unlisted: names of files and folders that belong to the unfinished state (checkpoints, logs) and are not sealed.
+        unlisted: names of files and folders that belong to the unfinished state (checkpoints, logs)
+            and are not sealed.
     """
     plan = read_json(path / PLAN)
     skip = {MANIFEST, PLAN, LOCK, RUN, *unlisted}
     names = sorted(
         p.relative_to(path)
         for p in path.rglob("*")
-        if p.is_file() and p.relative_to(path).parts[0] not in skip and not p.name.endswith(".lock") and ".tmp" not in p.name
+        if p.is_file()
+        and p.relative_to(path).parts[0] not in skip
+        and not p.name.endswith(".lock")
+        and ".tmp" not in p.name
     )
-    files = {n.as_posix(): {"bytes": (path / n).stat().st_size, "sha256": sha256(path / n)} for n in names}
+    files = {
+        n.as_posix(): {"bytes": (path / n).stat().st_size, "sha256": sha256(path / n)}
+        for n in names
+    }
     content = fingerprint({"plan": plan, "files": files})
-    manifest = {**plan, "version": __version__, "fingerprint": content, "summary": summary or {}, "files": files}
+    manifest = {
+        **plan,
+        "version": __version__,
+        "fingerprint": content,
+        "summary": summary or {},
+        "files": files,
+    }
     write_json(path / MANIFEST, manifest)
     return open_artifact(path, plan["kind"])
 
 
-# ---------------------------------------------------------------------------------------------------------------- reading
+# ---------------------------------------------------------------------------------------- reading
 
 
 def is_finished(path: Path) -> bool:
@@ -338,7 +414,8 @@ def open_artifact(path: Path, kind: str | None = None) -> Artifact:
     """Open a finished folder; check its manifest and the sizes of its files.
 
     Raises:
-        UserError: no such folder, unfinished, of another kind, from a newer format, or a file is missing or of another size.
+        UserError: no such folder, unfinished, of another kind, from a newer format, or a file is
+            missing or of another size.
     """
     artifact = read_manifest(path, kind)
     if kind is not None and artifact.kind != kind:
@@ -352,7 +429,11 @@ def read_manifest(path: Path, kind: str | None = None) -> Artifact:
     """Read a finished folder's manifest; its files may be damaged."""
     path = Path(path)
     if not is_finished(path):
-        state = "is unfinished: run its command again" if (path / PLAN).exists() else "is not there or was not written by eegdm"
+        state = (
+            "is unfinished: run its command again"
+            if (path / PLAN).exists()
+            else "is not there or was not written by eegdm"
+        )
         raise UserError(f"{path}: {kind or 'artefact'} folder {state}")
     manifest = read_json(path / MANIFEST)
     wanted = {
@@ -365,9 +446,15 @@ def read_manifest(path: Path, kind: str | None = None) -> Artifact:
         "summary": dict,
         "version": str,
     }
-    wrong = [k for k, t in wanted.items() if not isinstance(manifest, dict) or not isinstance(manifest.get(k), t)]
+    wrong = [
+        k
+        for k, t in wanted.items()
+        if not isinstance(manifest, dict) or not isinstance(manifest.get(k), t)
+    ]
     if wrong:
-        raise UserError(f"{path / MANIFEST}: is not a manifest of eegdm (wrong or missing: {', '.join(wrong)})")
+        raise UserError(
+            f"{path / MANIFEST}: is not a manifest of eegdm (wrong or missing: {', '.join(wrong)})"
+        )
     if manifest["format"] > FORMAT:
         raise UserError(
             f"{path}: written in format {manifest['format']} by eegdm {manifest['version']}; "
@@ -384,12 +471,15 @@ def _check_size(path: Path, name: str, entry: Any) -> None:
         raise UserError(f"{file}: is missing; remove {path / MANIFEST} and run the command again")
     if not isinstance(entry, dict) or file.stat().st_size != entry.get("bytes"):
         raise UserError(
-            f"{file}: has {file.stat().st_size} bytes, its manifest says {entry}; remove it and {path / MANIFEST} and run the command again"
+            f"{file}: has {file.stat().st_size} bytes, its manifest says {entry}; remove it and"
+            f" {path / MANIFEST} and run the command again"
         )
 
 
 def verify(path: Path) -> list[str]:
-    """Read every byte of an artefact; return one line per damaged or missing file, and none if it is whole."""
+    """Read every byte of an artefact; return one line per damaged or missing file, and none if it
+    is whole.
+    """
     artifact = read_manifest(path)
     plan = {k: read_json(artifact / MANIFEST)[k] for k in ("kind", "format", "config", "inputs")}
     faults = []

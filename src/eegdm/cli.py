@@ -1,4 +1,6 @@
-"""The command line: it composes settings and calls stages, and turns faults into one line and exit status 2."""
+"""The command line: it composes settings and calls stages, and turns faults into one line and exit
+status 2.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,15 @@ from eegdm.errors import Interrupted, UserError
 # Each stage, what it does, and the sections of the configuration it reads.
 STAGES = {
     "preprocess": ("raw recordings -> recordings/", ("corpus", "signal", "run")),
-    "pretrain": ("recordings -> backbone/", ("windows", "backbone", "diffusion", "pretrain", "run")),
+    "pretrain": (
+        "recordings -> backbone/",
+        ("windows", "backbone", "diffusion", "pretrain", "run"),
+    ),
     "cache": ("recordings + backbone -> latents/", ("windows", "latents", "run")),
-    "finetune": ("tokens -> classifier/seed=N/", ("windows", "latents", "fusion", "finetune", "run")),
+    "finetune": (
+        "tokens -> classifier/seed=N/",
+        ("windows", "latents", "fusion", "finetune", "run"),
+    ),
     "report": ("recordings + classifiers -> report/", ("windows", "run")),
 }
 
@@ -29,7 +37,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="EEGDM: from raw EEG to representations, decisions and marked events. Settings are key=value words; options start with dashes.",
+    help=(
+        "EEGDM: from raw EEG to representations, decisions and marked events. Settings are"
+        " key=value words; options start with dashes."
+    ),
 )
 
 
@@ -39,19 +50,26 @@ def main() -> None:
 
 
 def run_main(function: Callable[[], object]) -> None:
-    """Run a command; a fault that a user can mend becomes one line per fault and exit status 2, or a traceback with --debug.
+    """Run a command; a fault that a user can mend becomes one line per fault and exit status 2, or
+    a traceback with --debug.
 
     SIGINT and SIGTERM end it with one line and the status that shells give, 130 or 143.
     """
-    # Threads that spin while they wait cost a busy machine up to a hundredfold; read by OpenMP when torch is loaded.
+    # Threads that spin while they wait cost a busy machine up to a hundredfold; read by OpenMP when
+    # torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         function()
     except Interrupted as interrupted:
-        print("eegdm: interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        print(
+            "eegdm: interrupted; what is finished is kept, the same command goes on from there",
+            file=sys.stderr,
+        )
         sys.exit(128 + interrupted.signal)
     except UserError as error:
         if debug:
@@ -80,11 +98,23 @@ def _add_stage(name: str) -> None:
     text, sections = STAGES[name]
 
     def command(
-        words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings; see below")] = None,
-        multirun: Annotated[bool, typer.Option("--multirun", "-m", help="run once for each combination of comma-separated values")] = False,
-        cfg: Annotated[str | None, typer.Option(metavar="job", help="print the settings and stop")] = None,
+        words: Annotated[
+            list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings; see below")
+        ] = None,
+        multirun: Annotated[
+            bool,
+            typer.Option(
+                "--multirun", "-m", help="run once for each combination of comma-separated values"
+            ),
+        ] = False,
+        cfg: Annotated[
+            str | None, typer.Option(metavar="job", help="print the settings and stop")
+        ] = None,
         settings: Annotated[
-            bool, typer.Option("--settings", help="list this stage's settings, their defaults and units, and stop")
+            bool,
+            typer.Option(
+                "--settings", help="list this stage's settings, their defaults and units, and stop"
+            ),
         ] = False,
     ) -> None:
         from eegdm import compose
@@ -100,47 +130,110 @@ def _add_stage(name: str) -> None:
                 run_stage(name, run)
 
     command.__doc__ = f"{text}. `eegdm {name} --settings` lists what can be set."
-    app.command(name, rich_help_panel="Stages: eegdm STAGE corpus=NAME recipe=NAME key=value ...")(command)
+    app.command(name, rich_help_panel="Stages: eegdm STAGE corpus=NAME recipe=NAME key=value ...")(
+        command
+    )
 
 
 for _name in STAGES:
     _add_stage(_name)
 
 
-MODEL = typer.Option("--model", help="folder of a model, published .ckpt, hub id, or mini, the backbone that comes with the package")
+MODEL = typer.Option(
+    "--model",
+    help=(
+        "folder of a model, published .ckpt, hub id, or mini, the backbone that comes with the"
+        " package"
+    ),
+)
 DEVICE = typer.Option("--device", help="auto, cpu, cuda or mps")
 MISSING = typer.Option(
-    "--missing", help="channels that the recording lacks: error, drop, or interpolate (spherical splines; referential recordings)"
+    "--missing",
+    help=(
+        "channels that the recording lacks: error, drop, or interpolate (spherical splines;"
+        " referential recordings)"
+    ),
 )
-CHANNELS = typer.Option("--channels", help="montage: derive the model's; file: the file's own, each for the nearest of the model's")
-RATE = typer.Option("--rate", help="resample to the model's sampling rate, or native: stay at the recording's, 100 to 1000 Hz")
-BATCH = typer.Option("--batch-size", help="windows that the model takes at once; changes time and memory only")
+CHANNELS = typer.Option(
+    "--channels",
+    help="montage: derive the model's; file: the file's own, each for the nearest of the model's",
+)
+RATE = typer.Option(
+    "--rate",
+    help=(
+        "resample to the model's sampling rate, or native: stay at the recording's, 100 to 1000 Hz"
+    ),
+)
+BATCH = typer.Option(
+    "--batch-size", help="windows that the model takes at once; changes time and memory only"
+)
 
 
 @app.command(rich_help_panel="Recordings and models")
 def predict(
-    path: Annotated[Path, typer.Argument(metavar="FILE_OR_FOLDER", help="recordings that MNE reads (EDF, BDF, FIF, BrainVision, ...)")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE_OR_FOLDER",
+            help="recordings that MNE reads (EDF, BDF, FIF, BrainVision, ...)",
+        ),
+    ],
     model: Annotated[str, MODEL],
-    out: Annotated[Path | None, typer.Option("--out", help="folder for the results; beside each recording by default")] = None,
-    step: Annotated[float | None, typer.Option("--step", help="seconds from one window to the next")] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", help="probability from which a window is an event")] = None,
-    min_duration: Annotated[float | None, typer.Option("--min-duration", help="seconds; shorter events are dropped")] = None,
-    smoothing: Annotated[float | None, typer.Option("--smoothing", help="seconds over which probabilities are averaged")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", help="what logits are divided by: calibration")] = None,
-    events: Annotated[str | None, typer.Option("--events", help="the classes that are events, separated by commas")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder for the results; beside each recording by default"),
+    ] = None,
+    step: Annotated[
+        float | None, typer.Option("--step", help="seconds from one window to the next")
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="probability from which a window is an event"),
+    ] = None,
+    min_duration: Annotated[
+        float | None, typer.Option("--min-duration", help="seconds; shorter events are dropped")
+    ] = None,
+    smoothing: Annotated[
+        float | None,
+        typer.Option("--smoothing", help="seconds over which probabilities are averaged"),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="what logits are divided by: calibration")
+    ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option("--events", help="the classes that are events, separated by commas"),
+    ] = None,
     channels: Annotated[str, CHANNELS] = "montage",
     missing: Annotated[str, MISSING] = "error",
     rate: Annotated[str, RATE] = "resample",
-    copy: Annotated[str | None, typer.Option("--copy", help="edf or fif: also write a copy of the recording with the events in it")] = None,
-    keep_identity: Annotated[bool, typer.Option("--keep-identity", help="keep patient and date in the copy's header")] = False,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="write a page to read in a browser")] = True,
+    copy: Annotated[
+        str | None,
+        typer.Option(
+            "--copy", help="edf or fif: also write a copy of the recording with the events in it"
+        ),
+    ] = None,
+    keep_identity: Annotated[
+        bool, typer.Option("--keep-identity", help="keep patient and date in the copy's header")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="write a page to read in a browser")
+    ] = True,
     device: Annotated[str, DEVICE] = "auto",
     batch_size: Annotated[int, BATCH] = 16,
-    workers: Annotated[int, typer.Option("--workers", help="processes that share the recordings of a folder")] = 1,
-    cluster: Annotated[str | None, typer.Option("--cluster", help="a dask scheduler, tcp://..., whose workers share a folder")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="end with an error if any recording of a folder failed")] = False,
+    workers: Annotated[
+        int, typer.Option("--workers", help="processes that share the recordings of a folder")
+    ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option("--cluster", help="a dask scheduler, tcp://..., whose workers share a folder"),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="end with an error if any recording of a folder failed")
+    ] = False,
 ) -> None:
-    """Mark the events in a recording, or in all below a folder: *_events.tsv, *_probabilities.parquet, *_report.html.
+    """Mark the events in a recording, or in all below a folder: *_events.tsv,
+    *_probabilities.parquet, *_report.html.
 
     What is not given is as the model has it. The same command resumes a killed run.
     """
@@ -148,10 +241,18 @@ def predict(
     from eegdm.recordings.prediction import Options
 
     options = Options(
-        step_s=step, threshold=threshold, min_duration_s=min_duration, smoothing_s=smoothing, temperature=temperature,
-        event_classes=tuple(events.split(",")) if events else None, channels=channels, missing=missing, rate=rate, device=device,
+        step_s=step,
+        threshold=threshold,
+        min_duration_s=min_duration,
+        smoothing_s=smoothing,
+        temperature=temperature,
+        event_classes=tuple(events.split(",")) if events else None,
+        channels=channels,
+        missing=missing,
+        rate=rate,
+        device=device,
         batch_size=batch_size,
-    )  # fmt: skip
+    )
     outputs = Outputs(report=report, copy=copy, keep_identity=keep_identity)
     for written in predict_path(path, model, out, options, outputs, workers, strict, cluster):
         typer.echo(str(written))
@@ -159,11 +260,22 @@ def predict(
 
 @app.command(rich_help_panel="Recordings and models")
 def embed(
-    file: Annotated[Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")],
+    file: Annotated[
+        Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")
+    ],
     model: Annotated[str, MODEL] = "mini",
-    out: Annotated[Path | None, typer.Option("--out", help="X.npz, X.parquet, or a folder to be memory-mapped")] = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="all axes of the tokens; by default their mean over a window's pools")] = False,
-    step: Annotated[float | None, typer.Option("--step", help="seconds from one window to the next")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="X.npz, X.parquet, or a folder to be memory-mapped")
+    ] = None,
+    tokens: Annotated[
+        bool,
+        typer.Option(
+            "--tokens", help="all axes of the tokens; by default their mean over a window's pools"
+        ),
+    ] = False,
+    step: Annotated[
+        float | None, typer.Option("--step", help="seconds from one window to the next")
+    ] = None,
     channels: Annotated[str, CHANNELS] = "montage",
     missing: Annotated[str, MISSING] = "error",
     rate: Annotated[str, RATE] = "resample",
@@ -175,7 +287,13 @@ def embed(
     from eegdm.recordings.embedding_files import embed_file
 
     options = EmbedOptions(
-        tokens=tokens, step_s=step, channels=channels, missing=missing, rate=rate, device=device, batch_size=batch_size
+        tokens=tokens,
+        step_s=step,
+        channels=channels,
+        missing=missing,
+        rate=rate,
+        device=device,
+        batch_size=batch_size,
     )
     typer.echo(str(embed_file(file, model, out, options)))
 
@@ -183,31 +301,49 @@ def embed(
 @app.command(rich_help_panel="Recordings and models")
 def generate(
     model: Annotated[str, MODEL] = "mini",
-    out: Annotated[Path, typer.Option("--out", help="X.fif or X.edf; a picture goes beside it")] = Path("generated_raw.fif"),
-    channels: Annotated[str | None, typer.Option("--channels", help="names such as FP1-F7,F7-T3; all by default")] = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="X.fif or X.edf; a picture goes beside it")
+    ] = Path("generated_raw.fif"),
+    channels: Annotated[
+        str | None, typer.Option("--channels", help="names such as FP1-F7,F7-T3; all by default")
+    ] = None,
     n: Annotated[int, typer.Option("-n", help="windows of 5 s per channel")] = 1,
     sampler: Annotated[str, typer.Option("--sampler", help="ddpm, ddim or dpmsolver++")] = "ddpm",
-    steps: Annotated[int | None, typer.Option("--steps", help="how many of the diffusion steps are taken; all by default")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="how many of the diffusion steps are taken; all by default"),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same windows")] = 0,
     device: Annotated[str, DEVICE] = "auto",
 ) -> None:
-    """Make up EEG: windows of single channels drawn by a backbone, as a recording in volts, and a picture."""
+    """Make up EEG: windows of single channels drawn by a backbone, as a recording in volts, and a
+    picture.
+    """
     from eegdm.recordings.generation import generate as draw
     from eegdm.recordings.generation import write_generated
 
     names = channels.split(",") if channels else None
-    for written in write_generated(draw(model, names, n, sampler=sampler, steps=steps, seed=seed, device=device), out):
+    for written in write_generated(
+        draw(model, names, n, sampler=sampler, steps=steps, seed=seed, device=device), out
+    ):
         typer.echo(str(written))
 
 
 @app.command(rich_help_panel="Recordings and models")
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="a published checkpoint, such as classifier.ckpt")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="a published checkpoint, such as classifier.ckpt")
+    ],
     out: Annotated[Path, typer.Argument(help="the folder to write")],
     weights: Annotated[str, typer.Option("--weights", help="ema or online")] = "ema",
-    compat: Annotated[str | None, typer.Option("--compat", help="published: repeat the errors the weights were trained with")] = None,
+    compat: Annotated[
+        str | None,
+        typer.Option("--compat", help="published: repeat the errors the weights were trained with"),
+    ] = None,
 ) -> None:
-    """Turn a published checkpoint into a folder of safetensors and JSON, without running anything in it."""
+    """Turn a published checkpoint into a folder of safetensors and JSON, without running anything
+    in it.
+    """
     from eegdm.pretrained import convert as convert_checkpoint
 
     typer.echo(str(convert_checkpoint(checkpoint, out, weights=weights, compat=compat)))
@@ -216,7 +352,9 @@ def convert(
 @app.command(rich_help_panel="Recordings and models")
 def info(
     folder: Annotated[Path, typer.Argument(help="any folder that eegdm wrote")],
-    verify: Annotated[bool, typer.Option("--verify", help="read every byte and compare checksums")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="read every byte and compare checksums")
+    ] = False,
 ) -> None:
     """Say what is in a folder, from what it was made, how large it is, and whether it is intact."""
     from eegdm.information import describe
@@ -229,7 +367,9 @@ def info(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for the results")] = Path("runs"),
 ) -> None:
-    """Run everything on made-up EEG in minutes: five stages, then events marked in an unseen recording."""
+    """Run everything on made-up EEG in minutes: five stages, then events marked in an unseen
+    recording.
+    """
     from eegdm.demo import run
 
     run(out)
@@ -237,11 +377,28 @@ def demo(
 
 @app.command(rich_help_panel="Recordings and models")
 def download(
-    corpus: Annotated[str, typer.Argument(metavar="chbmit|tuev", help="chbmit is downloaded; tuev is given out on request: how, in words")],
-    out: Annotated[Path | None, typer.Option("--out", help="the corpus's folder; data/CORPUS by default; tuev: checked if there")] = None,
-    patients: Annotated[str | None, typer.Option("--patients", help="chb01,chb02,...; all 24 (43 GB) by default")] = None,
-    base_url: Annotated[str | None, typer.Option("--base-url", help="a mirror of the database")] = None,
-    connections: Annotated[int, typer.Option("--connections", help="files at a time", min=1, max=32)] = 4,
+    corpus: Annotated[
+        str,
+        typer.Argument(
+            metavar="chbmit|tuev",
+            help="chbmit is downloaded; tuev is given out on request: how, in words",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="the corpus's folder; data/CORPUS by default; tuev: checked if there"
+        ),
+    ] = None,
+    patients: Annotated[
+        str | None, typer.Option("--patients", help="chb01,chb02,...; all 24 (43 GB) by default")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="a mirror of the database")
+    ] = None,
+    connections: Annotated[
+        int, typer.Option("--connections", help="files at a time", min=1, max=32)
+    ] = 4,
 ) -> None:
     """Download a corpus, resumable and checked; the same command goes on after a break."""
     from eegdm.data import download as corpora
@@ -249,16 +406,23 @@ def download(
     folder = out or Path("data") / corpus
     if corpus == "chbmit":
         names = [name.strip() for name in patients.split(",")] if patients else []
-        typer.echo(str(corpora.download_chbmit(folder, names, base_url or corpora.CHBMIT_URL, connections)))
+        typer.echo(
+            str(corpora.download_chbmit(folder, names, base_url or corpora.CHBMIT_URL, connections))
+        )
     elif corpus == "tuev":
         for line in corpora.check_tuev(folder) if folder.is_dir() else [corpora.TUEV_ACCESS]:
             typer.echo(line)
     else:
-        raise UserError(f"download {corpus}: chbmit is downloaded, tuev given out on request; other corpora are yours to bring")
+        raise UserError(
+            f"download {corpus}: chbmit is downloaded, tuev given out on request; other corpora are"
+            " yours to bring"
+        )
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
+) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -266,20 +430,49 @@ def _version(version: Annotated[bool, typer.Option("--version", help="print the 
 
 @app.command(rich_help_panel="Experiments")
 def reproduce(
-    table: Annotated[str, typer.Argument(help="main, mu_law_schedule_noise, steps, pooling, layers, fusion, chbmit or sampling_rate")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings of all its runs; seed=0,1,2")] = None,
+    table: Annotated[
+        str,
+        typer.Argument(
+            help=(
+                "main, mu_law_schedule_noise, steps, pooling, layers, fusion, chbmit or"
+                " sampling_rate"
+            )
+        ),
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="settings of all its runs; seed=0,1,2"),
+    ] = None,
     tuev: Annotated[Path | None, typer.Option("--tuev", help="folder of TUEV's recordings")] = None,
-    chbmit: Annotated[Path | None, typer.Option("--chbmit", help="folder of CHB-MIT's recordings")] = None,
-    size: Annotated[str | None, typer.Option("--size", help="a recipe whose sizes and training all take, such as small")] = None,
-    only: Annotated[str | None, typer.Option("--only", metavar="RECIPE,...", help="the rows of these recipes")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, its disk and an estimate of its time, and stop")] = False,
+    chbmit: Annotated[
+        Path | None, typer.Option("--chbmit", help="folder of CHB-MIT's recordings")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", help="a recipe whose sizes and training all take, such as small"),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="RECIPE,...", help="the rows of these recipes")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="show the plan, its disk and an estimate of its time, and stop"
+        ),
+    ] = False,
 ) -> None:
-    """Run what a table of the paper needs, and print ours beside the published numbers; corpus=synthetic needs no recordings."""
+    """Run what a table of the paper needs, and print ours beside the published numbers;
+    corpus=synthetic needs no recordings.
+    """
     from eegdm import experiments
 
     chosen = experiments.find_table(table, only.split(",") if only else ())
     settings = [*(experiments.sized(size) if size else []), *(words or [])]
-    sources = {name: str(folder) for name, folder in (("tuev", tuev), ("chbmit", chbmit)) if folder is not None}
+    sources = {
+        name: str(folder)
+        for name, folder in (("tuev", tuev), ("chbmit", chbmit))
+        if folder is not None
+    }
     if not dry_run:
         experiments.run(chosen, settings, sources)
         return
@@ -292,12 +485,20 @@ def reproduce(
 @app.command(rich_help_panel="Experiments")
 def sweep(
     stage: Annotated[str, typer.Argument(help="preprocess, pretrain, cache, finetune or report")],
-    words: Annotated[list[str], typer.Argument(metavar="KEY=VALUE,VALUE...", help="settings; a run for each combination")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="KEY=VALUE,VALUE...", help="settings; a run for each combination"),
+    ],
     launcher: Annotated[str, typer.Option("--launcher", help="joblib, local or slurm")] = "joblib",
     at_once: Annotated[int, typer.Option("--at-once", help="processes at a time (joblib)")] = 2,
-    job: Annotated[list[str] | None, typer.Option("--job", help="a parameter of submitit: timeout_min=600, slurm_partition=gpu")] = None,
+    job: Annotated[
+        list[str] | None,
+        typer.Option("--job", help="a parameter of submitit: timeout_min=600, slurm_partition=gpu"),
+    ] = None,
 ) -> None:
-    """As STAGE -m, but runs side by side: processes of this machine, or SLURM jobs that go on after a time limit."""
+    """As STAGE -m, but runs side by side: processes of this machine, or SLURM jobs that go on after
+    a time limit.
+    """
     from eegdm.sweeps import launch
 
     launch(stage, words, launcher, at_once, job or [])

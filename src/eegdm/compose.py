@@ -1,4 +1,6 @@
-"""From `key=value` words to a checked configuration, by Hydra's compose API; every fault at once, one line each."""
+"""From `key=value` words to a checked configuration, by Hydra's compose API; every fault at once,
+one line each.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,17 @@ CONF = Path(__file__).parent / "conf"
 GROUPS = ("corpus", "recipe")
 MAPPINGS = ("corpus.label_map",)
 DEFAULTS = "EEGDM_DEFAULTS"
-"""Environment variable with words that every command takes before those typed, such as `root=/scratch/runs device=cuda`."""
+"""Environment variable with words that every command takes before those typed, such as
+`root=/scratch/runs device=cuda`.
+"""
 
 
 def compose(words: list[str]) -> Config:
     """Return the configuration that the words make of the defaults.
 
     Args:
-        words: `corpus=NAME`, `recipe=NAME`, and `section.key=value` or one of the short names in :data:`eegdm.config.SHORT`.
+        words: `corpus=NAME`, `recipe=NAME`, and `section.key=value` or one of the short names in
+            :data:`eegdm.config.SHORT`.
 
     Raises:
         UserError: one line per unknown name, wrong type, value out of range or contradiction.
@@ -40,10 +45,14 @@ def compose(words: list[str]) -> Config:
     if faults := [fault for word in words for fault in _faults_of_word(word)]:
         raise UserError("\n".join(faults))
     ConfigStore.instance().store(name="schema", node=Config)
-    whole = [word for word in words if _key(word) in MAPPINGS]  # Hydra would merge a mapping into the default; a typed one replaces it
+    whole = [
+        word for word in words if _key(word) in MAPPINGS
+    ]  # Hydra would merge a mapping into the default; a typed one replaces it
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = hydra_compose("config", overrides=[word for word in words if word not in whole])
+            composed = hydra_compose(
+                "config", overrides=[word for word in words if word not in whole]
+            )
         for word in whole:
             OmegaConf.update(composed, _key(word), _value(word), merge=False, force_add=True)
         config = OmegaConf.to_object(composed)
@@ -57,7 +66,9 @@ def compose(words: list[str]) -> Config:
 
 
 def _value(word: str) -> Any:
-    """Return the value of a word: YAML for a mapping, whose keys may hold anything, else by Hydra's grammar."""
+    """Return the value of a word: YAML for a mapping, whose keys may hold anything, else by Hydra's
+    grammar.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf.errors import ValidationError
     from yaml import YAMLError, safe_load
@@ -69,7 +80,9 @@ def _value(word: str) -> Any:
         found = safe_load(value)
     except YAMLError as error:
         raise ValidationError(f"{value} is not YAML: {_first_line(error)}") from error
-    if not isinstance(found, dict) or any(isinstance(v, dict | list) for v in found.values()):  # nested aliases could grow without end
+    if not isinstance(found, dict) or any(
+        isinstance(v, dict | list) for v in found.values()
+    ):  # nested aliases could grow without end
         raise ValidationError("write it as '{text in the file: class, another: class}'")
     return {str(k): str(v) for k, v in found.items()}
 
@@ -98,17 +111,27 @@ def _key(word: str) -> str:
 
 
 def _lengthen(word: str) -> str:
-    """Write a short name in full: `seed=1` is `run.seed=1`, and `classifiers=PATH` a list of one."""
+    """Write a short name in full: `seed=1` is `run.seed=1`, and `classifiers=PATH` a list of
+    one.
+    """
     key, equals, value = word.partition("=")
     if not equals or key not in SHORT:
         return word
-    wants_list = any(isinstance(default, list) for name, _, default in leaves(Config()) if name == SHORT[key])
+    wants_list = any(
+        isinstance(default, list) for name, _, default in leaves(Config()) if name == SHORT[key]
+    )
     value = _quoted(value)
-    return f"{SHORT[key]}=[{value}]" if wants_list and not value.startswith("[") else f"{SHORT[key]}={value}"
+    return (
+        f"{SHORT[key]}=[{value}]"
+        if wants_list and not value.startswith("[")
+        else f"{SHORT[key]}={value}"
+    )
 
 
 def _quoted(value: str) -> str:
-    """Quote a path that Hydra's grammar would trip over, such as one with spaces, `=` or parentheses."""
+    """Quote a path that Hydra's grammar would trip over, such as one with spaces, `=` or
+    parentheses.
+    """
     special = any(c in value for c in " =()'\"\\~#") and not value.startswith(("[", "{", "'", '"'))
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" if special else value
 
@@ -121,9 +144,15 @@ def _faults_of_word(word: str) -> Iterator[str]:
         yield f"{word}: settings are written key=value"
     elif key in GROUPS:
         if value not in choices(key):
-            yield f"{key}={value}: there are {', '.join(choices(key))}{did_you_mean(value, choices(key))}"
+            yield (
+                f"{key}={value}: there are"
+                f" {', '.join(choices(key))}{did_you_mean(value, choices(key))}"
+            )
     elif key in {name.partition(".")[0] for name in known if "." in name}:
-        yield f"{key}={value}: {key} is a section; its settings are {', '.join(n for n in known if n.startswith(f'{key}.'))}"
+        yield (
+            f"{key}={value}: {key} is a section; its settings are"
+            f" {', '.join(n for n in known if n.startswith(f'{key}.'))}"
+        )
     elif key not in known:
         yield f"{key}: no such setting{did_you_mean(key, [*known, *SHORT, *GROUPS])}"
     else:

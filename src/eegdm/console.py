@@ -15,15 +15,26 @@ T = TypeVar("T")
 
 
 def say(text: str) -> None:
-    """Print one line to standard output at once; of the processes of a distributed training the first one speaks."""
+    """Print one line to standard output at once; of the processes of a distributed training the
+    first one speaks.
+    """
     if rank() == 0:
         print(text, flush=True)
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Yield items with a bar, a count and the time left, on standard error; only a line at the end where there is no terminal."""
+    """Yield items with a bar, a count and the time left, on standard error; only a line at the end
+    where there is no terminal.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -59,13 +70,32 @@ class Transfer:
 
 @contextmanager
 def transfer(description: str, n_files: int) -> Iterator[Transfer]:
-    """Show how many files are finished, the bytes that came just now, and the time left by the files of the last half minute."""
+    """Show how many files are finished, the bytes that came just now, and the time left by the
+    files of the last half minute.
+    """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"), TextColumn("{task.fields[came]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("files"),
+        TextColumn("{task.fields[came]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(file=sys.stderr)) as progress:
-        yield Transfer(functools.partial(progress.update, progress.add_task(description, total=n_files, came="")))
+        yield Transfer(
+            functools.partial(
+                progress.update, progress.add_task(description, total=n_files, came="")
+            )
+        )

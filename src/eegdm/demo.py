@@ -14,7 +14,9 @@ UNSEEN_SEED = 4711  # another seed than the corpus's: a subject that no stage ha
 
 
 def run(root: Path) -> Path:
-    """Run the five stages with recipe `demo`, the same fusion on random weights, and mark an unseen recording; the report's path."""
+    """Run the five stages with recipe `demo`, the same fusion on random weights, and mark an unseen
+    recording; the report's path.
+    """
     start = time.monotonic()
     where = [f"root={root}"]
     for step, (stage, words, text) in enumerate(_plan(), 1):
@@ -26,18 +28,41 @@ def run(root: Path) -> Path:
     say(f"      $ eegdm predict {recording} --model {model}")
     for path in predict_path(recording, str(model), root / "synthetic" / "demo" / "prediction"):
         say(f"wrote {path}")
-    say(f"\nDone in {time.monotonic() - start:.0f} s. Open this in a browser:\n{(folder / 'report.html').resolve()}")
+    say(
+        f"\nDone in {time.monotonic() - start:.0f} s. Open this in a"
+        f" browser:\n{(folder / 'report.html').resolve()}"
+    )
     return folder / "report.html"
 
 
 def _plan() -> list[tuple[str, list[str], str]]:
     return [
-        ("preprocess", ["recipe=demo"], "Recordings: EDF files and their annotations -> one filtered signal each"),
+        (
+            "preprocess",
+            ["recipe=demo"],
+            "Recordings: EDF files and their annotations -> one filtered signal each",
+        ),
         ("pretrain", ["recipe=demo"], "Backbone: learn single-channel EEG by denoising it"),
-        ("cache", ["recipe=demo"], "Latents: the backbone's gate activities, pooled, become tokens"),
-        ("finetune", ["recipe=demo"], "Classifier: the latent fusion transformer learns the events from tokens"),
-        ("cache", ["recipe=demo_random"], "For comparison: tokens of a backbone that has learned nothing"),
-        ("finetune", ["recipe=demo_random"], "For comparison: the same transformer on those tokens"),
+        (
+            "cache",
+            ["recipe=demo"],
+            "Latents: the backbone's gate activities, pooled, become tokens",
+        ),
+        (
+            "finetune",
+            ["recipe=demo"],
+            "Classifier: the latent fusion transformer learns the events from tokens",
+        ),
+        (
+            "cache",
+            ["recipe=demo_random"],
+            "For comparison: tokens of a backbone that has learned nothing",
+        ),
+        (
+            "finetune",
+            ["recipe=demo_random"],
+            "For comparison: the same transformer on those tokens",
+        ),
         ("report", ["recipe=demo"], "Report: scores on subjects that were never seen"),
     ]
 

@@ -9,7 +9,9 @@ class UserError(ValueError):
 
 
 class Interrupted(BaseException):
-    """The user or the system asked this process to end (SIGINT, SIGTERM); no handler of faults must take it for one."""
+    """The user or the system asked this process to end (SIGINT, SIGTERM); no handler of faults must
+    take it for one.
+    """
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)

@@ -1,12 +1,15 @@
-"""Scores of found events against annotated ones, as SzCORE defines them for seizures (Dan et al. 2024, arXiv 2402.13005).
+"""Scores of found events against annotated ones, as SzCORE defines them for seizures (Dan et al.
+2024, arXiv 2402.13005).
 
-Both sides are put on a grid of 10 Hz, events less than 90 s apart become one, and longer ones are cut every 300 s. An annotated event is
-found if anything was found within 30 s before it to 60 s after it; what was found and touches no such stretch is a false alarm. Counts
-are added up over a subject's recordings, and scores averaged over subjects.
+Both sides are put on a grid of 10 Hz, events less than 90 s apart become one, and longer ones are
+cut every 300 s. An annotated event is found if anything was found within 30 s before it to 60 s
+after it; what was found and touches no such stretch is a false alarm. Counts are added up over a
+subject's recordings, and scores averaged over subjects.
 
-Everything is counted in whole samples of the grid. The package timescoring does the same in seconds of floating point, where
+Everything is counted in whole samples of the grid. The package timescoring does the same in seconds
+of floating point, where
 100.1 - 10.1 is less than 90: the two agree except where a gap is of exactly 90 s or an event of exactly 300 s.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ def count_events(annotated: pd.DataFrame, found: pd.DataFrame, recording_s: floa
     """
     n = round(recording_s * GRID_HZ)
     if n < 1:
-        raise UserError(f"a recording of {recording_s:g} s is too short to score events on a grid of {GRID_HZ} Hz")
+        raise UserError(
+            f"a recording of {recording_s:g} s is too short to score events on a grid of"
+            f" {GRID_HZ} Hz"
+        )
     truth, claims = (_split(_merge(_intervals(events, n))) for events in (annotated, found))
     claimed, within_reach, hits = _mask(claims, n), np.zeros(n, bool), 0
     for start, stop in truth:
@@ -64,7 +70,9 @@ def count_events(annotated: pd.DataFrame, found: pd.DataFrame, recording_s: floa
 
 
 def event_scores(counts: EventCounts) -> dict[str, float | None]:
-    """Return sensitivity, precision, F1 and false alarms per 24 h; None where there is nothing to divide by."""
+    """Return sensitivity, precision, F1 and false alarms per 24 h; None where there is nothing to
+    divide by.
+    """
     annotated, found, false_alarms, duration_s = counts
     return {
         "sensitivity": found / annotated if annotated else None,
@@ -81,12 +89,16 @@ def average_over_subjects(counts: Mapping[str, Sequence[EventCounts]]) -> dict[s
         counts: of each subject, one for each of its recordings.
 
     Returns:
-        The mean of each of :data:`EVENT_SCORES` over the subjects that have it (None if none has), ``defined``: how many those are,
+        The mean of each of :data:`EVENT_SCORES` over the subjects that have it (None if none has),
+            ``defined``: how many those are,
         ``subjects``, and the totals ``annotated``, ``found``, ``false_alarms``, ``hours``.
     """
     of_subject = [event_scores(EventCounts.total(recordings)) for recordings in counts.values()]
     total = EventCounts.total(count for recordings in counts.values() for count in recordings)
-    values = {name: [scores[name] for scores in of_subject if scores[name] is not None] for name in EVENT_SCORES}
+    values = {
+        name: [scores[name] for scores in of_subject if scores[name] is not None]
+        for name in EVENT_SCORES
+    }
     return {
         **{name: float(np.mean(found)) if found else None for name, found in values.items()},  # type: ignore[arg-type]
         "defined": {name: len(found) for name, found in values.items()},
@@ -103,10 +115,14 @@ Intervals = list[tuple[int, int]]
 
 
 def _intervals(events: pd.DataFrame, n: int) -> Intervals:
-    """The stretches of the grid that are within any event; overlapping and touching events are one."""
+    """The stretches of the grid that are within any event; overlapping and touching events are
+    one.
+    """
     start = np.rint(events.onset_s.to_numpy(float) * GRID_HZ).astype(int)
     stop = np.rint((events.onset_s + events.duration_s).to_numpy(float) * GRID_HZ).astype(int)
-    mask = _mask(list(zip(np.maximum(start, 0).tolist(), np.maximum(stop, 0).tolist(), strict=True)), n)
+    mask = _mask(
+        list(zip(np.maximum(start, 0).tolist(), np.maximum(stop, 0).tolist(), strict=True)), n
+    )
     edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0)).tolist()
     return list(zip(edges[::2], edges[1::2], strict=True))
 
@@ -130,4 +146,8 @@ def _merge(intervals: Intervals) -> Intervals:
 
 def _split(intervals: Intervals) -> Intervals:
     longest = LONGEST_S * GRID_HZ
-    return [(at, min(at + longest, stop)) for start, stop in intervals for at in range(start, stop, longest)]
+    return [
+        (at, min(at + longest, stop))
+        for start, stop in intervals
+        for at in range(start, stop, longest)
+    ]

@@ -21,9 +21,13 @@ KILLED = "the process that worked on it was killed (out of memory, or a crash in
 
 
 def each(
-    function: Callable[[Any], Any], items: Sequence[Any], workers: int = 0, cluster: str | None = None
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    workers: int = 0,
+    cluster: str | None = None,
 ) -> Generator[tuple[Any, Any], None, None]:
-    """Yield (item, result) as results come, in any order; a fault of one item is its result, as an exception.
+    """Yield (item, result) as results come, in any order; a fault of one item is its result, as an
+    exception.
 
     Closing the generator ends the work that has begun.
 
@@ -49,7 +53,9 @@ def each(
 def results(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int, cluster: str | None = None
 ) -> Generator[Any, None, None]:
-    """Yield results as :func:`each` does, where none may be missing: the first fault is raised, and ends the work that has begun."""
+    """Yield results as :func:`each` does, where none may be missing: the first fault is raised, and
+    ends the work that has begun.
+    """
     with closing(each(function, items, workers, cluster)) as found:
         for _, result in found:
             if isinstance(result, BaseException):
@@ -57,16 +63,23 @@ def results(
             yield result
 
 
-def _in_pool(function: Callable[[Any], Any], pending: deque[Any], workers: int) -> Generator[tuple[Any, Any], None, list[Any]]:
-    """Take items from `pending` and yield their results; return at the end, or with the items under way when a worker was killed.
+def _in_pool(
+    function: Callable[[Any], Any], pending: deque[Any], workers: int
+) -> Generator[tuple[Any, Any], None, list[Any]]:
+    """Take items from `pending` and yield their results; return at the end, or with the items under
+    way when a worker was killed.
 
-    A killed worker takes its whole pool along, and nothing says which item it had. So no more items are handed out than there are
-    workers, and those under way are tried again one by one.
+    A killed worker takes its whole pool along, and nothing says which item it had. So no more items
+    are handed out than there are workers, and those under way are tried again one by one.
     """
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
         try:
             return (yield from _in_turn(pool, function, pending, workers))
-        except BaseException:  # interrupted, or the caller wants no more: what was begun would take as long as its longest recording
+        # Interrupted, or the caller wants no more: what was begun would take as long as its longest
+        # recording
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
                 worker.terminate()
@@ -99,12 +112,17 @@ def _in_turn(
 
 @contextmanager
 def signals_put_off() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait for the end: a worker that is started and given half of its orders prints a traceback."""
+    """Let SIGINT and SIGTERM wait for the end: a worker that is started and given half of its
+    orders prints a traceback.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[int] = []
-    handlers = {number: signal.signal(number, lambda n, _: arrived.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {
+        number: signal.signal(number, lambda n, _: arrived.append(n))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
@@ -115,7 +133,8 @@ def signals_put_off() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """End this worker when the process that started it is killed; the pool's queue would keep it waiting for ever.
+    """End this worker when the process that started it is killed; the pool's queue would keep it
+    waiting for ever.
 
     A Ctrl-C reaches all processes of a terminal: the parent answers it.
     """
@@ -130,19 +149,32 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _on_cluster(function: Callable[[Any], Any], items: Sequence[Any], cluster: str) -> Iterator[tuple[Any, Any]]:
+def _on_cluster(
+    function: Callable[[Any], Any], items: Sequence[Any], cluster: str
+) -> Iterator[tuple[Any, Any]]:
     try:
         from distributed import Client, KilledWorker
         from distributed import as_completed as completed
     except ModuleNotFoundError as error:
-        raise UserError(f"run.cluster={cluster}: {error}; install it by `pip install 'eegdm[dask]'`") from error
+        raise UserError(
+            f"run.cluster={cluster}: {error}; install it by `pip install 'eegdm[dask]'`"
+        ) from error
     try:
         client = Client(cluster, timeout="10s")
     except (OSError, ValueError) as error:
-        raise UserError(f"run.cluster={cluster}: no dask scheduler answers there ({' '.join(str(error).split())[:200]})") from error
+        raise UserError(
+            f"run.cluster={cluster}: no dask scheduler answers there"
+            f" ({' '.join(str(error).split())[:200]})"
+        ) from error
     with client:
         futures = {client.submit(function, item, pure=False): item for item in items}
         for future in completed(futures):
             fault = future.exception()
-            result = UserError(KILLED) if isinstance(fault, KilledWorker) else future.result() if fault is None else fault
+            result = (
+                UserError(KILLED)
+                if isinstance(fault, KilledWorker)
+                else future.result()
+                if fault is None
+                else fault
+            )
             yield futures[future], result

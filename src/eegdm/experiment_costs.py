@@ -1,6 +1,8 @@
-"""What a plan will take before it is run: disk from the sizes of arrays, time from a few steps that are timed on this machine.
+"""What a plan will take before it is run: disk from the sizes of arrays, time from a few steps that
+are timed on this machine.
 
-Times are rough: they scale a step of few windows to all of them, take every epoch that may be run, and leave disks and reports out.
+Times are rough: they scale a step of few windows to all of them, take every epoch that may be run,
+and leave disks and reports out.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from eegdm.experiments import Step
 TOKEN_BYTES = {"float16": 2, "float32": 4, "int8": 1}
 _TIMED_ROWS = 2  # single-channel windows, or windows of tokens, in a step that is timed
 _TIMED_SFREQ = 256  # of the minute of noise that is filtered
-_TRAINED_SHARE = {"tuev": 0.8, "chbmit": 20 / 24}  # of the corpus's training part (TUEV), of its patients (CHB-MIT)
+_TRAINED_SHARE = {
+    "tuev": 0.8,
+    "chbmit": 20 / 24,
+}  # of the corpus's training part (TUEV), of its patients (CHB-MIT)
 
 
 class CorpusSize(NamedTuple):
@@ -55,18 +60,29 @@ _paces: dict[str, Pace] = {}
 
 def costs(steps: list[Step]) -> list[Cost]:
     """Estimate each step; one that is finished costs nothing."""
-    sizes = {step.config.corpus.name: corpus_size(step) for step in steps if step.kind == "recordings"}
-    return [Cost(0, 0) if step.finished else cost(step, sizes.get(step.config.corpus.name)) for step in steps]
+    sizes = {
+        step.config.corpus.name: corpus_size(step) for step in steps if step.kind == "recordings"
+    }
+    return [
+        Cost(0, 0) if step.finished else cost(step, sizes.get(step.config.corpus.name))
+        for step in steps
+    ]
 
 
 def corpus_size(step: Step) -> CorpusSize | None:
-    """Count what a finished recordings folder holds, or what can be told of the raw files without reading their signals."""
+    """Count what a finished recordings folder holds, or what can be told of the raw files without
+    reading their signals.
+    """
     if artifacts.is_finished(step.folder):
         return _of_recordings(step.folder, step.config)
     from eegdm.compose import compose
 
     config = compose(step.words)
-    return _of_files(config) if config.corpus.source is not None and Path(config.corpus.source).is_dir() else None
+    return (
+        _of_files(config)
+        if config.corpus.source is not None and Path(config.corpus.source).is_dir()
+        else None
+    )
 
 
 def _of_recordings(folder: Path, config: Config) -> CorpusSize:
@@ -76,14 +92,20 @@ def _of_recordings(folder: Path, config: Config) -> CorpusSize:
     recordings = Recordings(folder, config.signal.mu)
     table = recordings.table
     samples = make_samples(table, recordings.events, config.windows, config.corpus.classes)
-    split = dict(zip(table.recording, assign_splits(table, config.corpus.name, config.windows), strict=True))
+    split = dict(
+        zip(table.recording, assign_splits(table, config.corpus.name, config.windows), strict=True)
+    )
     train = samples[samples.recording.map(split) == "train"]
     seconds = float((table.n_times / table.sfreq).sum())
-    return CorpusSize(seconds, len(recordings.ch_names), len(distinct(samples)), len(distinct(train)), len(train))
+    return CorpusSize(
+        seconds, len(recordings.ch_names), len(distinct(samples)), len(distinct(train)), len(train)
+    )
 
 
 def _of_files(config: Config) -> CorpusSize | None:
-    """From headers and, for TUEV, the lines of its .rec files; other corpora would have to be opened."""
+    """From headers and, for TUEV, the lines of its .rec files; other corpora would have to be
+    opened.
+    """
     from eegdm.data.corpora import find_sources
     from eegdm.data.montage import CHBMIT, TCP
     from eegdm.data.reading import read_edf_header
@@ -92,23 +114,43 @@ def _of_files(config: Config) -> CorpusSize | None:
     if name not in _TRAINED_SHARE:
         return None
     sources = find_sources(config.corpus)
-    seconds = sum(header.n_records * header.record_s for header in (read_edf_header(s.file) for s in sources))
+    seconds = sum(
+        header.n_records * header.record_s for header in (read_edf_header(s.file) for s in sources)
+    )
     if name == "chbmit":
         windows = seconds / config.windows.duration_s
-        return CorpusSize(seconds, len(CHBMIT), windows, windows * _TRAINED_SHARE[name], windows * _TRAINED_SHARE[name])
+        return CorpusSize(
+            seconds,
+            len(CHBMIT),
+            windows,
+            windows * _TRAINED_SHARE[name],
+            windows * _TRAINED_SHARE[name],
+        )
     counts = {s.recording: _rec_lines(s.annotation) for s in sources if s.annotation is not None}
     train = [counts[s.recording] for s in sources if s.split == "train" and s.recording in counts]
-    train_windows, train_samples = (_TRAINED_SHARE[name] * sum(column) for column in zip(*train, strict=True))
-    return CorpusSize(seconds, len(TCP), sum(windows for windows, _ in counts.values()), train_windows, train_samples)
+    train_windows, train_samples = (
+        _TRAINED_SHARE[name] * sum(column) for column in zip(*train, strict=True)
+    )
+    return CorpusSize(
+        seconds,
+        len(TCP),
+        sum(windows for windows, _ in counts.values()),
+        train_windows,
+        train_samples,
+    )
 
 
 def _rec_lines(path: Path) -> tuple[int, int]:
     """Distinct windows and samples that a .rec file names."""
-    rows = [line.split(",")[1:3] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [
+        line.split(",")[1:3]
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]
     return len({tuple(row) for row in rows}), len(rows)
 
 
-# ---------------------------------------------------------------------------------------------------------------- one step
+# --------------------------------------------------------------------------------------- one step
 
 
 def cost(step: Step, size: CorpusSize | None) -> Cost:
@@ -117,7 +159,9 @@ def cost(step: Step, size: CorpusSize | None) -> Cost:
         return Cost(0, 0)
     config = step.config
     if step.kind in ("backbone", "classifier"):
-        disk: float | None = 4.0 * sum(p.numel() for p in _models(config)[0 if step.kind == "backbone" else 1].parameters())
+        disk: float | None = 4.0 * sum(
+            p.numel() for p in _models(config)[0 if step.kind == "backbone" else 1].parameters()
+        )
     else:
         disk = None if size is None else _disk(step.kind, config, size)
     return Cost(disk, None if size is None else _seconds(step.kind, config, size))
@@ -128,20 +172,30 @@ def _disk(kind: str, config: Config, size: CorpusSize) -> float:
         sfreq = 256.0 if config.signal.per_window else config.signal.sfreq
         return 4.0 * size.seconds * sfreq * size.channels
     fusion = _models(config)[1].fusion.config
-    per_row = config.backbone.n_blocks * fusion["n_pools"] * fusion["n_queries"] * config.backbone.d_model
+    per_row = (
+        config.backbone.n_blocks * fusion["n_pools"] * fusion["n_queries"] * config.backbone.d_model
+    )
     return TOKEN_BYTES[config.latents.dtype] * per_row * size.channels * size.windows
 
 
 def _seconds(kind: str, config: Config, size: CorpusSize) -> float:
     pace = measure(config)
     if kind == "recordings":
-        return 0.0 if config.signal.per_window else size.seconds * pace.filter / (config.run.workers or os.cpu_count() or 1)
+        return (
+            0.0
+            if config.signal.per_window
+            else size.seconds * pace.filter / (config.run.workers or os.cpu_count() or 1)
+        )
     if kind == "backbone":
         windows = min(size.train_windows, config.pretrain.max_windows or size.train_windows)
         return config.pretrain.epochs * windows * size.channels * pace.learn
     if kind == "latents":
         return size.windows * size.channels * pace.read
-    read_anew = 0.0 if config.latents.cached else size.channels * (pace.learn if config.finetune.train_backbone else pace.read)
+    read_anew = (
+        0.0
+        if config.latents.cached
+        else size.channels * (pace.learn if config.finetune.train_backbone else pace.read)
+    )
     return config.finetune.epochs * size.train_samples * (pace.fuse + read_anew)
 
 
@@ -169,13 +223,32 @@ def _measure(config: Config) -> Pace:
     ids = torch.zeros(_TIMED_ROWS, dtype=torch.long, device=where)
     share = n_times / x.shape[-1]  # longer windows are read in parts
     f = classifier.fusion.config
-    tokens = torch.randn(_TIMED_ROWS, f["n_blocks"], f["n_pools"], f["n_queries"], f["n_channels"], f["d_model"], device=where)
+    tokens = torch.randn(
+        _TIMED_ROWS,
+        f["n_blocks"],
+        f["n_pools"],
+        f["n_queries"],
+        f["n_channels"],
+        f["d_model"],
+        device=where,
+    )
 
-    filtering = Filtering(config.signal.sfreq, config.signal.highpass, config.signal.lowpass, tuple(config.signal.notch))
+    filtering = Filtering(
+        config.signal.sfreq,
+        config.signal.highpass,
+        config.signal.lowpass,
+        tuple(config.signal.notch),
+    )
     minute = np.random.default_rng(0).standard_normal((f["n_channels"], 60 * _TIMED_SFREQ))
 
     def prepare() -> None:
-        for _ in conditioned(lambda start, stop: minute[:, start:stop], minute.shape[1], _TIMED_SFREQ, filtering, minute.shape[1]):
+        for _ in conditioned(
+            lambda start, stop: minute[:, start:stop],
+            minute.shape[1],
+            _TIMED_SFREQ,
+            filtering,
+            minute.shape[1],
+        ):
             pass
 
     def learn() -> None:
@@ -211,14 +284,25 @@ def _models(config: Config) -> tuple[Any, Any]:
     from eegdm.stages.pretrain import make_backbone
 
     backbone, c = make_backbone(config), config.fusion
-    fusion = {"n_tokens": c.n_tokens, "n_heads": c.n_heads, "ff": c.ff, "depth": c.depth, "kind": c.kind, "standardise": c.standardise}
-    classes = config.corpus.classes[1:] if config.finetune.loss == "binary" else config.corpus.classes
+    fusion = {
+        "n_tokens": c.n_tokens,
+        "n_heads": c.n_heads,
+        "ff": c.ff,
+        "depth": c.depth,
+        "kind": c.kind,
+        "standardise": c.standardise,
+    }
+    classes = (
+        config.corpus.classes[1:] if config.finetune.loss == "binary" else config.corpus.classes
+    )
     channels = CHBMIT if config.signal.montage == "chbmit" else TCP
     n_times = round(config.windows.duration_s * config.signal.sfreq)
-    return backbone, EEGDM(backbone, fusion, token_spec(config), channels, classes, config.signal.sfreq, n_times)
+    return backbone, EEGDM(
+        backbone, fusion, token_spec(config), channels, classes, config.signal.sfreq, n_times
+    )
 
 
-# --------------------------------------------------------------------------------------------------------------- in words
+# --------------------------------------------------------------------------------------- in words
 
 
 def describe(steps: list[Step]) -> Iterator[str]:
@@ -236,8 +320,14 @@ def describe(steps: list[Step]) -> Iterator[str]:
     if any(None in cost for cost in to_do):
         yield f"{begun}; what they take is known once the recordings are there"
         return
-    disk, seconds = sum(cost.disk or 0.0 for cost in to_do), sum(cost.seconds or 0.0 for cost in to_do)
-    yield f"{begun}: about {_size(disk)} of disk, {_duration(seconds)} on this machine if every epoch is run"
+    disk, seconds = (
+        sum(cost.disk or 0.0 for cost in to_do),
+        sum(cost.seconds or 0.0 for cost in to_do),
+    )
+    yield (
+        f"{begun}: about {_size(disk)} of disk, {_duration(seconds)} on this machine if every epoch"
+        " is run"
+    )
 
 
 def _size(value: float | None) -> str:

@@ -1,8 +1,10 @@
-"""The paper's tables as plans: which commands a table needs, what they share, and the finished table beside the published one.
+"""The paper's tables as plans: which commands a table needs, what they share, and the finished
+table beside the published one.
 
-A plan is a list of stage commands, each one that a user could type. What several rows of a table share (recordings, a backbone, latents) is
-one step of it, found the way :mod:`eegdm.layout` shares folders: same settings, made from the same. Finished steps are left alone, so
-that a killed plan goes on when it is run again.
+A plan is a list of stage commands, each one that a user could type. What several rows of a table
+share (recordings, a backbone, latents) is one step of it, found the way :mod:`eegdm.layout` shares
+folders: same settings, made from the same. Finished steps are left alone, so that a killed plan
+goes on when it is run again.
 """
 
 from __future__ import annotations
@@ -65,13 +67,18 @@ class Step:
 
     @property
     def finished(self) -> bool:
-        """Whether its folder is there; a report is finished if it is about all classifiers that are there now."""
+        """Whether its folder is there; a report is finished if it is about all classifiers that are
+        there now.
+        """
         if not artifacts.is_finished(self.folder):
             return False
         if self.kind != "report":
             return True
         told = set(artifacts.open_artifact(self.folder, "report").summary["classifiers"].values())
-        return {artifacts.open_artifact(p).fingerprint for p in finished_classifiers(self.config, self.config.recipe)} <= told
+        return {
+            artifacts.open_artifact(p).fingerprint
+            for p in finished_classifiers(self.config, self.config.recipe)
+        } <= told
 
     @property
     def command(self) -> str:
@@ -83,11 +90,16 @@ def tables() -> dict[str, Table]:
     """Read the published tables, by name."""
     from yaml import safe_load
 
-    return {name: _table(name, table) for name, table in safe_load(PUBLISHED.read_text(encoding="utf-8"))["tables"].items()}
+    return {
+        name: _table(name, table)
+        for name, table in safe_load(PUBLISHED.read_text(encoding="utf-8"))["tables"].items()
+    }
 
 
 def _table(name: str, table: dict[str, Any]) -> Table:
-    return Table(name, table["title"], tuple(table["scores"]), tuple(_row(row) for row in table["rows"]))
+    return Table(
+        name, table["title"], tuple(table["scores"]), tuple(_row(row) for row in table["rows"])
+    )
 
 
 def _row(row: dict[str, Any]) -> Row:
@@ -106,12 +118,18 @@ def _composed_once(words: tuple[str, ...]) -> Config:
 
 
 def sized(recipe: str) -> list[str]:
-    """Return the words that give every recipe the sizes and training of one, such as `small`: where it differs from `base`."""
-    found, base = (dict((name, value) for name, _, value in leaves(_composed([f"recipe={r}"]))) for r in (recipe, BACKBONE_RECIPE))
+    """Return the words that give every recipe the sizes and training of one, such as `small`: where
+    it differs from `base`.
+    """
+    found, base = (
+        dict((name, value) for name, _, value in leaves(_composed([f"recipe={r}"])))
+        for r in (recipe, BACKBONE_RECIPE)
+    )
     return [
-        f"{name}={'null' if value is None else value}".replace("'", "") for name, value in found.items()
+        f"{name}={'null' if value is None else value}".replace("'", "")
+        for name, value in found.items()
         if value != base[name] and name.partition(".")[0] in _SIZED
-    ]  # fmt: skip
+    ]
 
 
 def find_table(name: str, recipes: Sequence[str] = ()) -> Table:
@@ -121,24 +139,33 @@ def find_table(name: str, recipes: Sequence[str] = ()) -> Table:
         UserError: there is none such, or it has no row of a recipe.
     """
     if name not in tables():
-        raise UserError(f"reproduce {name}: there are {', '.join(tables())}{did_you_mean(name, tables())}")
+        raise UserError(
+            f"reproduce {name}: there are {', '.join(tables())}{did_you_mean(name, tables())}"
+        )
     table = tables()[name]
     known = {row.recipe: None for row in table.rows}
     for recipe in recipes:
         if recipe not in known:
-            raise UserError(f"reproduce {name}: its rows are of {', '.join(known)}, none of {recipe}{did_you_mean(recipe, known)}")
-    return replace(table, rows=tuple(row for row in table.rows if not recipes or row.recipe in recipes))
+            raise UserError(
+                f"reproduce {name}: its rows are of {', '.join(known)}, none of"
+                f" {recipe}{did_you_mean(recipe, known)}"
+            )
+    return replace(
+        table, rows=tuple(row for row in table.rows if not recipes or row.recipe in recipes)
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------- planning
+# --------------------------------------------------------------------------------------- planning
 
 
-def plan(table: Table, words: Sequence[str] = (), sources: dict[str, str] | None = None) -> list[Step]:
+def plan(
+    table: Table, words: Sequence[str] = (), sources: dict[str, str] | None = None
+) -> list[Step]:
     """List the commands that a table needs, in order, each once.
 
     Args:
-        words: settings for all of them, such as `root=DIR` or `corpus=synthetic` (in place of tuev); `seed=0,1` says which seeds are
-            trained.
+        words: settings for all of them, such as `root=DIR` or `corpus=synthetic` (in place of
+            tuev); `seed=0,1` says which seeds are trained.
         sources: folder of the raw recordings, by corpus.
 
     Raises:
@@ -182,12 +209,21 @@ def _no_corpus(words: list[str]) -> list[str]:
 
 
 def _scaled(row: Row, words: list[str]) -> list[str]:
-    """Words that fit a recipe's range of blocks and its deeper stack, published for 20 blocks, to a smaller network.
+    """Words that fit a recipe's range of blocks and its deeper stack, published for 20 blocks, to a
+    smaller network.
 
-    The first half of 8 blocks is 0..4; and the stack that stands in for fused blocks grows by the same share.
+    The first half of 8 blocks is 0..4; and the stack that stands in for fused blocks grows by the
+    same share.
     """
-    published, base = (_composed(["corpus=tuev", f"recipe={name}"]).fusion for name in (row.recipe, BACKBONE_RECIPE))
-    changed = [key for key in ("first_block", "last_block", "depth") if getattr(published, key) != getattr(base, key)]
+    published, base = (
+        _composed(["corpus=tuev", f"recipe={name}"]).fusion
+        for name in (row.recipe, BACKBONE_RECIPE)
+    )
+    changed = [
+        key
+        for key in ("first_block", "last_block", "depth")
+        if getattr(published, key) != getattr(base, key)
+    ]
     if not changed:
         return []
     own = _composed([*_corpus(words), f"recipe={BACKBONE_RECIPE}", *_no_corpus(words)])
@@ -200,7 +236,9 @@ def _scaled(row: Row, words: list[str]) -> list[str]:
     return [f"fusion.{key}={values[key]}" for key in changed]
 
 
-def _commands(table: Table, row: Row, typed: list[str], words: list[str], seeds: list[int]) -> Iterator[tuple[str, str, list[str]]]:
+def _commands(
+    table: Table, row: Row, typed: list[str], words: list[str], seeds: list[int]
+) -> Iterator[tuple[str, str, list[str]]]:
     """Yield stage, kind and words of what a row needs, whatever of it is there or shared."""
     config = _composed(typed)
     if table.name == "chbmit" and config.run.backbone is None:
@@ -220,7 +258,14 @@ def _commands(table: Table, row: Row, typed: list[str], words: list[str], seeds:
     yield "report", "report", typed if row.rate == 1.0 else [*typed, f"rate={row.rate:g}"]
 
 
-def _add(steps: dict[str, Step], row: Row, stage: str, kind: str, words: list[str], sources: dict[str, str]) -> None:
+def _add(
+    steps: dict[str, Step],
+    row: Row,
+    stage: str,
+    kind: str,
+    words: list[str],
+    sources: dict[str, str],
+) -> None:
     """Put a command into the plan, or its recipe to the step that does it already."""
     config = _composed(words)
     corpus, folder = config.corpus.name, own_folder(config, kind)
@@ -230,7 +275,9 @@ def _add(steps: dict[str, Step], row: Row, stage: str, kind: str, words: list[st
     shared = kind not in ("classifier", "report")
     what: Any = content_config(config, kind) if shared else str(folder)
     chosen = config.run.backbone if kind == "latents" else None
-    key = artifacts.fingerprint([kind, corpus, str(config.run.root), what, [str(f) for f in made_of], chosen])
+    key = artifacts.fingerprint(
+        [kind, corpus, str(config.run.root), what, [str(f) for f in made_of], chosen]
+    )
     step = steps.setdefault(key, Step(stage, words, kind, folder, config))
     if row.recipe not in step.recipes:
         step.recipes.append(row.recipe)
@@ -239,17 +286,23 @@ def _add(steps: dict[str, Step], row: Row, stage: str, kind: str, words: list[st
 def _feeds(step: Step, config: Config, kind: str, row: Row) -> bool:
     """Whether a step's folder is an input of a command of this kind and row."""
     inputs = {"backbone": ("recordings",), "latents": ("recordings", "backbone")}.get(kind, ())
-    return step.kind in inputs and step.config.corpus.name == config.corpus.name and row.recipe in step.recipes
+    return (
+        step.kind in inputs
+        and step.config.corpus.name == config.corpus.name
+        and row.recipe in step.recipes
+    )
 
 
-# ----------------------------------------------------------------------------------------------------------------- running
+# ---------------------------------------------------------------------------------------- running
 
 
 def run(table: Table, words: Sequence[str] = (), sources: dict[str, str] | None = None) -> Path:
-    """Run what is not finished of a table's plan, print the table beside the published one, and return where it was written.
+    """Run what is not finished of a table's plan, print the table beside the published one, and
+    return where it was written.
 
     Raises:
-        UserError: raw recordings are needed and nobody said where they are; or what a stage refuses.
+        UserError: raw recordings are needed and nobody said where they are; or what a stage
+            refuses.
     """
     from eegdm.cli import run_stage
 
@@ -260,15 +313,22 @@ def run(table: Table, words: Sequence[str] = (), sources: dict[str, str] | None 
         if step.kind == "report" and step.finished:
             say(f"report: {step.folder} is finished")
         else:
-            run_stage(step.stage, step.words)  # one that is finished says so, or refuses a folder made with other settings
+            run_stage(
+                step.stage, step.words
+            )  # one that is finished says so, or refuses a folder made with other settings
     return write_results(table, words)
 
 
 def _require_sources(table: Table, steps: list[Step]) -> None:
     for step in steps:
-        name, told = step.config.corpus.name, any(word.startswith(("source=", "corpus.source=")) for word in step.words)
+        name, told = (
+            step.config.corpus.name,
+            any(word.startswith(("source=", "corpus.source=")) for word in step.words),
+        )
         if step.stage == "preprocess" and not step.finished and name != "synthetic" and not told:
-            raise UserError(f"reproduce {table.name}: say where the recordings of {name} are with --{name} DIR")
+            raise UserError(
+                f"reproduce {table.name}: say where the recordings of {name} are with --{name} DIR"
+            )
 
 
 def write_results(table: Table, words: Sequence[str]) -> Path:
@@ -278,11 +338,27 @@ def write_results(table: Table, words: Sequence[str]) -> Path:
 
     rest, _ = _without_seeds(words)
     configs = [_composed(_typed(table, row, rest)) for row in table.rows]
-    rows = [cells for row, config in zip(table.rows, configs, strict=True) for cells in _result_rows(table, row, config)]
-    header = ["", *(f"{name.replace('_', ' ')}, {whose}" for name in table.scores for whose in ("ours", "published"))]
-    caption = f"x100, mean ± population standard deviation over seeds. Published: {_source()}. Ours on corpus={configs[0].corpus.name}."
+    rows = [
+        cells
+        for row, config in zip(table.rows, configs, strict=True)
+        for cells in _result_rows(table, row, config)
+    ]
+    header = [
+        "",
+        *(
+            f"{name.replace('_', ' ')}, {whose}"
+            for name in table.scores
+            for whose in ("ours", "published")
+        ),
+    ]
+    caption = (
+        f"x100, mean ± population standard deviation over seeds. Published: {_source()}. Ours on"
+        f" corpus={configs[0].corpus.name}."
+    )
     path = Path(configs[0].run.root) / "tables" / f"{table.name}.md"
-    write_markdown(path, table.title, [Section("Ours beside the published", [Cells(header, rows, caption)])])
+    write_markdown(
+        path, table.title, [Section("Ours beside the published", [Cells(header, rows, caption)])]
+    )
     say(f"\n{path.read_text(encoding='utf-8')}\nreproduce: wrote {path}")
     return path
 
@@ -298,15 +374,26 @@ def _result_rows(table: Table, row: Row, config: Config) -> Iterator[list[str]]:
     numbers = artifacts.read_json(own_folder(config, "report") / "report.json")
     published = row.published or (None,) * len(table.scores)
     runs = len(numbers["runs"])
-    yield [f"{row.label} ({runs} {'seed' if runs == 1 else 'seeds'})", *_beside(numbers["summary"], runs, published, table.scores)]
+    yield [
+        f"{row.label} ({runs} {'seed' if runs == 1 else 'seeds'})",
+        *_beside(numbers["summary"], runs, published, table.scores),
+    ]
     if row.rate == 1.0:
         for name, baseline in numbers["baselines"].items():
             if row is table.rows[0] or name == "linear probe":
                 nothing = (None,) * len(table.scores)
-                yield [f"{row.label}: {name}", *_beside(baseline["summary"], len(baseline["scores"]), nothing, table.scores)]
+                yield [
+                    f"{row.label}: {name}",
+                    *_beside(baseline["summary"], len(baseline["scores"]), nothing, table.scores),
+                ]
 
 
-def _beside(summary: dict[str, Any], runs: int, published: Sequence[tuple[float, ...] | None], names: Sequence[str]) -> Iterator[str]:
+def _beside(
+    summary: dict[str, Any],
+    runs: int,
+    published: Sequence[tuple[float, ...] | None],
+    names: Sequence[str],
+) -> Iterator[str]:
     for name, theirs in zip(names, published, strict=True):
         mean, std = summary[name]["mean"], summary[name]["std"]
         yield "–" if mean is None else _cell((mean, std) if runs > 1 else (mean,))

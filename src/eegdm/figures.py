@@ -1,7 +1,8 @@
-"""Charts of scores and training. Each function returns a matplotlib Figure and touches no global state.
+"""Charts of scores and training. Each function returns a matplotlib Figure and touches no global
+state.
 
-Colours are those of Okabe and Ito (2008), which people with any colour vision tell apart; words that come from files
-are drawn as they are, never read as formulas.
+Colours are those of Okabe and Ito (2008), which people with any colour vision tell apart; words
+that come from files are drawn as they are, never read as formulas.
 """
 
 from __future__ import annotations
@@ -21,13 +22,23 @@ from eegdm.metrics import SCALARS, Scores
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 GREY = "#999999"
 STYLE: dict[Any, Any] = {
-    "font.size": 11, "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": False, "grid.color": "#DDDDDD", "legend.frameon": False, "figure.constrained_layout.use": True,
-}  # fmt: skip
+    "font.size": 11,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "grid.color": "#DDDDDD",
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
 SCORE_NAMES = {
-    "kappa": "kappa", "balanced_accuracy": "balanced accuracy", "weighted_f1": "weighted F1", "accuracy": "accuracy",
-    "auc_pr": "AUC-PR", "auroc": "AUROC",
-}  # fmt: skip
+    "kappa": "kappa",
+    "balanced_accuracy": "balanced accuracy",
+    "weighted_f1": "weighted F1",
+    "accuracy": "accuracy",
+    "auc_pr": "AUC-PR",
+    "auroc": "AUROC",
+}
 """How the scores of :data:`eegdm.metrics.SCALARS` are called on paper."""
 
 
@@ -43,7 +54,9 @@ def short(name: str, most: int = 18) -> str:
 
 @rc_context(STYLE)
 def confusion_matrix(scores: Scores, classes: Sequence[str], title: str) -> Figure:
-    """Rows are the annotated classes; each cell shows its share of the row and, below, the number of windows."""
+    """Rows are the annotated classes; each cell shows its share of the row and, below, the number
+    of windows.
+    """
     counts = np.array(scores["confusion"], dtype=float)
     support = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, support, out=np.zeros_like(counts), where=support > 0)
@@ -53,7 +66,9 @@ def confusion_matrix(scores: Scores, classes: Sequence[str], title: str) -> Figu
     axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
     for (row, column), value in np.ndenumerate(share):
         ink = "white" if value > 0.55 else "black"
-        text = f"{100 * value:.0f} %\n{counts[row, column]:.0f}" if support[row, 0] else "no\nwindow"
+        text = (
+            f"{100 * value:.0f} %\n{counts[row, column]:.0f}" if support[row, 0] else "no\nwindow"
+        )
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=10)
     names = [short(name) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
@@ -65,9 +80,13 @@ def confusion_matrix(scores: Scores, classes: Sequence[str], title: str) -> Figu
 
 @rc_context(STYLE)
 def class_bars(runs: Sequence[Scores], classes: Sequence[str]) -> Figure:
-    """Recall, precision and F1 of each class, mean over runs; whiskers span the lowest and the highest run."""
+    """Recall, precision and F1 of each class, mean over runs; whiskers span the lowest and the
+    highest run.
+    """
     names = ("recall", "precision", "f1")
-    values = np.array([[[c[n] for n in names] for c in run["per_class"]] for run in runs], dtype=float)
+    values = np.array(
+        [[[c[n] for n in names] for c in run["per_class"]] for run in runs], dtype=float
+    )
     figure = Figure(figsize=(5.4, 1.4 + 0.72 * len(classes)))
     axes = figure.add_subplot()
     for column in range(len(names)):
@@ -75,34 +94,45 @@ def class_bars(runs: Sequence[Scores], classes: Sequence[str]) -> Figure:
         for y, found in zip(place, values[:, :, column].T, strict=True):
             _bar(axes, y, found, colour(column))
     supports = [c["support"] for c in runs[0]["per_class"]]
-    axes.set_yticks(range(len(classes)), [f"{short(c)}\n{n} windows" for c, n in zip(classes, supports, strict=True)])
+    axes.set_yticks(
+        range(len(classes)),
+        [f"{short(c)}\n{n} windows" for c, n in zip(classes, supports, strict=True)],
+    )
     axes.set(xlim=(0, 112), xticks=range(0, 101, 20), xlabel="%")
     axes.invert_yaxis()
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     names_on_paper = ("recall", "precision", "F1")
-    handles = [Patch(color=colour(column), label=name) for column, name in enumerate(names_on_paper)]
+    handles = [
+        Patch(color=colour(column), label=name) for column, name in enumerate(names_on_paper)
+    ]
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 
 def _bar(axes: Axes, y: float, found: np.ndarray, ink: str) -> None:
-    """One bar with its number; a class without value (no window, never predicted) gets the words instead."""
+    """One bar with its number; a class without value (no window, never predicted) gets the words
+    instead.
+    """
     if np.isnan(found).any():
         axes.text(1, y, "not defined", va="center", fontsize=8, color="#555555")
         return
     mean = 100 * found.mean()
     spread = 100 * np.array([[found.mean() - found.min()], [found.max() - found.mean()]])
-    axes.barh(y, mean, height=0.24, color=ink, xerr=spread if len(found) > 1 else None, ecolor="#333333")
+    axes.barh(
+        y, mean, height=0.24, color=ink, xerr=spread if len(found) > 1 else None, ecolor="#333333"
+    )
     axes.text(100 * found.max() + 1, y, f"{mean:.0f}", va="center", fontsize=9)
 
 
 @rc_context(STYLE)
 def training_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
-    """Loss, the first two validation scores and the learning rate over epochs, a colour for each run.
+    """Loss, the first two validation scores and the learning rate over epochs, a colour for each
+    run.
 
     Args:
-        curves: name of the run -> its curves.csv, one row per epoch: epoch, lr, train_loss, val_loss, val_<score>.
+        curves: name of the run -> its curves.csv, one row per epoch: epoch, lr, train_loss,
+            val_loss, val_<score>.
     """
     columns = {column for table in curves.values() for column in table.columns}
     panels = _panels(columns)
@@ -127,7 +157,9 @@ def _panels(columns: set[str]) -> dict[str, list[str]]:
     """Title of each panel and its columns."""
     found = [name for name in SCALARS if f"val_{name}" in columns][:2]
     panels = {"loss": ["train_loss", "val_loss"]}
-    panels |= {SCORE_NAMES[name].replace("balanced ", "balanced\n"): [f"val_{name}"] for name in found}
+    panels |= {
+        SCORE_NAMES[name].replace("balanced ", "balanced\n"): [f"val_{name}"] for name in found
+    }
     return panels | {"learning rate": ["lr"]}
 
 
@@ -137,21 +169,30 @@ def _curve(axes: Axes, table: pd.DataFrame, name: str, ink: str) -> None:
     rows = table[["epoch", name]].dropna()
     solid = name == "train_loss" or name == "lr"
     few = len(rows) <= 60
-    axes.plot(rows["epoch"] + 1, rows[name], color=ink, linestyle="-" if solid else "--", marker="." if few else None)
+    axes.plot(
+        rows["epoch"] + 1,
+        rows[name],
+        color=ink,
+        linestyle="-" if solid else "--",
+        marker="." if few else None,
+    )
 
 
 def _legend(figure: Figure, axes: Axes, runs: Sequence[str], validated: bool) -> None:
     entries = [(colour(k), "-", short(run)) for k, run in enumerate(runs)] if len(runs) > 1 else []
     if validated:
         entries += [("black", "-", "training"), ("black", "--", "validation")]
-    handles = [axes.plot([], [], color=ink, linestyle=line, label=text)[0] for ink, line, text in entries]
+    handles = [
+        axes.plot([], [], color=ink, linestyle=line, label=text)[0] for ink, line, text in entries
+    ]
     if handles:
         figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
 
 
 @rc_context(STYLE)
 def reliability(curves: Mapping[str, dict[str, Any]], of: str) -> Figure:
-    """Observed share over predicted probability for each named calibration, and the number of windows behind it.
+    """Observed share over predicted probability for each named calibration, and the number of
+    windows behind it.
 
     Args:
         curves: name -> result of :func:`eegdm.metrics.calibration`.

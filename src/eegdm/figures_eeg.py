@@ -1,5 +1,5 @@
-"""Pictures of EEG as an electroencephalographer reads it: chains of channels top to bottom, seconds left to right,
-negative up.
+"""Pictures of EEG as an electroencephalographer reads it: chains of channels top to bottom, seconds
+left to right, negative up.
 
 Each function returns a matplotlib Figure. Signals are in µV, times in seconds.
 """
@@ -24,13 +24,18 @@ if TYPE_CHECKING:
     from eegdm.reporting import Example, Samples
 
 POLARITY = (
-    "Negative is up: a deflection points up where the first electrode of the pair is more negative than the second."
+    "Negative is up: a deflection points up where the first electrode of the pair is more negative"
+    " than the second."
 )
 
 _CHAINS = {
-    "left temporal": TCP[:4], "right temporal": TCP[4:8], "left ear to vertex": TCP[8:11],
-    "vertex to right ear": TCP[11:14], "left parasagittal": TCP[14:18], "right parasagittal": TCP[18:],
-}  # fmt: skip
+    "left temporal": TCP[:4],
+    "right temporal": TCP[4:8],
+    "left ear to vertex": TCP[8:11],
+    "vertex to right ear": TCP[11:14],
+    "left parasagittal": TCP[14:18],
+    "right parasagittal": TCP[18:],
+}
 _SCALES_UV = [step * 10**power for power in range(4) for step in (1, 2, 3, 5, 7)]
 _GAP = 0.6  # extra room between chains, in rows
 _STRETCH_S = 12.0  # longest stretch whose spikes can still be seen
@@ -38,7 +43,9 @@ _REAL, _GENERATED = "#000000", "#D55E00"
 
 
 def chains(ch_names: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """Group neighbours of the same chain: (name of the chain, indices); the name is "" for channels of no chain."""
+    """Group neighbours of the same chain: (name of the chain, indices); the name is "" for channels
+    of no chain.
+    """
     chain_of = {channel: chain for chain, channels in _CHAINS.items() for channel in channels}
     groups: list[tuple[str, list[int]]] = []
     for index, name in enumerate(ch_names):
@@ -56,7 +63,7 @@ def scale_uv(signal: Float[np.ndarray, "*any time"]) -> int:
     return min((s for s in _SCALES_UV if s >= wanted), default=_SCALES_UV[-1])
 
 
-# --------------------------------------------------------------------------------------------------- generated and real
+# ----------------------------------------------------------------------------- generated and real
 
 
 @rc_context(STYLE)
@@ -66,7 +73,10 @@ def generated_traces(samples: Samples) -> Figure:
     scale = scale_uv(np.concatenate([real, generated], axis=1))
     figure = Figure(figsize=(9.6, 1.2 + 0.27 * len(samples.ch_names)))
     left, right = figure.subplots(1, 2, sharey=True)
-    for axes, signal, title, ink in ((left, real, "real", _REAL), (right, generated, "generated", _GENERATED)):
+    for axes, signal, title, ink in (
+        (left, real, "real", _REAL),
+        (right, generated, "generated", _GENERATED),
+    ):
         draw_traces(axes, signal, samples.ch_names, samples.sfreq, scale, ink=ink)
         axes.set_title(title)
         axes.set_xlabel("seconds")
@@ -76,7 +86,9 @@ def generated_traces(samples: Samples) -> Figure:
 
 @rc_context(STYLE)
 def generated_spectra(samples: Samples) -> Figure:
-    """Power spectrum of each channel, mean over windows, real and generated; a row for each chain."""
+    """Power spectrum of each channel, mean over windows, real and generated; a row for each
+    chain.
+    """
     rows = [part for _, group in chains(samples.ch_names) for part in _parts(group, 4)]
     columns = max(len(row) for row in rows)
     figure = Figure(figsize=(2.35 * columns, 0.9 + 1.55 * len(rows)))
@@ -104,7 +116,9 @@ def _parts(group: list[int], most: int) -> list[list[int]]:
     return [group[i : i + most] for i in range(0, len(group), most)]
 
 
-def _spectrum(windows: Float[np.ndarray, "window time"], sfreq: float) -> tuple[np.ndarray, np.ndarray]:
+def _spectrum(
+    windows: Float[np.ndarray, "window time"], sfreq: float
+) -> tuple[np.ndarray, np.ndarray]:
     from scipy.signal import welch
 
     frequency, density = welch(windows, sfreq, nperseg=min(windows.shape[1], int(2 * sfreq)))
@@ -112,21 +126,29 @@ def _spectrum(windows: Float[np.ndarray, "window time"], sfreq: float) -> tuple[
     return frequency[shown], density[:, shown].mean(axis=0)
 
 
-# ------------------------------------------------------------------------------------------- a recording and its events
+# --------------------------------------------------------------------- a recording and its events
 
 
 @rc_context(STYLE)
-def recording_events(example: Example, classes: Sequence[str], event_classes: Sequence[str]) -> Figure:
-    """A stretch with its annotated and predicted events; below, events and probabilities of the whole recording."""
+def recording_events(
+    example: Example, classes: Sequence[str], event_classes: Sequence[str]
+) -> Figure:
+    """A stretch with its annotated and predicted events; below, events and probabilities of the
+    whole recording.
+    """
     colours = {name: colour(k) if name in event_classes else GREY for k, name in enumerate(classes)}
-    true, predicted = (e[e["label"].isin(event_classes)] for e in (example.true_events, example.predicted_events))
+    true, predicted = (
+        e[e["label"].isin(event_classes)] for e in (example.true_events, example.predicted_events)
+    )
     duration = example.signal.shape[1] / example.sfreq
     start, stop = busiest_stretch(true, predicted, duration)
     shown = [name for name in event_classes if name in {*true["label"], *predicted["label"]}]
 
     lanes, rows = 0.3 + 0.26 * max(1, len(shown)), 0.6 + 0.27 * len(example.ch_names)
     figure = Figure(figsize=(9.6, 4.3 + rows + 2 * lanes))
-    near, traces, far, probabilities = figure.subplots(4, 1, height_ratios=(lanes, rows, lanes, 1.9))
+    near, traces, far, probabilities = figure.subplots(
+        4, 1, height_ratios=(lanes, rows, lanes, 1.9)
+    )
     for axes, title in (
         (near, f"{_clock(start)} to {_clock(stop)}: thick bar annotated, thin bar predicted"),
         (far, "the whole recording; the stretch above lies between the dotted lines"),
@@ -146,14 +168,21 @@ def recording_events(example: Example, classes: Sequence[str], event_classes: Se
     return figure
 
 
-def busiest_stretch(true: pd.DataFrame, predicted: pd.DataFrame, duration_s: float) -> tuple[float, float]:
-    """Choose the stretch that shows most classes of events, then most events; the beginning if there are none."""
+def busiest_stretch(
+    true: pd.DataFrame, predicted: pd.DataFrame, duration_s: float
+) -> tuple[float, float]:
+    """Choose the stretch that shows most classes of events, then most events; the beginning if
+    there are none.
+    """
     length = min(_STRETCH_S, duration_s)
     events = pd.concat([true, predicted])[["onset_s", "duration_s", "label"]]
     best, most = 0.0, (0, 0)
     for onset in events["onset_s"]:
         start = float(np.clip(onset - 1.5, 0, duration_s - length))
-        inside = events[(events["onset_s"] < start + length) & (events["onset_s"] + events["duration_s"] > start)]
+        inside = events[
+            (events["onset_s"] < start + length)
+            & (events["onset_s"] + events["duration_s"] > start)
+        ]
         found = (inside["label"].nunique(), len(inside.drop_duplicates()))
         best, most = (start, found) if found > most else (best, most)
     return best, best + length
@@ -185,18 +214,31 @@ def _draw_stretch(
 
 
 def _draw_probabilities(
-    axes: Axes, example: Example, classes: Sequence[str], event_classes: Sequence[str], colours: dict[str, str]
+    axes: Axes,
+    example: Example,
+    classes: Sequence[str],
+    event_classes: Sequence[str],
+    colours: dict[str, str],
 ) -> None:
-    """Probabilities stacked to 1, background at the bottom: what lies above it is the probability of an event."""
+    """Probabilities stacked to 1, background at the bottom: what lies above it is the probability
+    of an event.
+    """
     order = sorted(range(len(classes)), key=lambda k: classes[k] in event_classes)
     layers = [example.probabilities[:, k] for k in order]
     names = [short(classes[k]) for k in order]
-    axes.stackplot(example.times, layers, colors=[colours[classes[k]] for k in order], labels=names, step="mid", lw=0)
+    axes.stackplot(
+        example.times,
+        layers,
+        colors=[colours[classes[k]] for k in order],
+        labels=names,
+        step="mid",
+        lw=0,
+    )
     axes.set(ylim=(0, 1), ylabel="probability", xlabel="time in the recording, min:s")
     axes.figure.legend(loc="outside lower center", ncols=min(7, len(classes)), handlelength=1.0)
 
 
-# ---------------------------------------------------------------------------------------------------------------- parts
+# ------------------------------------------------------------------------------------------ parts
 
 
 def draw_traces(
@@ -208,7 +250,9 @@ def draw_traces(
     start: float = 0.0,
     ink: str = _REAL,
 ) -> list[float]:
-    """Draw channels from top to bottom, negative up, with a grid of seconds; returns the height of each row."""
+    """Draw channels from top to bottom, negative up, with a grid of seconds; returns the height of
+    each row.
+    """
     groups = chains(ch_names)
     place = [-(index + _GAP * g) for g, (_, group) in enumerate(groups) for index in group]
     seconds = start + np.arange(signal.shape[1]) / sfreq
@@ -217,7 +261,11 @@ def draw_traces(
     axes.set_yticks(place, [short(name) for name in ch_names], fontsize=9)
     axes.set_ylim(place[-1] - 1, place[0] + 1)
     axes.set_xlim(seconds[0], seconds[-1] + 1 / sfreq)
-    axes.set_xticks(np.arange(np.ceil(seconds[0]), seconds[-1] + 1, max(1, round((seconds[-1] - seconds[0]) / 15))))
+    axes.set_xticks(
+        np.arange(
+            np.ceil(seconds[0]), seconds[-1] + 1, max(1, round((seconds[-1] - seconds[0]) / 15))
+        )
+    )
     axes.grid(axis="x", color="#BBBBBB", linewidth=0.6)
     axes.tick_params(left=False)
     axes.spines["left"].set_visible(False)
@@ -228,20 +276,44 @@ def draw_scale_bar(axes: Axes, scale: int) -> None:
     """A bar as high as ``scale`` µV at the lower right, outside the traces."""
     bottom = axes.get_ylim()[0] + 0.4
     across = axes.get_yaxis_transform()
-    axes.plot([1.012, 1.012], [bottom, bottom + 1], transform=across, color="black", linewidth=2.5, clip_on=False)
+    axes.plot(
+        [1.012, 1.012],
+        [bottom, bottom + 1],
+        transform=across,
+        color="black",
+        linewidth=2.5,
+        clip_on=False,
+    )
     axes.text(1.022, bottom + 0.5, f"{scale} µV", transform=across, va="center", fontsize=10)
 
 
 def draw_lanes(
-    axes: Axes, true: pd.DataFrame, predicted: pd.DataFrame, shown: Sequence[str], colours: dict[str, str]
+    axes: Axes,
+    true: pd.DataFrame,
+    predicted: pd.DataFrame,
+    shown: Sequence[str],
+    colours: dict[str, str],
 ) -> None:
     """A lane for each class of event: annotated thick, predicted thin below it."""
     for lane, name in enumerate(shown):
         for events, top, height in ((true, 0.05, 0.45), (predicted, 0.6, 0.2)):
-            spans = events.loc[events["label"] == name, ["onset_s", "duration_s"]].drop_duplicates().to_numpy()
-            axes.broken_barh(list(map(tuple, spans)), (lane + top, height), color=colours[name], linewidth=0.8)
+            spans = (
+                events.loc[events["label"] == name, ["onset_s", "duration_s"]]
+                .drop_duplicates()
+                .to_numpy()
+            )
+            axes.broken_barh(
+                list(map(tuple, spans)), (lane + top, height), color=colours[name], linewidth=0.8
+            )
     if not shown:
-        axes.text(0.5, 0.5, "no event was annotated or predicted", transform=axes.transAxes, ha="center", va="center")
+        axes.text(
+            0.5,
+            0.5,
+            "no event was annotated or predicted",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+        )
     axes.set_ylim(max(1, len(shown)), 0)
     axes.set_yticks(np.arange(len(shown)) + 0.45, [short(name) for name in shown], fontsize=10)
     axes.tick_params(left=False)

@@ -1,7 +1,9 @@
-"""How like real EEG generated EEG is, channel by channel: spectra, amplitudes and autocorrelation, each with a distance.
+"""How like real EEG generated EEG is, channel by channel: spectra, amplitudes and autocorrelation,
+each with a distance.
 
-A distance alone says little, since two sets of real windows differ too: :func:`compare` puts beside each the same distance between two
-halves of the real windows, the floor that no generator can be asked to go below.
+A distance alone says little, since two sets of real windows differ too: :func:`compare` puts beside
+each the same distance between two halves of the real windows, the floor that no generator can be
+asked to go below.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Sampler(NamedTuple):
     n_steps: int
 
 
-SAMPLERS = tuple(Sampler(name, n) for name in ("ddpm", "ddim", "dpmsolver++") for n in (50, 20, 10, 5))
+SAMPLERS = tuple(
+    Sampler(name, n) for name in ("ddpm", "ddim", "dpmsolver++") for n in (50, 20, 10, 5)
+)
 """What is compared; ddpm with all of the schedule's steps is the published one."""
 
 DISTANCES = {
@@ -46,8 +50,12 @@ DISTANCES = {
 }
 
 
-def log_spectrum(windows: Windows, sfreq: float) -> tuple[Float[np.ndarray, " frequency"], Float[np.ndarray, "channel frequency"]]:
-    """Return frequencies, Hz, and 10 log10 of the mean power density over windows, dB re 1 µV²/Hz, within :data:`BAND_HZ` (Welch)."""
+def log_spectrum(
+    windows: Windows, sfreq: float
+) -> tuple[Float[np.ndarray, " frequency"], Float[np.ndarray, "channel frequency"]]:
+    """Return frequencies, Hz, and 10 log10 of the mean power density over windows, dB re 1 µV²/Hz,
+    within :data:`BAND_HZ` (Welch).
+    """
     from scipy.signal import welch
 
     n = min(windows.shape[-1], round(_SEGMENT_S * sfreq))
@@ -57,9 +65,11 @@ def log_spectrum(windows: Windows, sfreq: float) -> tuple[Float[np.ndarray, " fr
 
 
 def autocorrelation(windows: Windows, sfreq: float) -> Float[np.ndarray, "channel lag"]:
-    """Return the mean over windows of the autocorrelation at lags 0 .. :data:`MAX_LAG_S`; 1 at lag 0, 0 throughout for flat windows.
+    """Return the mean over windows of the autocorrelation at lags 0 .. :data:`MAX_LAG_S`; 1 at lag
+    0, 0 throughout for flat windows.
 
-    The biased estimate (sums over the overlap, divided by the power of the whole window), which is that of a stationary process.
+    The biased estimate (sums over the overlap, divided by the power of the whole window), which is
+    that of a stationary process.
     """
     n_times, n_lags = windows.shape[-1], min(windows.shape[-1], round(MAX_LAG_S * sfreq) + 1)
     centred = windows - windows.mean(axis=-1, keepdims=True)
@@ -88,8 +98,12 @@ def distances(real: Windows, other: Windows, sfreq: float) -> pd.DataFrame:
     )
 
 
-def halves(unit: Shaped[np.ndarray, " window"], seed: int = 0) -> tuple[Int[np.ndarray, " half"], Int[np.ndarray, " half"]]:
-    """Divide windows into two halves that share no unit (a subject or recording); with one unit only, its first and its second half."""
+def halves(
+    unit: Shaped[np.ndarray, " window"], seed: int = 0
+) -> tuple[Int[np.ndarray, " half"], Int[np.ndarray, " half"]]:
+    """Divide windows into two halves that share no unit (a subject or recording); with one unit
+    only, its first and its second half.
+    """
     names = np.unique(unit)
     if len(unit) < 2:
         raise UserError(f"{len(unit)} real window: two halves need at least two")
@@ -101,9 +115,14 @@ def halves(unit: Shaped[np.ndarray, " window"], seed: int = 0) -> tuple[Int[np.n
 
 
 def compare(
-    real: Windows, unit: Shaped[np.ndarray, " window"], generated: dict[str, Windows], sfreq: float, ch_names: Sequence[str]
+    real: Windows,
+    unit: Shaped[np.ndarray, " window"],
+    generated: dict[str, Windows],
+    sfreq: float,
+    ch_names: Sequence[str],
 ) -> pd.DataFrame:
-    """Return distances to the real windows, a row per channel and source: each of ``generated``, and "floor", real against real.
+    """Return distances to the real windows, a row per channel and source: each of ``generated``,
+    and "floor", real against real.
 
     Args:
         real: µV.
@@ -116,16 +135,30 @@ def compare(
     first, second = halves(unit)
     for name, windows in generated.items():
         if len(windows) != len(real):
-            raise UserError(f"{name}: {len(windows)} channels generated, {len(real)} real ones to compare with")
+            raise UserError(
+                f"{name}: {len(windows)} channels generated, {len(real)} real ones to compare with"
+            )
     found = {"floor": distances(real[:, first], real[:, second], sfreq)}
     found |= {name: distances(real, windows, sfreq) for name, windows in generated.items()}
-    return pd.concat([table.assign(source=name, channel=list(ch_names)) for name, table in found.items()], ignore_index=True)
+    return pd.concat(
+        [table.assign(source=name, channel=list(ch_names)) for name, table in found.items()],
+        ignore_index=True,
+    )
 
 
 def generate(
-    backbone: SSMDP, schedule: NoiseSchedule, sampler: Sampler, ids: Sequence[int], n: int, n_times: int, sfreq: float, seed: int = 0
+    backbone: SSMDP,
+    schedule: NoiseSchedule,
+    sampler: Sampler,
+    ids: Sequence[int],
+    n: int,
+    n_times: int,
+    sfreq: float,
+    seed: int = 0,
 ) -> Float[np.ndarray, "channel window time"]:
-    """Draw ``n`` windows of each channel id, in model units (100 µV, companded); the same start for every sampler of a seed."""
+    """Draw ``n`` windows of each channel id, in model units (100 µV, companded); the same start for
+    every sampler of a seed.
+    """
     import torch
 
     channel = torch.tensor(list(ids)).repeat_interleave(n)
@@ -135,7 +168,13 @@ def generate(
 
 
 def _drawn(
-    backbone: SSMDP, schedule: NoiseSchedule, sampler: Sampler, channel: Any, start: Any, sfreq: float, seed: int
+    backbone: SSMDP,
+    schedule: NoiseSchedule,
+    sampler: Sampler,
+    channel: Any,
+    start: Any,
+    sfreq: float,
+    seed: int,
 ) -> Iterator[Any]:
     import torch
 

@@ -1,4 +1,6 @@
-"""`eegdm info`: what a folder holds, from what it was made, how large it is, whether it is intact."""
+"""`eegdm info`: what a folder holds, from what it was made, how large it is, whether it is
+intact.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ def describe(folder: Path, verify: bool = False) -> Iterator[str]:
     folder = Path(folder)
     artifact = artifacts.read_manifest(folder) if verify else artifacts.open_artifact(folder)
     size = sum(entry["bytes"] for entry in artifact.files.values())
-    yield f"{folder}: {artifact.kind}, {len(artifact.files)} files, {_human(size)}, written by eegdm {artifact.version}"
+    yield (
+        f"{folder}: {artifact.kind}, {len(artifact.files)} files, {_human(size)}, written by eegdm"
+        f" {artifact.version}"
+    )
     yield f"fingerprint {artifact.fingerprint}"
     for name, value in artifact.inputs.items():
         yield f"made from {name} {value}"
@@ -38,7 +43,9 @@ def describe(folder: Path, verify: bool = False) -> Iterator[str]:
 
 def _lines(name: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict):
-        yield f"{name}: " + ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items())
+        yield f"{name}: " + ", ".join(
+            f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items()
+        )
     else:
         yield f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"
 

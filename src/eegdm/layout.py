@@ -1,10 +1,13 @@
-"""Where results lie: runs/<corpus>/<recipe>/{recordings,backbone,latents,classifier/seed=N,report}, shared between recipes.
+"""Where results lie: runs/<corpus>/<recipe>/{recordings,backbone,latents,classifier/seed=N,report},
+shared between recipes.
 
-With split=kfold, what depends on the fold lies in a folder of the fold: backbone/fold=K, latents/fold=K, classifier/fold=K,seed=N.
+With split=kfold, what depends on the fold lies in a folder of the fold: backbone/fold=K,
+latents/fold=K, classifier/fold=K,seed=N.
 
-A stage stamps its sections of the configuration into the folder it makes. A recipe whose part equals another recipe's uses that
-folder instead of making it again. A later stage takes over what the folders it reads were made with; only a setting that the user
-typed and that contradicts them is refused.
+A stage stamps its sections of the configuration into the folder it makes. A recipe whose part
+equals another recipe's uses that folder instead of making it again. A later stage takes over what
+the folders it reads were made with; only a setting that the user typed and that contradicts them is
+refused.
 """
 
 from __future__ import annotations
@@ -18,9 +21,16 @@ from eegdm.artifacts import Artifact
 from eegdm.config import Config, section
 from eegdm.errors import UserError
 
-COMMAND = {"recordings": "preprocess", "backbone": "pretrain", "latents": "cache", "classifier": "finetune", "report": "report"}
+COMMAND = {
+    "recordings": "preprocess",
+    "backbone": "pretrain",
+    "latents": "cache",
+    "classifier": "finetune",
+    "report": "report",
+}
 
-# What identifies the content of each artefact, beside its inputs. Paths, devices and worker counts never do.
+# What identifies the content of each artefact, beside its inputs. Paths, devices and worker counts
+# never do.
 _SECTIONS: dict[str, tuple[str, ...]] = {
     "recordings": ("corpus", "signal"),
     "backbone": ("windows", "backbone", "diffusion", "pretrain"),
@@ -31,12 +41,24 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 _NOT_CONTENT: dict[str, tuple[str, ...]] = {
     "recordings": ("corpus.source", "corpus.table", "signal.mu"),
     "backbone": (),
-    "latents": ("windows.labels", "windows.background", "windows.min_overlap_s", "windows.split", "windows.kfold_unit", "windows.n_folds",
-                "windows.fold", "windows.val_fraction", "windows.test_fraction", "windows.split_seed", "windows.leave_out",
-                "latents.cached", "latents.batch_size"),
+    "latents": (
+        "windows.labels",
+        "windows.background",
+        "windows.min_overlap_s",
+        "windows.split",
+        "windows.kfold_unit",
+        "windows.n_folds",
+        "windows.fold",
+        "windows.val_fraction",
+        "windows.test_fraction",
+        "windows.split_seed",
+        "windows.leave_out",
+        "latents.cached",
+        "latents.batch_size",
+    ),
     "classifier": ("latents.shard_windows", "latents.batch_size"),
     "report": (),
-}  # fmt: skip
+}
 # What a stage takes over from a folder it reads: dotted names or sections.
 _ADOPTED: dict[str, tuple[str, ...]] = {
     "recordings": ("corpus", "signal"),
@@ -63,7 +85,11 @@ def content_config(config: Config, kind: str) -> dict[str, Any]:
 
 def own_folder(config: Config, kind: str) -> Path:
     """Return the folder of this run's artefact."""
-    parts = [f"fold={config.windows.fold}"] if config.windows.split == "kfold" and kind in ("backbone", "latents", "classifier") else []
+    parts = (
+        [f"fold={config.windows.fold}"]
+        if config.windows.split == "kfold" and kind in ("backbone", "latents", "classifier")
+        else []
+    )
     parts += [f"seed={config.run.seed}"] if kind == "classifier" else []
     if kind == "report" and config.run.rate != 1.0:
         kind = f"report,rate={config.run.rate:g}"
@@ -76,7 +102,12 @@ def _recipe_folder(config: Config) -> Path:
 
 def finished_classifiers(config: Config, recipe: str) -> list[Path]:
     """Return the folders of a recipe's finished classifiers, by fold and seed."""
-    found = (p.parent for p in (_recipe_folder(config).parent / recipe / "classifier").glob(f"*/{artifacts.MANIFEST}"))
+    found = (
+        p.parent
+        for p in (_recipe_folder(config).parent / recipe / "classifier").glob(
+            f"*/{artifacts.MANIFEST}"
+        )
+    )
     return sorted(found, key=lambda path: [int(number) for number in numbers(path).values()])
 
 
@@ -86,10 +117,16 @@ def numbers(classifier: Path) -> dict[str, str]:
 
 
 def destination(config: Config, kind: str, inputs: dict[str, str]) -> Path:
-    """Return where to write: this run's folder, or the finished folder of another recipe that holds just what would be made."""
+    """Return where to write: this run's folder, or the finished folder of another recipe that holds
+    just what would be made.
+    """
     own, wanted = own_folder(config, kind), content_config(config, kind)
     if (own / artifacts.PLAN).exists():
-        artifacts.refuse_mismatch(own, artifacts.read_json(own / artifacts.PLAN), {"kind": kind, "config": wanted, "inputs": inputs})
+        artifacts.refuse_mismatch(
+            own,
+            artifacts.read_json(own / artifacts.PLAN),
+            {"kind": kind, "config": wanted, "inputs": inputs},
+        )
         return own
     if kind in ("classifier", "report"):
         return own
@@ -117,19 +154,20 @@ def upstream(config: Config, kind: str, inputs: dict[str, str] | None = None) ->
         inputs: fingerprints that the artefact must have been made from.
 
     Raises:
-        UserError: not there, unfinished, made from other inputs, or made with something other than the user typed.
+        UserError: not there, unfinished, made from other inputs, or made with something other than
+            the user typed.
     """
     artifact = artifacts.open_artifact(_find(config, kind, inputs), kind)
     if kind == "latents" and artifact.config.get("compat") != config.run.compat:
         raise UserError(
-            f"{artifact.path}: was made with compat={artifact.config.get('compat') or 'null'}, this run wants "
-            f"{config.run.compat or 'null'}; run `eegdm cache` with it in another root="
+            f"{artifact.path}: was made with compat={artifact.config.get('compat') or 'null'}, this"
+            f" run wants {config.run.compat or 'null'}; run `eegdm cache` with it in another root="
         )
     for name, value in (inputs or {}).items():
         if name in artifact.inputs and artifact.inputs[name] != value:
             raise UserError(
-                f"{artifact.path}: was made from another {name} folder; run `eegdm {COMMAND[kind]}` again in another root=, "
-                f"or point {kind}= to a matching folder"
+                f"{artifact.path}: was made from another {name} folder; run `eegdm {COMMAND[kind]}`"
+                f" again in another root=, or point {kind}= to a matching folder"
             )
     adopt(config, artifact)
     return artifact
@@ -156,7 +194,10 @@ def _find(config: Config, kind: str, inputs: dict[str, str] | None) -> Path:
         return candidates[0]
     hint = f"; or point {kind}= to one of {', '.join(map(str, candidates))}" if candidates else ""
     began = "is unfinished" if (own / artifacts.PLAN).exists() else "is not there"
-    raise UserError(f"{own}: {began}; run `eegdm {COMMAND[kind]} corpus={config.corpus.name} recipe={config.recipe}` first{hint}")
+    raise UserError(
+        f"{own}: {began}; run `eegdm {COMMAND[kind]} corpus={config.corpus.name}"
+        f" recipe={config.recipe}` first{hint}"
+    )
 
 
 def _seedless(content: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +206,9 @@ def _seedless(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _conflicts(config: Config, made_with: dict[str, Any]) -> list[str]:
-    """Settings that the user typed and that contradict a folder, as `name=typed (folder: value)`."""
+    """Settings that the user typed and that contradict a folder, as `name=typed (folder:
+    value)`.
+    """
     conflicts = []
     for name in dict.fromkeys(config.explicit):
         group, _, key = name.partition(".")
@@ -178,8 +221,12 @@ def _conflicts(config: Config, made_with: dict[str, Any]) -> list[str]:
 
 
 def adopt(config: Config, artifact: Artifact) -> None:
-    """Take over the settings that an artefact was made with, in place; refuse what the user typed differently."""
-    conflicts = [c for c in _conflicts(config, artifact.config) if c.startswith(_ADOPTED[artifact.kind])]
+    """Take over the settings that an artefact was made with, in place; refuse what the user typed
+    differently.
+    """
+    conflicts = [
+        c for c in _conflicts(config, artifact.config) if c.startswith(_ADOPTED[artifact.kind])
+    ]
     if conflicts:
         raise UserError(
             f"{artifact.path} was made with {'; '.join(conflicts)}. Leave that out, or run "
@@ -188,7 +235,10 @@ def adopt(config: Config, artifact: Artifact) -> None:
     for name in _ADOPTED[artifact.kind]:
         group, _, key = name.partition(".")
         made_with = artifact.config.get(group, {})
-        _update(getattr(config, group), {key: made_with[key]} if key and key in made_with else made_with if not key else {})
+        _update(
+            getattr(config, group),
+            {key: made_with[key]} if key and key in made_with else made_with if not key else {},
+        )
 
 
 def _update(target: Any, values: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Scores of window classifiers, their calibration, and how far chance could have made them.
 
-Everything here takes arrays and gives plain numbers that JSON can hold. A score that is not defined (a class is absent)
-is ``None``, never NaN, and ``scores["undefined"]`` says why. Kappa, balanced accuracy, weighted F1, average precision
-and AUROC are those of scikit-learn.
+Everything here takes arrays and gives plain numbers that JSON can hold. A score that is not defined
+(a class is absent) is ``None``, never NaN, and ``scores["undefined"]`` says why. Kappa, balanced
+accuracy, weighted F1, average precision and AUROC are those of scikit-learn.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ SCALARS = ("kappa", "balanced_accuracy", "weighted_f1", "accuracy", "auc_pr", "a
 """The scores that are one number; what :func:`summarise` and :func:`bootstrap` look at."""
 
 FALSE_ALARM_RATES = (0.01, 0.05, 0.1)
-"""Shares of background windows that may be called an event, at which the sensitivity is reported."""
+"""Shares of background windows that may be called an event, at which the sensitivity is reported.
+"""
 
 
-# --------------------------------------------------------------------------------------------------------------- scores
+# ----------------------------------------------------------------------------------------- scores
 
 
-def scores(label: Int[np.ndarray, " window"], logits: Float[np.ndarray, "window logit"], binary: bool) -> Scores:
-    """Return :func:`binary_scores` of event against background, or :func:`multiclass_scores` over all classes."""
+def scores(
+    label: Int[np.ndarray, " window"], logits: Float[np.ndarray, "window logit"], binary: bool
+) -> Scores:
+    """Return :func:`binary_scores` of event against background, or :func:`multiclass_scores` over
+    all classes.
+    """
     if binary:
         return binary_scores(label, event_logit(logits))
     return multiclass_scores(label, logits, logits.shape[1])
@@ -40,8 +45,10 @@ def multiclass_scores(
     """Score the class of the largest logit against the label.
 
     Returns:
-        ``n`` windows, ``kappa``, ``balanced_accuracy`` (over the classes that occur), ``weighted_f1``, ``accuracy``,
-        ``per_class`` (for each class a dict of recall, precision, f1, support), ``confusion`` (rows: label, columns:
+        ``n`` windows, ``kappa``, ``balanced_accuracy`` (over the classes that occur),
+            ``weighted_f1``, ``accuracy``,
+        ``per_class`` (for each class a dict of recall, precision, f1, support), ``confusion``
+            (rows: label, columns:
         prediction), ``undefined``.
 
     Raises:
@@ -56,11 +63,14 @@ def binary_scores(
     logit: Float[np.ndarray, " window"],
     false_alarm_rates: Sequence[float] = FALSE_ALARM_RATES,
 ) -> Scores:
-    """Score a detector: label 1 is an event, an event is predicted where its probability is above 0.5 (logit above 0).
+    """Score a detector: label 1 is an event, an event is predicted where its probability is above
+    0.5 (logit above 0).
 
     Returns:
-        What :func:`multiclass_scores` gives for the classes (background, event), and ``auc_pr`` (average precision),
-        ``auroc`` and ``sensitivity_at``: for each rate, the largest share of events found by a threshold that calls
+        What :func:`multiclass_scores` gives for the classes (background, event), and ``auc_pr``
+            (average precision),
+        ``auroc`` and ``sensitivity_at``: for each rate, the largest share of events found by a
+            threshold that calls
         at most that share of the background windows an event.
 
     Raises:
@@ -69,14 +79,27 @@ def binary_scores(
     result = multiclass_scores(label, np.stack([np.zeros_like(logit), logit], axis=1), 2)
     if len(np.unique(label)) < 2:
         missing = dict.fromkeys(("auc_pr", "auroc"), _only_class(label[0]))
-        sensitivities = [{"false_alarm_rate": rate, "sensitivity": None} for rate in false_alarm_rates]
+        sensitivities = [
+            {"false_alarm_rate": rate, "sensitivity": None} for rate in false_alarm_rates
+        ]
         undefined = result["undefined"] | missing | {"sensitivity_at": _only_class(label[0])}
-        return result | dict.fromkeys(missing) | {"sensitivity_at": sensitivities, "undefined": undefined}
+        return (
+            result
+            | dict.fromkeys(missing)
+            | {
+                "sensitivity_at": sensitivities,
+                "undefined": undefined,
+            }
+        )
     return result | _ranking_scores(label, logit, false_alarm_rates)
 
 
-def _ranking_scores(label: np.ndarray, logit: np.ndarray, false_alarm_rates: Sequence[float]) -> Scores:
-    """In NumPy, as the bootstrap calls it a thousand times; thresholds lie between different logits, from the top."""
+def _ranking_scores(
+    label: np.ndarray, logit: np.ndarray, false_alarm_rates: Sequence[float]
+) -> Scores:
+    """In NumPy, as the bootstrap calls it a thousand times; thresholds lie between different
+    logits, from the top.
+    """
     order = np.argsort(-logit, kind="stable")
     last = np.append(np.flatnonzero(np.diff(logit[order])), len(logit) - 1)
     hits = np.cumsum(label[order])[last]
@@ -88,14 +111,19 @@ def _ranking_scores(label: np.ndarray, logit: np.ndarray, false_alarm_rates: Seq
         "auc_pr": float(np.diff(sensitivity) @ precision),
         "auroc": float(np.diff(false_alarms) @ heights),
         "sensitivity_at": [
-            {"false_alarm_rate": rate, "sensitivity": float(sensitivity[false_alarms <= rate].max())}
+            {
+                "false_alarm_rate": rate,
+                "sensitivity": float(sensitivity[false_alarms <= rate].max()),
+            }
             for rate in false_alarm_rates
         ],
     }
 
 
 def confusion_scores(confusion: Shaped[np.ndarray, "label predicted"]) -> Scores:
-    """Return what :func:`multiclass_scores` does, from the counts alone; they may be expected counts, not whole."""
+    """Return what :func:`multiclass_scores` does, from the counts alone; they may be expected
+    counts, not whole.
+    """
     n, hits = confusion.sum(), np.diag(confusion)
     support, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     occurs = support > 0
@@ -104,7 +132,9 @@ def confusion_scores(confusion: Shaped[np.ndarray, "label predicted"]) -> Scores
     by_chance = float(support @ predicted) / n**2
     kappa = _ratio(hits.sum() / n - by_chance, 1 - by_chance)
     if kappa is None:
-        undefined["kappa"] = "every window is of one class and was predicted so: agreement by chance is complete"
+        undefined["kappa"] = (
+            "every window is of one class and was predicted so: agreement by chance is complete"
+        )
     balanced = float(np.mean(hits[occurs] / support[occurs]))
     if occurs.sum() < 2:
         undefined["balanced_accuracy"] = _only_class(int(np.argmax(support)))
@@ -116,7 +146,12 @@ def confusion_scores(confusion: Shaped[np.ndarray, "label predicted"]) -> Scores
         "weighted_f1": float(sum(s * (f or 0.0) for s, f in zip(support, f1, strict=True)) / n),
         "accuracy": float(hits.sum() / n),
         "per_class": [
-            {"recall": _ratio(hit, s), "precision": _ratio(hit, p), "f1": f, "support": int(round(s))}
+            {
+                "recall": _ratio(hit, s),
+                "precision": _ratio(hit, p),
+                "f1": f,
+                "support": int(round(s)),
+            }
             for hit, s, p, f in zip(hits, support, predicted, f1, strict=True)
         ],
         "confusion": confusion.tolist(),
@@ -125,12 +160,20 @@ def confusion_scores(confusion: Shaped[np.ndarray, "label predicted"]) -> Scores
 
 
 def _undefined_of_classes(support: np.ndarray, predicted: np.ndarray) -> dict[str, str]:
-    reasons = {f"recall of class {k}": "no window is of this class" for k in np.flatnonzero(support == 0)}
-    return reasons | {f"precision of class {k}": "never predicted" for k in np.flatnonzero(predicted == 0)}
+    reasons = {
+        f"recall of class {k}": "no window is of this class" for k in np.flatnonzero(support == 0)
+    }
+    return reasons | {
+        f"precision of class {k}": "never predicted" for k in np.flatnonzero(predicted == 0)
+    }
 
 
-def _confusion(label: np.ndarray, predicted: np.ndarray, n_classes: int) -> Int[np.ndarray, "label predicted"]:
-    return np.bincount(label * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
+def _confusion(
+    label: np.ndarray, predicted: np.ndarray, n_classes: int
+) -> Int[np.ndarray, "label predicted"]:
+    return np.bincount(label * n_classes + predicted, minlength=n_classes**2).reshape(
+        n_classes, n_classes
+    )
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -143,16 +186,26 @@ def _only_class(label: int) -> str:
 
 def _check(label: np.ndarray, logits: np.ndarray, n_classes: int) -> None:
     if len(label) == 0:
-        raise UserError("no window to score: the split has no labelled window; check windows.split and the events")
+        raise UserError(
+            "no window to score: the split has no labelled window; check windows.split and the"
+            " events"
+        )
     if len(label) != len(logits) or logits.shape[1] != n_classes:
-        raise UserError(f"{len(label)} labels of {n_classes} classes do not fit logits of shape {logits.shape}")
+        raise UserError(
+            f"{len(label)} labels of {n_classes} classes do not fit logits of shape {logits.shape}"
+        )
     if label.min() < 0 or label.max() >= n_classes:
-        raise UserError(f"labels reach from {label.min()} to {label.max()}, allowed are 0 to {n_classes - 1}")
+        raise UserError(
+            f"labels reach from {label.min()} to {label.max()}, allowed are 0 to {n_classes - 1}"
+        )
     if not np.isfinite(logits).all():
-        raise UserError("some logits are not finite: the classifier diverged, train it with a lower finetune.max_lr")
+        raise UserError(
+            "some logits are not finite: the classifier diverged, train it with a lower"
+            " finetune.max_lr"
+        )
 
 
-# ------------------------------------------------------------------------------------------- probabilities, calibration
+# --------------------------------------------------------------------- probabilities, calibration
 
 
 def event_logit(logits: Float[np.ndarray, "window logit"]) -> Float[np.ndarray, " window"]:
@@ -173,38 +226,59 @@ def class_probabilities(
 
 
 def calibration(
-    label: Int[np.ndarray, " window"], probabilities: Float[np.ndarray, "window *class"], n_bins: int = 10
+    label: Int[np.ndarray, " window"],
+    probabilities: Float[np.ndarray, "window *class"],
+    n_bins: int = 10,
 ) -> Scores:
     """Compare probabilities with what happened, in bins of equal width.
 
     Args:
         label: class of each window.
-        probabilities: of each class, then the predicted class and its probability are judged; or, one-dimensional, of
-            class 1 of two, then that one is judged (rare events would drown in the other view).
+        probabilities: of each class, then the predicted class and its probability are judged; or,
+            one-dimensional, of class 1 of two, then that one is judged (rare events would drown in
+            the other view).
         n_bins: number of bins of [0, 1].
 
     Returns:
-        ``bins``: low, high, count, mean predicted probability, share observed (``None`` where empty), and
-        ``expected_calibration_error``, the mean distance of the two over all windows (Guo et al., arXiv:1706.04599).
+        ``bins``: low, high, count, mean predicted probability, share observed (``None`` where
+            empty), and
+        ``expected_calibration_error``, the mean distance of the two over all windows (Guo et al.,
+            arXiv:1706.04599).
     """
     if probabilities.ndim == 1:
         predicted, happened = probabilities, label == 1
     else:
         predicted, happened = probabilities.max(axis=1), probabilities.argmax(axis=1) == label
     bin_of = np.minimum((predicted * n_bins).astype(int), n_bins - 1)
-    count, sum_predicted, sum_observed = (np.bincount(bin_of, w, n_bins) for w in (None, predicted, happened))
+    count, sum_predicted, sum_observed = (
+        np.bincount(bin_of, w, n_bins) for w in (None, predicted, happened)
+    )
     bins = [
-        {"low": k / n_bins, "high": (k + 1) / n_bins, "count": int(count[k]),
-         "predicted": _ratio(sum_predicted[k], count[k]), "observed": _ratio(sum_observed[k], count[k])}
+        {
+            "low": k / n_bins,
+            "high": (k + 1) / n_bins,
+            "count": int(count[k]),
+            "predicted": _ratio(sum_predicted[k], count[k]),
+            "observed": _ratio(sum_observed[k], count[k]),
+        }
         for k in range(n_bins)
-    ]  # fmt: skip
-    return {"bins": bins, "expected_calibration_error": float(np.abs(sum_predicted - sum_observed).sum() / len(label))}
+    ]
+    return {
+        "bins": bins,
+        "expected_calibration_error": float(
+            np.abs(sum_predicted - sum_observed).sum() / len(label)
+        ),
+    }
 
 
-def fit_temperature(logits: Float[np.ndarray, "window logit"], label: Int[np.ndarray, " window"]) -> float:
-    """Return the temperature within 0.05 .. 20 that makes the labels likeliest; fit it on validation windows.
+def fit_temperature(
+    logits: Float[np.ndarray, "window logit"], label: Int[np.ndarray, " window"]
+) -> float:
+    """Return the temperature within 0.05 .. 20 that makes the labels likeliest; fit it on
+    validation windows.
 
-    Where every window is predicted rightly the likelihood has no maximum; a temperature well below 1 is returned.
+    Where every window is predicted rightly the likelihood has no maximum; a temperature well below
+    1 is returned.
     """
     from scipy.optimize import minimize_scalar
 
@@ -212,11 +286,16 @@ def fit_temperature(logits: Float[np.ndarray, "window logit"], label: Int[np.nda
         right = class_probabilities(logits, np.exp(log_temperature))[np.arange(len(label)), label]
         return -float(np.mean(np.log(np.maximum(right, np.finfo(float).tiny))))
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
+    return float(
+        np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x)
+    )
 
 
-def fit_event_threshold(label: Int[np.ndarray, " window"], event_probability: Float[np.ndarray, " window"]) -> float:
-    """Return the probability above which to call an event so that F1 is largest; fit it on validation windows.
+def fit_event_threshold(
+    label: Int[np.ndarray, " window"], event_probability: Float[np.ndarray, " window"]
+) -> float:
+    """Return the probability above which to call an event so that F1 is largest; fit it on
+    validation windows.
 
     Args:
         label: 1 where the window is of any event, 0 where it is background.
@@ -229,17 +308,21 @@ def fit_event_threshold(label: Int[np.ndarray, " window"], event_probability: Fl
         UserError: no window is an event.
     """
     if not label.any():
-        raise UserError("no validation window is an event, so no threshold can be fitted; check windows.split")
+        raise UserError(
+            "no validation window is an event, so no threshold can be fitted; check windows.split"
+        )
     order = np.argsort(-event_probability, kind="stable")
     sorted_probability = np.append(event_probability[order], 0.0)
     hits = np.cumsum(label[order])
     f1 = 2 * hits / (np.arange(1, len(label) + 1) + hits[-1])
-    f1[sorted_probability[:-1] == sorted_probability[1:]] = -1.0  # no threshold parts equal probabilities
+    f1[
+        sorted_probability[:-1] == sorted_probability[1:]
+    ] = -1.0  # no threshold parts equal probabilities
     last = int(np.argmax(f1))
     return float(sorted_probability[last : last + 2].mean())
 
 
-# ---------------------------------------------------------------------------------------------------------- uncertainty
+# ------------------------------------------------------------------------------------ uncertainty
 
 
 def bootstrap(
@@ -249,21 +332,25 @@ def bootstrap(
     n: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return 95 % intervals of scores over units that are drawn anew with replacement (percentile bootstrap).
+    """Return 95 % intervals of scores over units that are drawn anew with replacement (percentile
+    bootstrap).
 
-    Windows of one subject are alike, so whole subjects are drawn; give recordings or runs as units if there are fewer
-    than 10 subjects.
+    Windows of one subject are alike, so whole subjects are drawn; give recordings or runs as units
+    if there are fewer than 10 subjects.
 
     Args:
         table: arrays with one row per window, such as (label, logits).
         unit: the subject (recording, run) of each window.
-        score: takes the arrays of ``table`` and returns scores; those in :data:`SCALARS` get an interval.
+        score: takes the arrays of ``table`` and returns scores; those in :data:`SCALARS` get an
+            interval.
         n: number of draws.
         seed: of the draws.
 
     Returns:
-        For each score: ``value`` on the windows as they are, ``low``, ``high`` and ``n_undefined`` (draws without a
-        value, which are left out). ``low`` and ``high`` are ``None`` where there is one unit only or no draw has one.
+        For each score: ``value`` on the windows as they are, ``low``, ``high`` and ``n_undefined``
+            (draws without a
+        value, which are left out). ``low`` and ``high`` are ``None`` where there is one unit only
+            or no draw has one.
     """
     rng = np.random.default_rng(seed)
     _, unit_of = np.unique(unit, return_inverse=True)
@@ -272,7 +359,10 @@ def bootstrap(
     for _ in range(n if len(rows_of) > 1 else 0):
         rows = np.concatenate([rows_of[u] for u in rng.integers(len(rows_of), size=len(rows_of))])
         draws.append(_scalars(score(*(array[rows] for array in table))))
-    return {name: _interval(value, [d[name] for d in draws]) for name, value in _scalars(score(*table)).items()}
+    return {
+        name: _interval(value, [d[name] for d in draws])
+        for name, value in _scalars(score(*table)).items()
+    }
 
 
 def _scalars(result: Scores) -> dict[str, float | None]:
@@ -286,7 +376,8 @@ def _interval(value: float | None, draws: list[float | None]) -> dict[str, Any]:
 
 
 def summarise(results: Sequence[Scores]) -> dict[str, dict[str, float | None]]:
-    """Return mean and population standard deviation over runs of each scalar score, x100, two decimals.
+    """Return mean and population standard deviation over runs of each scalar score, x100, two
+    decimals.
 
     Where a run lacks a value there is none for the mean either.
     """

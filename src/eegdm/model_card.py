@@ -1,4 +1,6 @@
-"""The README.md beside a model: what it is, from which data and recipe, how good, under which licence, and what it is not for."""
+"""The README.md beside a model: what it is, from which data and recipe, how good, under which
+licence, and what it is not for.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,24 @@ from typing import Any
 from eegdm import __version__
 
 PURPOSES = {
-    "SSMDP": "A diffusion backbone: it denoises single EEG channels, and its activities serve as representations.",
-    "LatentFusionTransformer": "A classifier of tokens that a diffusion backbone makes of EEG windows; it needs that backbone.",
-    "EEGDM": "A classifier of EEG windows: a frozen diffusion backbone and a latent fusion transformer, in one.",
+    "SSMDP": (
+        "A diffusion backbone: it denoises single EEG channels, and its activities serve as"
+        " representations."
+    ),
+    "LatentFusionTransformer": (
+        "A classifier of tokens that a diffusion backbone makes of EEG windows; it needs that"
+        " backbone."
+    ),
+    "EEGDM": (
+        "A classifier of EEG windows: a frozen diffusion backbone and a latent fusion transformer,"
+        " in one."
+    ),
 }
 _SECTIONS = ("data", "recipe", "metrics", "licence", "license")
 _LIMITS = """\
 For research, not a medical device: it must not be used for diagnosis, treatment or monitoring of patients. It knows the
 channels and the preprocessing below and nothing else; on other populations, electrodes, amplifiers or filters its answers may be wrong
-without any sign of it. Scores of one corpus do not carry over to another: measure on your own data first."""
+without any sign of it. Scores of one corpus do not carry over to another: measure on your own data first."""  # noqa: E501
 
 _CARD = """\
 ---
@@ -68,13 +79,34 @@ Written by eegdm {version}; numbers in float32. Beside the model's own settings,
 """
 
 
-def training_facts(corpus: str, recipe: str, seed: int, trained_on: dict[str, Any], metrics: dict[str, float | None]) -> dict[str, Any]:
-    """Return what a card says of a model that a stage trained: its data, recipe, scores on the validation part, and licence."""
+def training_facts(
+    corpus: str,
+    recipe: str,
+    seed: int,
+    trained_on: dict[str, Any],
+    metrics: dict[str, float | None],
+) -> dict[str, Any]:
+    """Return what a card says of a model that a stage trained: its data, recipe, scores on the
+    validation part, and licence.
+    """
     return {
-        "data": {"corpus": corpus, **{k: trained_on[k] for k in ("recordings", "subjects", "hours", "events") if k in trained_on}},
+        "data": {
+            "corpus": corpus,
+            **{
+                k: trained_on[k]
+                for k in ("recordings", "subjects", "hours", "events")
+                if k in trained_on
+            },
+        },
         "recipe": {"name": recipe, "seed": seed},
-        "metrics": {f"validation {k.replace('_', ' ')}": None if v is None else round(v, 4) for k, v in metrics.items()},
-        "licence": "That of the recordings it was trained on decides whether these weights may be passed on.",
+        "metrics": {
+            f"validation {k.replace('_', ' ')}": None if v is None else round(v, 4)
+            for k, v in metrics.items()
+        },
+        "licence": (
+            "That of the recordings it was trained on decides whether these weights may be"
+            " passed on."
+        ),
     }
 
 
@@ -83,8 +115,8 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
 
     Args:
         model: its class and `config` are shown.
-        info: `data`, `recipe`, `metrics` and `licence` fill the sections of these names, each a text or a table of JSON values; `license`
-            is the hub's short name of the licence.
+        info: `data`, `recipe`, `metrics` and `licence` fill the sections of these names, each a
+            text or a table of JSON values; `license` is the hub's short name of the licence.
     """
     name = type(model).__name__
     return _CARD.format(
@@ -94,9 +126,15 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
         task="feature-extraction" if name == "SSMDP" else "other",
         data=_section(info.get("data"), "Not stated."),
         recipe=_section(info.get("recipe"), "Not stated."),
-        facts=_section({key: value for key, value in info.items() if key not in _SECTIONS}, "None."),
-        metrics=_section(info.get("metrics"), "Not measured. `eegdm report` measures on a test set."),
-        licence=_section(info.get("licence"), "Not stated: ask who trained it before you pass it on."),
+        facts=_section(
+            {key: value for key, value in info.items() if key not in _SECTIONS}, "None."
+        ),
+        metrics=_section(
+            info.get("metrics"), "Not measured. `eegdm report` measures on a test set."
+        ),
+        licence=_section(
+            info.get("licence"), "Not stated: ask who trained it before you pass it on."
+        ),
         limits=_LIMITS,
         version=__version__,
         config=json.dumps(model.config, indent=1),
@@ -109,4 +147,7 @@ def _section(content: Any, absent: str) -> str:
         return absent
     if not isinstance(content, dict):
         return str(content)
-    return "\n".join(f"- {key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in content.items())
+    return "\n".join(
+        f"- {key}: {value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in content.items()
+    )

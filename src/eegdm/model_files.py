@@ -1,4 +1,6 @@
-"""Where a model lies: a folder of ours, a published checkpoint, a repository on the Hugging Face hub with either, or the package."""
+"""Where a model lies: a folder of ours, a published checkpoint, a repository on the Hugging Face
+hub with either, or the package.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,20 @@ class ModelFiles(NamedTuple):
     weights: Path
 
 
-def find_model(path_or_hub_id: str | Path, filename: str | None = None, revision: str | None = None) -> Path | ModelFiles:
-    """Return the path of a published checkpoint, or the two files of a model; what exists on disk wins over the package and the hub.
+def find_model(
+    path_or_hub_id: str | Path, filename: str | None = None, revision: str | None = None
+) -> Path | ModelFiles:
+    """Return the path of a published checkpoint, or the two files of a model; what exists on disk
+    wins over the package and the hub.
 
     Raises:
-        UserError: nothing there, several files and none named, a link out of its folder, or the hub can't be reached.
+        UserError: nothing there, several files and none named, a link out of its folder, or the hub
+            can't be reached.
     """
     path = Path(path_or_hub_id).expanduser()
-    if filename is not None and (PurePosixPath(filename).is_absolute() or ".." in PurePosixPath(filename).parts):
+    if filename is not None and (
+        PurePosixPath(filename).is_absolute() or ".." in PurePosixPath(filename).parts
+    ):
         raise UserError(f"filename={filename}: leads out of the folder; name a file below it")
     if path.is_dir():
         return _find_in_folder(path, filename)
@@ -41,12 +49,14 @@ def find_model(path_or_hub_id: str | Path, filename: str | None = None, revision
     if str(path_or_hub_id) in packaged:
         return _find_in_folder(PACKAGED / path, filename)
     if not _HUB_ID.fullmatch(str(path_or_hub_id)) or path.suffix == ".ckpt":
-        raise UserError(f"{path_or_hub_id}: there is no such file or folder; a model on the hub is named owner/name, "
-                        f"and {listed(packaged)} comes with the package")  # fmt: skip
+        raise UserError(
+            f"{path_or_hub_id}: there is no such file or folder; a model on the hub is named"
+            f" owner/name, and {listed(packaged)} comes with the package"
+        )
     return _find_on_hub(str(path_or_hub_id), filename, revision)
 
 
-# ------------------------------------------------------------------------------------------------------------- on disk
+# ---------------------------------------------------------------------------------------- on disk
 
 
 def _only_file(path: Path, filename: str | None) -> Path:
@@ -74,32 +84,47 @@ def _find_in_folder(folder: Path, filename: str | None) -> Path | ModelFiles:
 
 
 def _refuse_link_outside(folder: Path, file: Path) -> None:
-    """Refuse a missing file, and one that lies elsewhere; the hub's own cache links to `blobs`, beside `snapshots`."""
+    """Refuse a missing file, and one that lies elsewhere; the hub's own cache links to `blobs`,
+    beside `snapshots`.
+    """
     if not file.exists():
-        raise UserError(f"{folder}: has no {file.relative_to(folder)}; it holds {listed(p.name for p in folder.iterdir()) or 'nothing'}")
+        raise UserError(
+            f"{folder}: has no {file.relative_to(folder)}; it holds"
+            f" {listed(p.name for p in folder.iterdir()) or 'nothing'}"
+        )
     home = folder.resolve()
     homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     if not any(file.resolve().is_relative_to(place) for place in homes):
-        raise UserError(f"{file}: is a link to a place outside its folder, which is refused; copy the file there")
+        raise UserError(
+            f"{file}: is a link to a place outside its folder, which is refused; copy the file"
+            " there"
+        )
 
 
 def _only_checkpoint(place: object, names: Iterable[str]) -> str:
     checkpoints = sorted(name for name in names if name.endswith(".ckpt"))
     if not checkpoints:
-        raise UserError(f"{place}: holds no model: neither {CONFIG_FILE} with {WEIGHTS_FILE} nor a published checkpoint (*.ckpt)")
+        raise UserError(
+            f"{place}: holds no model: neither {CONFIG_FILE} with {WEIGHTS_FILE} nor a published"
+            " checkpoint (*.ckpt)"
+        )
     if len(checkpoints) > 1:
-        raise UserError(f"{place}: holds several checkpoints, choose one with filename=: {listed(checkpoints)}")
+        raise UserError(
+            f"{place}: holds several checkpoints, choose one with filename=: {listed(checkpoints)}"
+        )
     return checkpoints[0]
 
 
-# ----------------------------------------------------------------------------------------------------------- on the hub
+# ------------------------------------------------------------------------------------- on the hub
 
 
 def _find_on_hub(hub_id: str, filename: str | None, revision: str | None) -> Path | ModelFiles:
     if filename is None:
         names = _hub_names(hub_id, revision)
         if names >= {CONFIG_FILE, WEIGHTS_FILE}:
-            return ModelFiles(_download(hub_id, CONFIG_FILE, revision), _download(hub_id, WEIGHTS_FILE, revision))
+            return ModelFiles(
+                _download(hub_id, CONFIG_FILE, revision), _download(hub_id, WEIGHTS_FILE, revision)
+            )
         filename = _only_checkpoint(hub_id, names)
     return _download(hub_id, filename, revision)
 
@@ -110,10 +135,13 @@ def _hub_names(hub_id: str, revision: str | None) -> set[str]:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return {file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or []}
+        return {
+            file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or []
+        }
     except HfHubHTTPError as error:
         raise _refusal(hub_id, error) from error
-    except Exception as offline:  # the exceptions of a missing connection belong to the HTTP library of the hub's version
+    # The exceptions of a missing connection belong to the HTTP library of the hub's version
+    except Exception as offline:
         try:
             cached = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
         except Exception:
@@ -133,7 +161,10 @@ def _download(hub_id: str, filename: str, revision: str | None) -> Path:
 
 def _refusal(what: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:300]
-    return UserError(f"{what}: is neither on this disk nor to be had from the hub ({type(error).__name__}: {reason})")
+    return UserError(
+        f"{what}: is neither on this disk nor to be had from the hub ({type(error).__name__}:"
+        f" {reason})"
+    )
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:

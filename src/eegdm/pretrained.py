@@ -1,7 +1,8 @@
-"""Models as folders: `config.json`, `model.safetensors` and a card; written, and read back strictly.
+"""Models as folders: `config.json`, `model.safetensors` and a card; written, and read back
+strictly.
 
-Folders come from strangers: before memory is taken, the shapes that `config.json` promises are compared with those that the
-header of `model.safetensors` declares.
+Folders come from strangers: before memory is taken, the shapes that `config.json` promises are
+compared with those that the header of `model.safetensors` declares.
 """
 
 from __future__ import annotations
@@ -43,31 +44,50 @@ class Pretrained:
 
     config: dict[str, Any]
     info: Mapping[str, Any] = MappingProxyType({})
-    """What its folder or checkpoint says beside the settings (data, recipe, metrics, signal, diffusion, ...); set by loading."""
+    """What its folder or checkpoint says beside the settings (data, recipe, metrics, signal,
+    diffusion, ...); set by loading.
+    """
 
-    def save_pretrained(self, folder: str | Path, card: str | None = None, info: dict[str, Any] | None = None) -> Path:
-        """Write `config.json`, `model.safetensors` (float32) and `README.md`; return the folder, ready for a hub.
+    def save_pretrained(
+        self, folder: str | Path, card: str | None = None, info: dict[str, Any] | None = None
+    ) -> Path:
+        """Write `config.json`, `model.safetensors` (float32) and `README.md`; return the folder,
+        ready for a hub.
 
         Args:
             folder: made if need be; files of the same names are replaced.
-            card: text of the model card; by default one is written from `info`, see :func:`eegdm.model_card.model_card`.
+            card: text of the model card; by default one is written from `info`, see
+                :func:`eegdm.model_card.model_card`.
             info: JSON-able facts beside the model, merged into `config.json`.
 
         Raises:
-            UserError: a weight is not finite, or `info` uses a name that `config.json` needs itself.
+            UserError: a weight is not finite, or `info` uses a name that `config.json` needs
+                itself.
         """
         from safetensors.torch import save
 
         from eegdm.model_card import model_card
 
         folder, info = Path(folder), info or {}
-        about = {"format": FORMAT, "model": type(self).__name__, "eegdm": __version__, "config": self.config}
+        about = {
+            "format": FORMAT,
+            "model": type(self).__name__,
+            "eegdm": __version__,
+            "config": self.config,
+        }
         if taken := about.keys() & info.keys():
-            raise UserError(f"{folder}: info can't name {listed(taken)}, which {CONFIG_FILE} uses itself")
-        tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in cast("nn.Module", self).state_dict().items()}
+            raise UserError(
+                f"{folder}: info can't name {listed(taken)}, which {CONFIG_FILE} uses itself"
+            )
+        tensors = {
+            name: tensor.detach().float().contiguous().cpu()
+            for name, tensor in cast("nn.Module", self).state_dict().items()
+        }
         refuse_not_finite(folder, tensors)
         with atomic_path(folder / WEIGHTS_FILE) as temporary:
-            temporary.write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file has a fault of its own for a full disk
+            temporary.write_bytes(
+                save(tensors, metadata={"format": "pt"})
+            )  # save_file has a fault of its own for a full disk
         with atomic_path(folder / CARD_FILE) as temporary:
             temporary.write_text(card or model_card(self, info), encoding="utf-8")
         write_json(folder / CONFIG_FILE, {**about, **info})  # last: a folder without it is no model
@@ -78,14 +98,21 @@ class Pretrained:
         """Return the model that a folder or a hub repository holds, in eval mode on the CPU.
 
         Raises:
-            UserError: nothing there, another model, a newer format, or config and weights do not fit each other.
+            UserError: nothing there, another model, a newer format, or config and weights do not
+                fit each other.
         """
         files = find_model(path_or_hub_id, revision=revision)
         if isinstance(files, Path):
-            raise UserError(f"{files}: is a published checkpoint; read it with eegdm.load, or turn it into a folder with `eegdm convert`")
+            raise UserError(
+                f"{files}: is a published checkpoint; read it with eegdm.load, or turn it into a"
+                " folder with `eegdm convert`"
+            )
         model = _read_model(files)
         if not isinstance(model, cls):
-            raise UserError(f"{files.config}: holds a model of class {type(model).__name__}, not {cls.__name__}; eegdm.load reads both")
+            raise UserError(
+                f"{files.config}: holds a model of class {type(model).__name__}, not"
+                f" {cls.__name__}; eegdm.load reads both"
+            )
         return model
 
 
@@ -96,15 +123,16 @@ def load(
     compat: str | None = None,
     revision: str | None = None,
 ) -> SSMDP | EEGDM:
-    """Return a trained model, in eval mode on the CPU: from a folder of ours, a published `.ckpt`, or a repository on the hub.
+    """Return a trained model, in eval mode on the CPU: from a folder of ours, a published `.ckpt`,
+    or a repository on the hub.
 
     Args:
-        path_or_hub_id: a folder, a file, or `owner/name` on the Hugging Face hub (`HF_ENDPOINT` and the offline cache are
-            honoured). What exists on disk is never looked for on the hub.
+        path_or_hub_id: a folder, a file, or `owner/name` on the Hugging Face hub (`HF_ENDPOINT` and
+            the offline cache are honoured). What exists on disk is never looked for on the hub.
         filename: which file of the folder or repository, where it holds several.
         weights: of a published checkpoint: "ema" or "online".
-        compat: "published" repeats the published code's errors, see `docs/deviations.md`; the published CHB-MIT
-            classifier was trained with them.
+        compat: "published" repeats the published code's errors, see `docs/deviations.md`; the
+            published CHB-MIT classifier was trained with them.
         revision: branch, tag or commit on the hub.
 
     Raises:
@@ -118,11 +146,16 @@ def load(
         model.info = info
         return model
     if weights != "ema":
-        raise UserError(f"{found.config}: holds one set of weights; weights={weights} is a choice for published checkpoints")
+        raise UserError(
+            f"{found.config}: holds one set of weights; weights={weights} is a choice for published"
+            " checkpoints"
+        )
     return _read_model(found, compat)
 
 
-def convert(src: str | Path, out: str | Path, weights: str = "ema", compat: str | None = None) -> Path:
+def convert(
+    src: str | Path, out: str | Path, weights: str = "ema", compat: str | None = None
+) -> Path:
     """Turn a published checkpoint into a folder with config, weights and a card; return the folder.
 
     Raises:
@@ -160,7 +193,9 @@ def _read_model(files: ModelFiles, compat: str | None = None) -> Any:
         refuse_other_tensors(files.weights, shapes(model), found)
         tensors = load_file(files.weights)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{files.weights}: can't be read as safetensors ({error}); it is missing or damaged") from error
+        raise UserError(
+            f"{files.weights}: can't be read as safetensors ({error}); it is missing or damaged"
+        ) from error
     fill(files.weights, model, tensors)
     model.info = info
     return model
@@ -169,62 +204,100 @@ def _read_model(files: ModelFiles, compat: str | None = None) -> Any:
 def _read_config(path: Path) -> tuple[type, dict[str, Any], dict[str, Any]]:
     """Return a model's class, its settings, and what stands beside them."""
     if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise UserError(f"{path}: larger than {MAX_CONFIG_BYTES >> 20} MiB, not a configuration that eegdm wrote")
+        raise UserError(
+            f"{path}: larger than {MAX_CONFIG_BYTES >> 20} MiB, not a configuration that eegdm"
+            " wrote"
+        )
     try:
         about = read_json(path)
     except UserError:
         raise
     except ValueError as error:  # a number of thousands of digits
         raise UserError(f"{path}: can't be read as JSON ({error})") from error
-    if not isinstance(about, dict) or not isinstance(about.get("format"), int) or not isinstance(about.get("config"), dict):
+    if (
+        not isinstance(about, dict)
+        or not isinstance(about.get("format"), int)
+        or not isinstance(about.get("config"), dict)
+    ):
         raise UserError(f"{path}: is no configuration of eegdm: format and config are missing")
     if about["format"] > FORMAT:
-        raise UserError(f"{path}: written in format {about['format']} by eegdm {about.get('eegdm')}; "
-                        f"this version reads up to {FORMAT}: upgrade eegdm")
+        raise UserError(
+            f"{path}: written in format {about['format']} by eegdm {about.get('eegdm')}; "
+            f"this version reads up to {FORMAT}: upgrade eegdm"
+        )
     name = str(about.get("model"))
     if name not in MODELS:
         raise UserError(f"{path}: names the model {name[:80]!r}; known are {listed(MODELS)}")
-    beside = {key: value for key, value in about.items() if key not in ("format", "model", "eegdm", "config")}
+    beside = {
+        key: value
+        for key, value in about.items()
+        if key not in ("format", "model", "eegdm", "config")
+    }
     return getattr(importlib.import_module(MODELS[name]), name), about["config"], beside
 
 
-# ------------------------------------------------------------------- filling a model from a file, ours or the original's
+# -------------------------------------------- filling a model from a file, ours or the original's
 
 
-def with_compat(source: Path, model_class: type, config: dict[str, Any], compat: str | None) -> dict[str, Any]:
+def with_compat(
+    source: Path, model_class: type, config: dict[str, Any], compat: str | None
+) -> dict[str, Any]:
     """Return the settings with the caller's choice of `compat`, if there is one."""
     if compat is None:
         return config
     if compat != "published":
         raise UserError(f"compat={compat!r} is unknown; leave it out, or say published")
     if "compat" not in inspect.signature(model_class).parameters:
-        raise UserError(f"{source}: holds a {model_class.__name__}, which has no compat setting; leave compat= out")
+        raise UserError(
+            f"{source}: holds a {model_class.__name__}, which has no compat setting; leave"
+            " compat= out"
+        )
     return {**config, "compat": compat}
 
 
 def build_empty(source: Path, model_class: type, config: dict[str, Any], n_tensors: int) -> Any:
-    """Return a model of the class that takes no memory for its numbers, to compare it with a file of `n_tensors` tensors."""
+    """Return a model of the class that takes no memory for its numbers, to compare it with a file
+    of `n_tensors` tensors.
+    """
     import torch
 
     if unknown := config.keys() - inspect.signature(model_class).parameters.keys():
-        raise UserError(f"{source}: has unknown settings for {model_class.__name__}: {listed(unknown)}; a newer eegdm may know them")
+        raise UserError(
+            f"{source}: has unknown settings for {model_class.__name__}: {listed(unknown)}; a newer"
+            " eegdm may know them"
+        )
     _refuse_numbers(source, config, n_tensors)
     try:
         with torch.device("meta"), _not_drawn():
             return model_class(**config)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-    except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ArithmeticError, RuntimeError) as error:
-        raise UserError(f"{source}: its settings make no {model_class.__name__} ({' '.join(str(error).split())[:200]})") from error
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
+        raise UserError(
+            f"{source}: its settings make no {model_class.__name__}"
+            f" ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def _not_drawn() -> Any:
-    """Return a context in which no normal numbers are drawn: on the meta device torch would load its compiler for it, 1 s."""
+    """Return a context in which no normal numbers are drawn: on the meta device torch would load
+    its compiler for it, 1 s.
+    """
     import torch
     from torch.overrides import TorchFunctionMode
 
     class NotDrawn(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             if func in (torch.Tensor.normal_, torch.nn.init.normal_, torch.nn.init.kaiming_normal_):
                 return args[0] if args else kwargs["tensor"]
             return (torch.empty if func is torch.randn else func)(*args, **kwargs or {})
@@ -238,7 +311,10 @@ def _refuse_numbers(source: Path, config: dict[str, Any], n_tensors: int) -> Non
         most = n_tensors if name in _COUNTS_OF_MODULES else MAX_NUMBER
         least = 1 if name == "sfreq" else -MAX_NUMBER
         if not math.isfinite(number) or not least <= number <= most:
-            raise UserError(f"{source}: {name}={number} is not within {least}..{most}, the limits for a file of {n_tensors} tensors")
+            raise UserError(
+                f"{source}: {name}={number} is not within {least}..{most}, the limits for a file of"
+                f" {n_tensors} tensors"
+            )
 
 
 def _numbers(config: Any, name: str = "") -> Iterator[tuple[str, float]]:
@@ -255,21 +331,39 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def refuse_other_tensors(source: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
-    """Refuse a file whose tensors are not exactly the wanted ones, listing what is missing, left over or of another shape."""
+def refuse_other_tensors(
+    source: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
+) -> None:
+    """Refuse a file whose tensors are not exactly the wanted ones, listing what is missing, left
+    over or of another shape.
+    """
     common = wanted.keys() & found.keys()
-    reshaped = {f"{name} {found[name]}, not {wanted[name]}" for name in common if found[name] != wanted[name]}
-    faults = {"lacks": wanted.keys() - found.keys(), "has left over": found.keys() - wanted.keys(), "has other shapes": reshaped}
+    reshaped = {
+        f"{name} {found[name]}, not {wanted[name]}"
+        for name in common
+        if found[name] != wanted[name]
+    }
+    faults = {
+        "lacks": wanted.keys() - found.keys(),
+        "has left over": found.keys() - wanted.keys(),
+        "has other shapes": reshaped,
+    }
     if any(faults.values()):
         said = "; it ".join(f"{fault} {listed(names)}" for fault, names in faults.items() if names)
-        raise UserError(f"{source}: its tensors do not fit the model that its settings describe: it {said}")
+        raise UserError(
+            f"{source}: its tensors do not fit the model that its settings describe: it {said}"
+        )
 
 
 def fill(source: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Give an empty model its numbers, which must be finite float32, and put it in eval mode."""
     import torch
 
-    if other := {f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype != torch.float32}:
+    if other := {
+        f"{name} ({tensor.dtype})"
+        for name, tensor in tensors.items()
+        if tensor.dtype != torch.float32
+    }:
         raise UserError(f"{source}: holds weights that are not float32: {listed(other)}")
     refuse_not_finite(source, tensors)
     model.load_state_dict(tensors, assign=True)
@@ -279,4 +373,7 @@ def fill(source: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
 def refuse_not_finite(source: Path, tensors: dict[str, Tensor]) -> None:
     """Refuse weights that contain NaN or infinity."""
     if broken := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
-        raise UserError(f"{source}: has weights that are NaN or infinite: {listed(broken)}; the training diverged or the file is damaged")
+        raise UserError(
+            f"{source}: has weights that are NaN or infinite: {listed(broken)}; the training"
+            " diverged or the file is damaged"
+        )

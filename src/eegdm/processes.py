@@ -16,9 +16,17 @@ _LOCKS: list[Any] = []  # held as long as the process lives
 
 
 def rank() -> int:
-    """Return this process's number in a distributed training, counted from 0 over all machines, as torchrun, SLURM or Lightning's
-    launcher gave it: known before the processes are connected."""
-    return next((int(os.environ[name]) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0)
+    """Return this process's number in a distributed training, counted from 0 over all machines, as
+    torchrun, SLURM or Lightning's launcher gave it: known before the processes are connected.
+    """
+    return next(
+        (
+            int(os.environ[name])
+            for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+            if name in os.environ
+        ),
+        0,
+    )
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -29,18 +37,26 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     import torch
 
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if name == "auto":
         return torch.device(next(kind for kind, is_there in there.items() if is_there))
     if not there.get(name.split(":")[0], False):
-        raise UserError(f"device={name}: is not there; this machine has {', '.join(k for k, is_there in there.items() if is_there)}")
+        raise UserError(
+            f"device={name}: is not there; this machine has"
+            f" {', '.join(k for k, is_there in there.items() if is_there)}"
+        )
     return torch.device(name)
 
 
 def own_device(name: str, processes: int) -> torch.device:
     """Return the device of one of so many ``processes`` that share out work on this machine.
 
-    Of several GPUs it is one that no other process has taken; on CPUs this process takes its share of the cores.
+    Of several GPUs it is one that no other process has taken; on CPUs this process takes its share
+    of the cores.
 
     Raises:
         UserError: there is no such device, or no free one.
@@ -61,5 +77,7 @@ def own_device(name: str, processes: int) -> torch.device:
             continue
         _LOCKS.append(lock)
         return torch.device("cuda", index)
-    raise UserError(f"devices={processes}: this machine has {torch.cuda.device_count()} GPUs, all taken by other runs; "
-                    "ask for fewer devices, or wait for those runs")  # fmt: skip
+    raise UserError(
+        f"devices={processes}: this machine has {torch.cuda.device_count()} GPUs, all taken by"
+        " other runs; ask for fewer devices, or wait for those runs"
+    )

@@ -1,7 +1,8 @@
-"""What a report is made of (text, tables, pictures) and the two pages it becomes: HTML by mne.Report, and Markdown.
+"""What a report is made of (text, tables, pictures) and the two pages it becomes: HTML by
+mne.Report, and Markdown.
 
-Words come from strangers' files: they are escaped here, in one place for each page, and folders of this machine are
-cut from them.
+Words come from strangers' files: they are escaped here, in one place for each page, and folders of
+this machine are cut from them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, words for those who can't see it, and a caption; a wide one is scrolled sideways on a small screen."""
+    """A figure, words for those who can't see it, and a caption; a wide one is scrolled sideways on
+    a small screen.
+    """
 
     figure: Figure
     alt: str
@@ -64,18 +67,21 @@ class Section:
     blocks: list[Block] = field(default_factory=list)
 
 
-# An absolute path up to its last part, of POSIX or Windows; not a URL, a unit (µV²/Hz) or a relative path.
+# An absolute path up to its last part, of POSIX or Windows; not a URL, a unit (µV²/Hz) or a
+# relative path.
 _FOLDERS = re.compile(
     r"(?<![\w:/.\]²])~?/(?:[^/\s'\"<>]+/)+|\b[A-Za-z]:\\(?:[^\\\s'\"<>]+\\)+|\bfile://(?:/[^/\s'\"<>]+)*/"
 )
 
 
 def without_folders(text: str) -> str:
-    """Cut absolute folders from a text, leaving names: reports travel, and a folder often names a person."""
+    """Cut absolute folders from a text, leaving names: reports travel, and a folder often names a
+    person.
+    """
     return _FOLDERS.sub("", text)
 
 
-# ----------------------------------------------------------------------------------------------------------------- HTML
+# ------------------------------------------------------------------------------------------- HTML
 
 _CSS = """
 .eegdm p, .eegdm li, .eegdm dd { max-width: 46rem; }
@@ -106,7 +112,7 @@ _CSS = """
   .eegdm td:first-child { min-width: 5rem; }
   .accordion-body { padding: .75rem .5rem; }
 }
-"""
+"""  # noqa: E501
 _TAG = "eegdm"  # MNE's script fails on a part without a tag
 _VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 
@@ -134,7 +140,7 @@ def _html_block(block: Block) -> str:
         case Text(text):
             return f"<p>{_html_text(text)}</p>"
         case Points(points):
-            return f"<ul>{''.join(f'<li><b>{_html_text(t)}</b>: {_html_text(e)}</li>' for t, e in points)}</ul>"
+            return f"<ul>{''.join(f'<li><b>{_html_text(t)}</b>: {_html_text(e)}</li>' for t, e in points)}</ul>"  # noqa: E501
         case Table():
             return _html_table(block)
         case Picture():
@@ -157,13 +163,15 @@ def _html_picture(picture: Picture) -> str:
     picture.figure.savefig(stream, format="png", dpi=140)
     data = base64.b64encode(stream.getvalue()).decode()
     width = round(100 * picture.figure.get_figwidth())
-    image = f'<img width="{width}" src="data:image/png;base64,{data}" alt="{_html_text(picture.alt)}">'
+    image = (
+        f'<img width="{width}" src="data:image/png;base64,{data}" alt="{_html_text(picture.alt)}">'
+    )
     frame = "scroll wide" if picture.wide else "scroll"
     caption = f"<figcaption>{_html_text(picture.caption)}</figcaption>" if picture.caption else ""
     return f'<figure><div class="{frame}">{image}</div>{caption}</figure>'
 
 
-# ------------------------------------------------------------------------------------------------------------- Markdown
+# --------------------------------------------------------------------------------------- Markdown
 
 
 def write_markdown(path: Path, title: str, sections: Sequence[Section]) -> None:

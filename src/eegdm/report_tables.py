@@ -15,20 +15,37 @@ from eegdm.report_pages import Table, without_folders
 Numbers = dict[str, Any]
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "µ": r"\textmu{}", "–": "--",
-    "²": r"\textsuperscript{2}", "[": "{[}", **{c: f"\\{c}" for c in "&%$#_{}"},
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "µ": r"\textmu{}",
+    "–": "--",
+    "²": r"\textsuperscript{2}",
+    "[": "{[}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
 
 
 def write_csv(path: Path, numbers: Numbers) -> None:
-    """Write a row for each run of ours and of each baseline, and rows of their mean and population standard deviation.
+    """Write a row for each run of ours and of each baseline, and rows of their mean and population
+    standard deviation.
 
-    Scores are x100 with two decimals, false alarms per 24 h as they are; what is not defined is an empty cell.
+    Scores are x100 with two decimals, false alarms per 24 h as they are; what is not defined is an
+    empty cell.
     """
     window_scores = list(numbers["summary"])
     with_events = any(run["events"] for run in numbers["runs"])
-    columns = ["model", "run", *window_scores, *(f"event_{name}" for name in EVENT_SCORES if with_events)]
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+    columns = [
+        "model",
+        "run",
+        *window_scores,
+        *(f"event_{name}" for name in EVENT_SCORES if with_events),
+    ]
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as stream,
+    ):
         writer = csv.DictWriter(stream, columns, restval="")
         writer.writeheader()
         writer.writerows(_rows(numbers, window_scores))
@@ -36,7 +53,11 @@ def write_csv(path: Path, numbers: Numbers) -> None:
 
 def _rows(numbers: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
     for run in numbers["runs"]:
-        events = {f"event_{name}": _cell(run["events"][name], name) for name in EVENT_SCORES} if run["events"] else {}
+        events = (
+            {f"event_{name}": _cell(run["events"][name], name) for name in EVENT_SCORES}
+            if run["events"]
+            else {}
+        )
         yield {"model": "EEGDM", "run": run["name"], **_cells(run["scores"], names), **events}
     yield from _summary("EEGDM", numbers["summary"])
     for model, baseline in numbers["baselines"].items():
@@ -47,7 +68,11 @@ def _rows(numbers: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
 
 def _summary(model: str, summary: Numbers) -> Iterator[dict[str, str]]:
     for what in ("mean", "std"):
-        yield {"model": model, "run": what, **{name: "" if v[what] is None else f"{v[what]:.2f}" for name, v in summary.items()}}
+        yield {
+            "model": model,
+            "run": what,
+            **{name: "" if v[what] is None else f"{v[what]:.2f}" for name, v in summary.items()},
+        }
 
 
 def _cells(scores: Numbers, names: list[str]) -> dict[str, str]:
@@ -59,7 +84,9 @@ def _cell(value: float | None, name: str) -> str:
 
 
 def write_latex(path: Path, table: Table) -> None:
-    """Write a table environment for a document that uses the package booktabs; rows that are ours are bold in their first cell."""
+    """Write a table environment for a document that uses the package booktabs; rows that are ours
+    are bold in their first cell.
+    """
     rows = [[_latex(cell) for cell in row] for row in table.rows]
     for index in table.strong:
         rows[index][0] = rf"\textbf{{{rows[index][0]}}}"

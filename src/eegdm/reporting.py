@@ -1,4 +1,6 @@
-"""The report of a classifier: what goes in, the numbers that come of it, and the files it becomes."""
+"""The report of a classifier: what goes in, the numbers that come of it, and the files it
+becomes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ from jaxtyping import Float, Int, Shaped
 
 from eegdm.artifacts import write_json
 from eegdm.generation_quality import DISTANCES, compare
-from eegdm.metrics import Scores, bootstrap, calibration, class_probabilities, event_logit, scores, summarise
+from eegdm.metrics import (
+    Scores,
+    bootstrap,
+    calibration,
+    class_probabilities,
+    event_logit,
+    scores,
+    summarise,
+)
 from eegdm.report_pages import without_folders, write_html, write_markdown
 
 MIN_SUBJECTS = 10
@@ -39,12 +49,16 @@ class RunResult:
     temperature: float | None = None
     """Temperature fitted on the validation windows, if it was."""
     events: dict[str, Any] | None = None
-    """Result of :func:`eegdm.event_scores.average_over_subjects` over whole test recordings, where windows cover them."""
+    """Result of :func:`eegdm.event_scores.average_over_subjects` over whole test recordings, where
+    windows cover them.
+    """
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Scores of something else on the same test windows, one for each of its seeds, and a sentence on what it is."""
+    """Scores of something else on the same test windows, one for each of its seeds, and a sentence
+    on what it is.
+    """
 
     scores: Sequence[Scores]
     sentence: str
@@ -89,30 +103,45 @@ class Report:
     event_classes: Sequence[str]
     """The classes that are events; the others are background."""
     binary: bool
-    """Whether classifiers detect class 1 (scored by AUC-PR and AUROC) rather than tell classes apart."""
+    """Whether classifiers detect class 1 (scored by AUC-PR and AUROC) rather than tell classes
+    apart.
+    """
     split: str
     """A sentence: how recordings were divided."""
     counts: pd.DataFrame
-    """A row per split: split, subjects, recordings, windows, and a column of windows for each class."""
+    """A row per split: split, subjects, recordings, windows, and a column of windows for each
+    class.
+    """
     runs: Sequence[RunResult]
     baselines: dict[str, Baseline]
     pretraining: pd.DataFrame | None = None
     """curves.csv of the backbone."""
     generated: Samples | None = None
     example: Example | None = None
-    failures: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"recording": [], "reason": []}))
+    failures: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame({"recording": [], "reason": []})
+    )
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
     def headline(self) -> tuple[str, ...]:
         """The scores that are compared; the first decides."""
-        multiclass, detector = ("kappa", "balanced_accuracy", "weighted_f1"), ("balanced_accuracy", "auc_pr", "auroc")
+        multiclass, detector = (
+            ("kappa", "balanced_accuracy", "weighted_f1"),
+            (
+                "balanced_accuracy",
+                "auc_pr",
+                "auroc",
+            ),
+        )
         return detector if self.binary else multiclass
 
 
 def write_report(report: Report, folder: Path) -> Path:
-    """Write report.html and .md, .json (all numbers), .csv and .tex (the scores) into ``folder``; returns the path of report.html."""
+    """Write report.html and .md, .json (all numbers), .csv and .tex (the scores) into ``folder``;
+    returns the path of report.html.
+    """
     from eegdm.report_sections import headline, sections
     from eegdm.report_tables import write_csv, write_latex
 
@@ -128,7 +157,9 @@ def write_report(report: Report, folder: Path) -> Path:
 
 
 def report_numbers(report: Report) -> dict[str, Any]:
-    """Return everything but the signals and training curves, as plain JSON: what is not a number is None."""
+    """Return everything but the signals and training curves, as plain JSON: what is not a number is
+    None.
+    """
     numbers = {
         "title": report.title,
         "corpus": report.corpus,
@@ -166,7 +197,9 @@ def _run_numbers(run: RunResult, binary: bool) -> dict[str, Any]:
         "n_units": len(np.unique(unit)),
         "temperature": run.temperature,
         "calibration": _calibration(run, binary, 1.0),
-        "calibration_scaled": _calibration(run, binary, run.temperature) if run.temperature is not None else None,
+        "calibration_scaled": (
+            _calibration(run, binary, run.temperature) if run.temperature is not None else None
+        ),
     }
 
 
@@ -174,15 +207,21 @@ def _calibration(run: RunResult, binary: bool, temperature: float) -> dict[str, 
     """Of the event's probability for a detector, else of the predicted class."""
     if not binary:
         return calibration(run.label, class_probabilities(run.logits, temperature))
-    return calibration(run.label, class_probabilities(event_logit(run.logits)[:, None], temperature)[:, 1])
+    return calibration(
+        run.label, class_probabilities(event_logit(run.logits)[:, None], temperature)[:, 1]
+    )
 
 
 def _generated_numbers(samples: Samples | None) -> dict[str, dict[str, float]] | None:
-    """Distances of generated windows to real ones, and of two halves of the real ones, mean over channels."""
+    """Distances of generated windows to real ones, and of two halves of the real ones, mean over
+    channels.
+    """
     if samples is None or samples.real.shape[1] < 2:
         return None
     one_unit = np.zeros(samples.real.shape[1])  # halves in order of time and recording
-    table = compare(samples.real, one_unit, {"generated": samples.generated}, samples.sfreq, samples.ch_names)
+    table = compare(
+        samples.real, one_unit, {"generated": samples.generated}, samples.sfreq, samples.ch_names
+    )
     return table.groupby("source")[list(DISTANCES)].mean().to_dict("index")
 
 
@@ -197,7 +236,9 @@ def _example_numbers(example: Example | None) -> dict[str, Any] | None:
 
 
 def plain(obj: Any) -> Any:
-    """Return nested containers of numpy and pandas values as JSON knows them, folders cut from texts, NaN as None."""
+    """Return nested containers of numpy and pandas values as JSON knows them, folders cut from
+    texts, NaN as None.
+    """
     match obj:
         case dict():
             return {without_folders(str(key)): plain(value) for key, value in obj.items()}

@@ -1,6 +1,8 @@
-"""Sweeps that run side by side: each combination of `eegdm STAGE -m seed=0,1,2` as a process of its own, here or as a SLURM job.
+"""Sweeps that run side by side: each combination of `eegdm STAGE -m seed=0,1,2` as a process of its
+own, here or as a SLURM job.
 
-A run is a command line, not a function in a worker: one that is killed is one failed run, and the same command finishes it.
+A run is a command line, not a function in a worker: one that is killed is one failed run, and the
+same command finishes it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from eegdm.console import say
 from eegdm.errors import UserError
 
 LAUNCHERS = ("joblib", "local", "slurm")
-"""joblib: so many processes at a time; local: all at once by submitit; slurm: jobs of a cluster by submitit."""
+"""joblib: so many processes at a time; local: all at once by submitit; slurm: jobs of a cluster by
+submitit.
+"""
 
 
 class Command:
@@ -35,7 +39,9 @@ class Command:
         return subprocess.run(self.line).returncode
 
     def checkpoint(self) -> Any:
-        """What submitit submits again when SLURM's time limit or a preemption ends the job: the same command goes on where it stopped."""
+        """What submitit submits again when SLURM's time limit or a preemption ends the job: the
+        same command goes on where it stopped.
+        """
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -49,7 +55,12 @@ class Outcome(NamedTuple):
 
 
 def launch(
-    stage: str, words: Sequence[str], launcher: str, at_once: int = 2, job: Sequence[str] = (), logs: Path | None = None
+    stage: str,
+    words: Sequence[str],
+    launcher: str,
+    at_once: int = 2,
+    job: Sequence[str] = (),
+    logs: Path | None = None,
 ) -> list[Outcome]:
     """Run a stage once for each combination of comma-separated values.
 
@@ -58,20 +69,25 @@ def launch(
         words: as after `eegdm STAGE -m`.
         launcher: one of :data:`LAUNCHERS`.
         at_once: processes at a time (joblib).
-        job: submitit's parameters, such as `timeout_min=600`, `gpus_per_node=1`, `slurm_partition=NAME`.
+        job: submitit's parameters, such as `timeout_min=600`, `gpus_per_node=1`,
+            `slurm_partition=NAME`.
         logs: folder of submitit's job files and logs; `<root>/sweeps` by default.
 
     Returns:
         The outcomes, in order; none for slurm, whose jobs are submitted and not waited for.
 
     Raises:
-        UserError: an unknown launcher, stage or parameter, settings that no run can have, or runs that failed (after all have ended).
+        UserError: an unknown launcher, stage or parameter, settings that no run can have, or runs
+            that failed (after all have ended).
     """
     from eegdm.cli import STAGES
 
     for value, known in ((launcher, LAUNCHERS), (stage, STAGES)):
         if value not in known:
-            raise UserError(f"sweep: {value!r} is unknown; choose from {', '.join(known)}{did_you_mean(value, known)}")
+            raise UserError(
+                f"sweep: {value!r} is unknown; choose from"
+                f" {', '.join(known)}{did_you_mean(value, known)}"
+            )
     runs = expand(list(words))
     root = [compose(run).run.root for run in runs][0]  # every run is checked before any is started
     commands = [Command(stage, run) for run in runs]
@@ -82,14 +98,22 @@ def launch(
 
 
 def _by_joblib(commands: list[Command], at_once: int) -> list[Outcome]:
-    """In threads that wait for processes: joblib's own workers would take all runs with them when one is killed."""
+    """In threads that wait for processes: joblib's own workers would take all runs with them when
+    one is killed.
+    """
     from joblib import Parallel, delayed
 
-    statuses = Parallel(n_jobs=at_once, backend="threading")(delayed(command)() for command in commands)
-    return [Outcome(str(command), status) for command, status in zip(commands, statuses, strict=True)]
+    statuses = Parallel(n_jobs=at_once, backend="threading")(
+        delayed(command)() for command in commands
+    )
+    return [
+        Outcome(str(command), status) for command, status in zip(commands, statuses, strict=True)
+    ]
 
 
-def _by_submitit(commands: list[Command], cluster: str, job: Sequence[str], logs: Path) -> list[Outcome]:
+def _by_submitit(
+    commands: list[Command], cluster: str, job: Sequence[str], logs: Path
+) -> list[Outcome]:
     executor = _executor(cluster, job, logs)
     with executor.batch():
         jobs = [executor.submit(command) for command in commands]
@@ -97,20 +121,30 @@ def _by_submitit(commands: list[Command], cluster: str, job: Sequence[str], logs
         say(f"{submitted.job_id}: {command}; log {submitted.paths.stdout}")
     if cluster == "slurm":
         return []
-    return _told([Outcome(str(command), _status(submitted)) for submitted, command in zip(jobs, commands, strict=True)])
+    return _told(
+        [
+            Outcome(str(command), _status(submitted))
+            for submitted, command in zip(jobs, commands, strict=True)
+        ]
+    )
 
 
 def _executor(cluster: str, job: Sequence[str], logs: Path) -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise UserError("sweep: local and slurm need the package submitit; install it by pip install 'eegdm[slurm]'") from error
+        raise UserError(
+            "sweep: local and slurm need the package submitit; install it by pip install"
+            " 'eegdm[slurm]'"
+        ) from error
     try:
         executor = submitit.AutoExecutor(logs, cluster=cluster)
         executor.update_parameters(**{"name": "eegdm", **_parameters(job)})
     except (RuntimeError, NameError, TypeError, ValueError) as error:
         why = " ".join(str(error).split())
-        raise UserError(f"sweep: submitit refuses {cluster} with {' '.join(job) or 'no parameters'}: {why}") from error
+        raise UserError(
+            f"sweep: submitit refuses {cluster} with {' '.join(job) or 'no parameters'}: {why}"
+        ) from error
     return executor
 
 
@@ -134,6 +168,16 @@ def _told(outcomes: list[Outcome]) -> list[Outcome]:
     """Say how runs ended; all of those that failed at once."""
     if failed := [outcome for outcome in outcomes if outcome.status != 0]:
         lines = [f"{outcome.command}: ended with status {outcome.status}" for outcome in failed]
-        raise UserError("\n".join([*lines, f"sweep: {len(failed)} of {len(outcomes)} runs failed; the same command finishes them"]))
+        raise UserError(
+            "\n".join(
+                [
+                    *lines,
+                    (
+                        f"sweep: {len(failed)} of {len(outcomes)} runs failed; the same command"
+                        " finishes them"
+                    ),
+                ]
+            )
+        )
     say(f"sweep: {len(outcomes)} runs finished")
     return outcomes

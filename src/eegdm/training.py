@@ -1,4 +1,6 @@
-"""What both trainings share: parameter groups, the Lightning modules, checkpoints, curves, and the trainer."""
+"""What both trainings share: parameter groups, the Lightning modules, checkpoints, curves, and the
+trainer.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ from eegdm.processes import rank
 
 CHECKPOINTS = "checkpoints"
 
-# ------------------------------------------------------------------------------------------------------- parameter groups
+# ------------------------------------------------------------------------------- parameter groups
 
 
 def denoising_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -44,32 +46,57 @@ def denoising_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
     for name, parameter in model.named_parameters():
         groups[".ssm." in name and name.rsplit(".", 1)[-1] in kept].append(parameter)
-    return [{"params": groups[False], "weight_decay": weight_decay}, {"params": groups[True], "weight_decay": 0.0}]
+    return [
+        {"params": groups[False], "weight_decay": weight_decay},
+        {"params": groups[True], "weight_decay": 0.0},
+    ]
 
 
 def fusion_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Group trainable parameters: fusion tokens, biases and all other 1-D parameters are not decayed (SPEC 5)."""
+    """Group trainable parameters: fusion tokens, biases and all other 1-D parameters are not
+    decayed (SPEC 5).
+    """
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (kept if parameter.ndim == 1 or name.rsplit(".", 1)[-1] == "fusion_tokens" else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+            (
+                kept
+                if parameter.ndim == 1 or name.rsplit(".", 1)[-1] == "fusion_tokens"
+                else decayed
+            ).append(parameter)
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
 
 
 def moving_average(model: nn.Module, config: EmaConfig) -> EMA:
-    """Return the moving average of a model's weights, with ema-pytorch's warm-up; call ``update()`` after each optimizer step."""
-    return EMA(model, beta=config.decay, update_after_step=config.start, update_every=config.every, include_online_model=False)
+    """Return the moving average of a model's weights, with ema-pytorch's warm-up; call ``update()``
+    after each optimizer step.
+    """
+    return EMA(
+        model,
+        beta=config.decay,
+        update_after_step=config.start,
+        update_every=config.every,
+        include_online_model=False,
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------- modules
+# ---------------------------------------------------------------------------------------- modules
 
 
 class SharedBatches(L.LightningModule):
-    """A module whose global batches are divided between processes; what it learns does not depend on their number."""
+    """A module whose global batches are divided between processes; what it learns does not depend
+    on their number.
+    """
 
-    def of_global_batch(self, loss: Tensor, batches: GlobalBatches, batch: int) -> tuple[Tensor, Tensor]:
-        """Return this process's part of a loss, whose gradients DDP averages, and the loss of the global batch.
+    def of_global_batch(
+        self, loss: Tensor, batches: GlobalBatches, batch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return this process's part of a loss, whose gradients DDP averages, and the loss of the
+        global batch.
 
         Args:
             loss: mean over this process's share.
@@ -80,8 +107,12 @@ class SharedBatches(L.LightningModule):
         return part, self.trainer.strategy.reduce(part.detach().clone(), reduce_op="mean")  # type: ignore[return-value]
 
     def adamw(self, groups: list[dict[str, Any]], **settings: Any) -> torch.optim.Optimizer:
-        """Return AdamW that updates all parameters in one pass; under autocast Lightning does not clip gradients for that."""
-        return torch.optim.AdamW(groups, fused=not self.trainer.precision.endswith("mixed"), **settings)
+        """Return AdamW that updates all parameters in one pass; under autocast Lightning does not
+        clip gradients for that.
+        """
+        return torch.optim.AdamW(
+            groups, fused=not self.trainer.precision.endswith("mixed"), **settings
+        )
 
 
 def divided(loader: Any) -> GlobalBatches:
@@ -92,7 +123,9 @@ def divided(loader: Any) -> GlobalBatches:
 class DenoisingModule(SharedBatches):
     """Learning to predict the velocity (SPEC 3)."""
 
-    def __init__(self, model: SSMDP, schedule: NoiseSchedule, config: PretrainConfig, sfreq: float) -> None:
+    def __init__(
+        self, model: SSMDP, schedule: NoiseSchedule, config: PretrainConfig, sfreq: float
+    ) -> None:
         super().__init__()
         self.model, self.schedule, self.config, self.sfreq = model, schedule, config, sfreq
         self.ema = moving_average(model, config.ema)
@@ -106,7 +139,14 @@ class DenoisingModule(SharedBatches):
     def training_step(self, batch: DenoisingBatch, number: int) -> Tensor:
         batches = divided(self.trainer.train_dataloader)
         part, loss = self.of_global_batch(self.loss(self.model, batch), batches, number)
-        self.log("train_loss", finite(loss), on_step=False, on_epoch=True, prog_bar=True, batch_size=batches.size(number))
+        self.log(
+            "train_loss",
+            finite(loss),
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=batches.size(number),
+        )
         return part
 
     def validation_step(self, batch: DenoisingBatch, number: int) -> None:
@@ -125,22 +165,34 @@ class FusionModule(SharedBatches):
     """Learning to classify windows from tokens (SPEC 5).
 
     Args:
-        model: backbone and fusion transformer; the backbone is frozen unless ``config.train_backbone``.
+        model: backbone and fusion transformer; the backbone is frozen unless
+            ``config.train_backbone``.
         config: settings of the training.
         total_steps: optimizer steps of the whole OneCycle schedule.
         cached: whether batches hold tokens or signals.
         val_labels: class of each validation sample.
-        val_window: row of the validation dataset that holds the sample's window, so that shared windows are computed once.
+        val_window: row of the validation dataset that holds the sample's window, so that shared
+            windows are computed once.
     """
 
     def __init__(
-        self, model: EEGDM, config: FinetuneConfig, total_steps: int, cached: bool, val_labels: np.ndarray, val_window: np.ndarray
+        self,
+        model: EEGDM,
+        config: FinetuneConfig,
+        total_steps: int,
+        cached: bool,
+        val_labels: np.ndarray,
+        val_window: np.ndarray,
     ) -> None:
         super().__init__()
         self.model, self.config, self.total_steps, self.cached = model, config, total_steps, cached
         self.val_labels, self.val_window = np.array(val_labels), val_window
         self.binary = config.loss == "binary"
-        self.monitored = ("balanced_accuracy", "auc_pr", "auroc") if self.binary else ("kappa", "balanced_accuracy", "weighted_f1")
+        self.monitored = (
+            ("balanced_accuracy", "auc_pr", "auroc")
+            if self.binary
+            else ("kappa", "balanced_accuracy", "weighted_f1")
+        )
         model.backbone.requires_grad_(config.train_backbone)
         self.trained = model if config.train_backbone else model.fusion
         self.ema = moving_average(self.trained, config.ema)
@@ -153,37 +205,66 @@ class FusionModule(SharedBatches):
         if self.cached:
             return trained(batch.data, batch.mask)
         if self.config.train_backbone:
-            return trained(batch.data, batch.mask, noise=batch.noise if batch.noise.numel() else None)
+            return trained(
+                batch.data, batch.mask, noise=batch.noise if batch.noise.numel() else None
+            )
         return trained(tokens_of(self.model, batch), batch.mask)
 
     def training_step(self, batch: WindowBatch, number: int) -> Tensor:
         batches = divided(self.trainer.train_dataloader)
-        part, loss = self.of_global_batch(self.criterion(self.logits(batch), batch.label), batches, number)
-        self.log("train_loss", finite(loss), on_step=False, on_epoch=True, prog_bar=True, batch_size=batches.size(number))
+        part, loss = self.of_global_batch(
+            self.criterion(self.logits(batch), batch.label), batches, number
+        )
+        self.log(
+            "train_loss",
+            finite(loss),
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=batches.size(number),
+        )
         return part
 
     def validation_step(self, batch: WindowBatch, number: int) -> None:
         if divided(self.trainer.val_dataloaders).weight(number) > 0:  # no sample is scored twice
-            self._found.append((batch.row.cpu().numpy(), self.logits(batch, averaged=True).float().cpu().numpy()))
+            self._found.append(
+                (batch.row.cpu().numpy(), self.logits(batch, averaged=True).float().cpu().numpy())
+            )
 
     def on_validation_epoch_end(self) -> None:
         logits = in_order(gather(self._found))[self.val_window]
         self._found.clear()
         result = scores(self.val_labels, logits, self.binary)
-        loss = self.criterion(torch.from_numpy(logits).to(self.device), torch.from_numpy(self.val_labels).to(self.device))
+        loss = self.criterion(
+            torch.from_numpy(logits).to(self.device),
+            torch.from_numpy(self.val_labels).to(self.device),
+        )
         self.log("val_loss", loss)
         for name in self.monitored:
             value = result.get(name)
-            self.log(f"val_{name}", float("-inf") if value is None else value, prog_bar=name == self.config.monitor)
+            self.log(
+                f"val_{name}",
+                float("-inf") if value is None else value,
+                prog_bar=name == self.config.monitor,
+            )
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.ema.update()
 
     def configure_optimizers(self) -> Any:
         c = self.config
-        optimizer = self.adamw(fusion_groups(self.trained, c.weight_decay), lr=c.max_lr / c.div, betas=(c.betas[0], c.betas[1]))
+        optimizer = self.adamw(
+            fusion_groups(self.trained, c.weight_decay),
+            lr=c.max_lr / c.div,
+            betas=(c.betas[0], c.betas[1]),
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=c.max_lr, total_steps=self.total_steps, pct_start=c.pct_start, div_factor=c.div, final_div_factor=c.final_div
+            optimizer,
+            max_lr=c.max_lr,
+            total_steps=self.total_steps,
+            pct_start=c.pct_start,
+            div_factor=c.div,
+            final_div_factor=c.final_div,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -203,15 +284,23 @@ def tokens_of(model: EEGDM, batch: WindowBatch) -> Tensor:
 
 
 def criterion(config: FinetuneConfig) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss of logits (batch, class) and labels (batch,): with class weights, the mean over the batch of per-sample losses."""
+    """Return the loss of logits (batch, class) and labels (batch,): with class weights, the mean
+    over the batch of per-sample losses.
+    """
     if config.loss == "binary":
         weight = None if config.pos_weight is None else torch.tensor(config.pos_weight)
         return lambda logits, label: F.binary_cross_entropy_with_logits(
-            logits[:, 0], label.to(logits.dtype), pos_weight=None if weight is None else weight.to(logits)
+            logits[:, 0],
+            label.to(logits.dtype),
+            pos_weight=None if weight is None else weight.to(logits),
         )
     weights = None if config.class_weights is None else torch.tensor(config.class_weights)
     return lambda logits, label: F.cross_entropy(
-        logits, label, weight=None if weights is None else weights.to(logits), label_smoothing=config.label_smoothing, reduction="none"
+        logits,
+        label,
+        weight=None if weights is None else weights.to(logits),
+        label_smoothing=config.label_smoothing,
+        reduction="none",
     ).mean()
 
 
@@ -219,8 +308,8 @@ def finite(loss: Tensor) -> Tensor:
     """Return the loss, or stop the training if it is no number."""
     if not torch.isfinite(loss):
         raise UserError(
-            f"the loss became {loss.item()}: training stopped, the checkpoint of the epoch before is kept. "
-            "Lower the learning rate, or use run.precision=32-true"
+            f"the loss became {loss.item()}: training stopped, the checkpoint of the epoch before"
+            " is kept. Lower the learning rate, or use run.precision=32-true"
         )
     return loss
 
@@ -240,12 +329,16 @@ def in_order(found: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return np.concatenate([x for _, x in found])[np.argsort(index, kind="stable")]
 
 
-# ------------------------------------------------------------------------------------------------------------ the trainer
+# ------------------------------------------------------------------------------------ the trainer
 
 
 @contextmanager
-def training_folder(path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any]) -> Iterator[None]:
-    """Hold the folder of a training: its first process does, see :func:`eegdm.artifacts.building`; the others write nothing."""
+def training_folder(
+    path: Path, kind: str, config: dict[str, Any], inputs: dict[str, Any]
+) -> Iterator[None]:
+    """Hold the folder of a training: its first process does, see :func:`eegdm.artifacts.building`;
+    the others write nothing.
+    """
     if rank() > 0:
         yield
     else:
@@ -254,18 +347,26 @@ def training_folder(path: Path, kind: str, config: dict[str, Any], inputs: dict[
 
 
 class AtomicCheckpoints(CheckpointIO):
-    """Checkpoints of unfinished training: temp, fsync, rename; read without unpickling anything but tensors."""
+    """Checkpoints of unfinished training: temp, fsync, rename; read without unpickling anything but
+    tensors.
+    """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         buffer = io.BytesIO()  # torch itself would not say why a write failed
         torch.save(checkpoint, buffer)
         with atomic_path(Path(path)) as temporary:
             temporary.write_bytes(buffer.getbuffer())
 
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         try:
             with zipfile.ZipFile(path) as members:
-                if (damaged := members.testzip()) is not None:  # torch does not compare the checksums that it writes
+                if (
+                    damaged := members.testzip()
+                ) is not None:  # torch does not compare the checksums that it writes
                     raise ValueError(f"{damaged} is damaged")
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for damaged files
@@ -280,7 +381,9 @@ class AtomicCheckpoints(CheckpointIO):
 
 
 class Curves(Callback):
-    """Writes curves.csv, one row per epoch; its rows are part of the checkpoint, so that a resumed run has them all."""
+    """Writes curves.csv, one row per epoch; its rows are part of the checkpoint, so that a resumed
+    run has them all.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -289,7 +392,14 @@ class Curves(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         values = {k: float(v) for k, v in trainer.callback_metrics.items()}
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": float(rate), **values})
+        self.rows.append(
+            {
+                "epoch": trainer.current_epoch,
+                "step": trainer.global_step,
+                "lr": float(rate),
+                **values,
+            }
+        )
         if trainer.is_global_zero:
             self.write()
 
@@ -309,13 +419,19 @@ class Curves(Callback):
 
 
 class ResumedOrder(Callback):
-    """Sets the epoch of the training batches before a resumed run fetches any; Lightning does so after its workers have begun to."""
+    """Sets the epoch of the training batches before a resumed run fetches any; Lightning does so
+    after its workers have begun to.
+    """
 
     def __init__(self, batches: GlobalBatches) -> None:
         self.batches = batches
 
-    def on_load_checkpoint(self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.batches.set_epoch(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.batches.set_epoch(
+            checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        )
 
 
 class PatientStopping(EarlyStopping):
@@ -331,9 +447,15 @@ class PatientStopping(EarlyStopping):
 
 
 def make_trainer(
-    config: Config, folder: Path, epochs: int, grad_clip: float, callbacks: Sequence[Callback], monitor: str | None
+    config: Config,
+    folder: Path,
+    epochs: int,
+    grad_clip: float,
+    callbacks: Sequence[Callback],
+    monitor: str | None,
 ) -> L.Trainer:
-    """Return a Lightning trainer that checkpoints every epoch into ``folder``/checkpoints and can go on from there.
+    """Return a Lightning trainer that checkpoints every epoch into ``folder``/checkpoints and can
+    go on from there.
 
     Args:
         monitor: validation score whose best epoch is kept as best.ckpt; None keeps the last alone.
@@ -343,9 +465,25 @@ def make_trainer(
     where = folder / CHECKPOINTS
     saving: list[Callback] = []
     if monitor is not None:
-        saving.append(ModelCheckpoint(where, "best", monitor=monitor, mode="max", save_top_k=1, enable_version_counter=False))
+        saving.append(
+            ModelCheckpoint(
+                where,
+                "best",
+                monitor=monitor,
+                mode="max",
+                save_top_k=1,
+                enable_version_counter=False,
+            )
+        )
     saving.append(
-        ModelCheckpoint(where, "last", save_top_k=1, every_n_epochs=1, enable_version_counter=False, save_on_train_epoch_end=True)
+        ModelCheckpoint(
+            where,
+            "last",
+            save_top_k=1,
+            every_n_epochs=1,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        )
     )
     shown = [RichProgressBar(leave=True), Curves(folder / "curves.csv")]
     return L.Trainer(
@@ -367,9 +505,17 @@ def make_trainer(
 
 
 def _quieten() -> None:
-    """Silence Lightning's advertisements and those of its warnings that describe what is meant here."""
+    """Silence Lightning's advertisements and those of its warnings that describe what is meant
+    here.
+    """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for meant in ("eval mode", "does not have many workers", "LeafSpec", "Total length of", "Checkpoint directory"):
+    for meant in (
+        "eval mode",
+        "does not have many workers",
+        "LeafSpec",
+        "Total length of",
+        "Checkpoint directory",
+    ):
         warnings.filterwarnings("ignore", f".*{meant}")
 
 
@@ -381,9 +527,15 @@ def _logger(name: str, folder: Path, config: Config) -> Any:
             return TensorBoardLogger(folder / "logs", name="", version="")
         from lightning.pytorch.loggers import WandbLogger
 
-        return WandbLogger(project="eegdm", name=f"{config.corpus.name}-{config.recipe}-{config.run.seed}", save_dir=folder / "logs")
+        return WandbLogger(
+            project="eegdm",
+            name=f"{config.corpus.name}-{config.recipe}-{config.run.seed}",
+            save_dir=folder / "logs",
+        )
     except ModuleNotFoundError as error:
-        raise UserError(f"run.loggers={name}: {error}; install it by `pip install 'eegdm[{name}]'`") from error
+        raise UserError(
+            f"run.loggers={name}: {error}; install it by `pip install 'eegdm[{name}]'`"
+        ) from error
 
 
 def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any) -> None:
@@ -394,10 +546,14 @@ def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation
 
 
 def forget_checkpoints(folder: Path) -> None:
-    """Remove what only an unfinished training needs; also what a run that was killed while it did so has left."""
+    """Remove what only an unfinished training needs; also what a run that was killed while it did
+    so has left.
+    """
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def shares(trainer: L.Trainer) -> dict[str, int]:
-    """Return this process's rank and the number of processes, for :func:`eegdm.data.loading.loader`."""
+    """Return this process's rank and the number of processes, for
+    :func:`eegdm.data.loading.loader`.
+    """
     return {"rank": trainer.global_rank, "world": trainer.world_size}

@@ -1,4 +1,6 @@
-"""Every topic of the benchmarks runs, and ours equals the plain implementation; no time is asserted."""
+"""Every topic of the benchmarks runs, and ours equals the plain implementation; no time is
+asserted.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     command = [sys.executable, "-m", "benchmarks", "--smoke", "--out", str(folder), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
 
 
 @pytest.mark.ci
@@ -26,7 +30,9 @@ def test_every_topic_runs_and_outputs_agree(tmp_path: Path) -> None:
     finished = run(tmp_path)
     assert finished.returncode == 0, finished.stderr
     results = json.loads((tmp_path / "results.json").read_text())
-    topics = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "\ndef run(" in path.read_text()}
+    topics = {
+        path.stem for path in (ROOT / "benchmarks").glob("*.py") if "\ndef run(" in path.read_text()
+    }
     assert results.keys() == {"machine", *topics}
     assert {"pretraining", "latents", "logits", "generation", "scaling", "others"} <= topics
     rows = [row for name in topics for row in results[name]]
@@ -62,6 +68,10 @@ def test_the_plain_implementation_is_the_method(monkeypatch: pytest.MonkeyPatch)
 
 def gradients(model: torch.nn.Module, x: torch.Tensor, index: torch.Tensor) -> list[torch.Tensor]:
     velocity = model(x, index, index)
-    names = [name for name, _ in model.named_parameters() if not name.endswith(("frequency", "log_dt"))]  # the plain kernel's are not
-    weights = [dict(model.named_parameters())[name] for name in sorted(names)]  # accurate: phases grow with the lag
+    names = [
+        name for name, _ in model.named_parameters() if not name.endswith(("frequency", "log_dt"))
+    ]  # the plain kernel's are not
+    weights = [
+        dict(model.named_parameters())[name] for name in sorted(names)
+    ]  # accurate: phases grow with the lag
     return [velocity, *torch.autograd.grad(velocity.square().sum(), weights)]

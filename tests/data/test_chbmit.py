@@ -50,7 +50,9 @@ def written(path: Path, text: str) -> Path:
 
 
 def binary(*samples: int, rate: int = 256) -> bytes:
-    """An `.edf.seizures` file with marks at these samples, start and end in turn, as the database writes it."""
+    """An `.edf.seizures` file with marks at these samples, start and end in turn, as the database
+    writes it.
+    """
     text = b"## time resolution: %d" % rate
     data = struct.pack("<HH", 22 << 10, 63 << 10 | len(text)) + text + b"\0" * (len(text) % 2)
     data += struct.pack("<HhHH", 59 << 10, -1, 0xFFFF, 1)
@@ -62,7 +64,7 @@ def binary(*samples: int, rate: int = 256) -> bytes:
     return data + b"\0\0"
 
 
-# -------------------------------------------------------------------------------------------------------------- real files
+# ------------------------------------------------------------------------------------- real files
 
 
 @pytest.mark.real
@@ -72,9 +74,15 @@ def test_every_real_summary_gives_the_seizures_it_declares(annotations):
     n_recordings = n_seizures = 0
     for path in summaries:
         text = path.read_text()
-        declared = re.findall(r"File Name: (\S+)[^:]*?(?:File (?:Start|End) Time: [\d:]+\s+)*Number of Seizures in File: (\d+)", text)
+        declared = re.findall(
+            r"File Name: (\S+)[^:]*?(?:File (?:Start|End) Time: [\d:]+\s+)*Number of Seizures in"
+            r" File: (\d+)",
+            text,
+        )
         found = read_summary(path)
-        assert [(name, len(intervals)) for name, intervals in found.items()] == [(name, int(count)) for name, count in declared]
+        assert [(name, len(intervals)) for name, intervals in found.items()] == [
+            (name, int(count)) for name, count in declared
+        ]
         assert [end for intervals in found.values() for _, end in intervals] == [
             float(end) for end in re.findall(r"End Time: +(\d+) seconds", text)
         ]
@@ -85,16 +93,27 @@ def test_every_real_summary_gives_the_seizures_it_declares(annotations):
 
 @pytest.mark.real
 def test_summaries_and_records_name_the_same_recordings(annotations):
-    listed = {name for path in annotations.glob("chb*/*-summary.txt") for name in read_summary(path)}
+    listed = {
+        name for path in annotations.glob("chb*/*-summary.txt") for name in read_summary(path)
+    }
     records = {line.split("/")[1] for line in (annotations / "RECORDS").read_text().split()}
     assert listed <= records
-    assert {name.split("_")[0] for name in records - listed} == {"chb24"}  # whose summary leaves out recordings without seizures
+    assert {name.split("_")[0] for name in records - listed} == {
+        "chb24"
+    }  # whose summary leaves out recordings without seizures
 
 
 @pytest.mark.real
 def test_known_oddities_of_the_summaries(annotations):
-    assert read_summary(annotations / "chb09/chb09-summary.txt")["chb09_08.edf"] == [(2951, 3030), (9196, 9267)]
-    assert read_summary(annotations / "chb24/chb24-summary.txt")["chb24_04.edf"] == [(1088, 1120), (1411, 1438), (1745, 1764)]
+    assert read_summary(annotations / "chb09/chb09-summary.txt")["chb09_08.edf"] == [
+        (2951, 3030),
+        (9196, 9267),
+    ]
+    assert read_summary(annotations / "chb24/chb24-summary.txt")["chb24_04.edf"] == [
+        (1088, 1120),
+        (1411, 1438),
+        (1745, 1764),
+    ]
     assert read_summary(annotations / "chb02/chb02-summary.txt")["chb02_16+.edf"] == [(2972, 3053)]
     assert "chb17a_03.edf" in read_summary(annotations / "chb17/chb17-summary.txt")
 
@@ -107,42 +126,79 @@ def test_binaries_agree_with_summaries(annotations):
     for path in binaries:
         name = path.name.removesuffix(".seizures")
         told = read_summary(path.with_name(f"{path.parent.name}-summary.txt"))[name]
-        assert len(read_seizures_of(path.with_name(name), path.with_name(f"{path.parent.name}-summary.txt"))) == len(told)
+        assert len(
+            read_seizures_of(
+                path.with_name(name), path.with_name(f"{path.parent.name}-summary.txt")
+            )
+        ) == len(told)
         if read_seizures(path) != told:
             differing[name] = (read_seizures(path), told)
     assert differing == {"chb24_21.edf": ([(2404, 2872)], [(2804, 2872)])}
 
 
-# ---------------------------------------------------------------------------------------------------------- made-up files
+# ---------------------------------------------------------------------------------- made-up files
 
 
 def test_summary(tmp_path):
     path = written(tmp_path / "chb01-summary.txt", SUMMARY)
     assert read_summary(path) == {"chb01_01.edf": [], "chb01_02+.edf": [(10.0, 20.0), (30.0, 45.0)]}
-    assert read_summary(written(path, SUMMARY.replace("\n", "\r\n"))) == read_summary(written(path, SUMMARY))
+    assert read_summary(written(path, SUMMARY.replace("\n", "\r\n"))) == read_summary(
+        written(path, SUMMARY)
+    )
 
 
-@pytest.mark.parametrize("old, new, told", [
-    ("File: 2", "File: 3", "declares 3 seizures for chb01_02+.edf and gives 2 starts and 2 ends"),
-    ("Number of Seizures in File: 0\n", "", "declares None seizures for chb01_01.edf"),
-    ("Seizure 1 End Time: 45 seconds\n", "", "gives 2 starts and 1 ends"),
-    ("Seizure 1 End Time:  20 seconds\n", "", ":23: a seizure starts before the last has ended"),
-    ("Seizure 1 Start Time: 10 seconds\n", "", ":22: a seizure ends that has not started before"),
-    ("45 seconds", "30 seconds", ":25: a seizure ends that has not started before"),
-    ("45 seconds", "4.5 seconds", ":25: 'Seizure 1 End Time: 4.5 seconds' is no line of a CHB-MIT summary"),
-    ("45 seconds", "NaN seconds", "is no line"),
-    ("45 seconds", "99999999999 seconds", "is no line"),
-    ("chb01_02+", "chb01_01", "lists 'chb01_01.edf' twice"),
-    ("File Name: chb01_02+.edf", "Fine Name: chb01_02+.edf", "is no line"),
-    ("Number of Seizures in File: 0", "Number of Seizures in File: 0\nNumber of Seizures in File: 0", "twice"),
-    ("*************************", "Seizure 1 Start Time: 10 seconds", "before the first File Name"),
-    (SUMMARY, "", "names no recording"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        (
+            "File: 2",
+            "File: 3",
+            "declares 3 seizures for chb01_02+.edf and gives 2 starts and 2 ends",
+        ),
+        ("Number of Seizures in File: 0\n", "", "declares None seizures for chb01_01.edf"),
+        ("Seizure 1 End Time: 45 seconds\n", "", "gives 2 starts and 1 ends"),
+        (
+            "Seizure 1 End Time:  20 seconds\n",
+            "",
+            ":23: a seizure starts before the last has ended",
+        ),
+        (
+            "Seizure 1 Start Time: 10 seconds\n",
+            "",
+            ":22: a seizure ends that has not started before",
+        ),
+        ("45 seconds", "30 seconds", ":25: a seizure ends that has not started before"),
+        (
+            "45 seconds",
+            "4.5 seconds",
+            ":25: 'Seizure 1 End Time: 4.5 seconds' is no line of a CHB-MIT summary",
+        ),
+        ("45 seconds", "NaN seconds", "is no line"),
+        ("45 seconds", "99999999999 seconds", "is no line"),
+        ("chb01_02+", "chb01_01", "lists 'chb01_01.edf' twice"),
+        ("File Name: chb01_02+.edf", "Fine Name: chb01_02+.edf", "is no line"),
+        (
+            "Number of Seizures in File: 0",
+            "Number of Seizures in File: 0\nNumber of Seizures in File: 0",
+            "twice",
+        ),
+        (
+            "*************************",
+            "Seizure 1 Start Time: 10 seconds",
+            "before the first File Name",
+        ),
+        (SUMMARY, "", "names no recording"),
+    ],
+)
 def test_summary_faults(tmp_path, old, new, told):
     path = written(tmp_path / "chb01-summary.txt", SUMMARY.replace(old, new, 1))
     with pytest.raises(UserError) as caught:
         read_summary(path)
-    assert str(caught.value).startswith(str(path)) and told in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        str(caught.value).startswith(str(path))
+        and told in str(caught.value)
+        and "\n" not in str(caught.value)
+    )
 
 
 def test_binary_times(tmp_path):
@@ -153,14 +209,17 @@ def test_binary_times(tmp_path):
     assert read_seizures(path) == [(1.0, 2.0)]
 
 
-@pytest.mark.parametrize("data, told", [
-    (binary(256), "do not alternate"),
-    (binary(512, 256), "times do not rise"),
-    (binary(256, 512, rate=0), "how many samples"),
-    (binary(256, 512).replace(b"##", b"%%"), "how many samples"),
-    (binary(256, 512) + b"\0\0", "is no .edf.seizures file"),
-    (b"", "was cut off"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data, told",
+    [
+        (binary(256), "do not alternate"),
+        (binary(512, 256), "times do not rise"),
+        (binary(256, 512, rate=0), "how many samples"),
+        (binary(256, 512).replace(b"##", b"%%"), "how many samples"),
+        (binary(256, 512) + b"\0\0", "is no .edf.seizures file"),
+        (b"", "was cut off"),
+    ],
+)
 def test_binary_faults(tmp_path, data, told):
     path = tmp_path / "x.edf.seizures"
     path.write_bytes(data)
@@ -174,7 +233,10 @@ def test_seizures_of_a_recording(tmp_path):
     summary = written(tmp_path / "chb01-summary.txt", SUMMARY)
     quiet, seizing, unknown = (tmp_path / f"chb01_{name}.edf" for name in ("01", "02+", "09"))
     assert read_seizures_of(quiet, summary) == []
-    assert [tuple(event) for event in read_seizures_of(seizing, summary)] == [(None, 10, 10, "seizure"), (None, 30, 15, "seizure")]
+    assert [tuple(event) for event in read_seizures_of(seizing, summary)] == [
+        (None, 10, 10, "seizure"),
+        (None, 30, 15, "seizure"),
+    ]
     with pytest.raises(UserError, match="does not list chb01_09.edf"):
         read_seizures_of(unknown, summary)
     seizing.with_name("chb01_02+.edf.seizures").write_bytes(binary(2560, 5120))
@@ -183,5 +245,7 @@ def test_seizures_of_a_recording(tmp_path):
 
 
 def test_a_summary_of_seizures_only_leaves_out_the_quiet_recordings(tmp_path):
-    summary = written(tmp_path / "chb24-summary.txt", SUMMARY[SUMMARY.index("File Name: chb01_02") :])
+    summary = written(
+        tmp_path / "chb24-summary.txt", SUMMARY[SUMMARY.index("File Name: chb01_02") :]
+    )
     assert read_seizures_of(tmp_path / "chb24_02.edf", summary) == []

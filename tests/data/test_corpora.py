@@ -1,4 +1,6 @@
-"""Which recordings a folder holds, whose they are, where their events stand, and the published splits."""
+"""Which recordings a folder holds, whose they are, where their events stand, and the published
+splits.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ from omegaconf import OmegaConf
 from conftest import ROOT, golden_folder
 from eegdm.config import Config, CorpusConfig, check, leaves
 from eegdm.data import corpora
-from eegdm.data.corpora import Source, chbmit_split, find_sources, read_events, recording_ids, tuev_validation_subjects
+from eegdm.data.corpora import (
+    Source,
+    chbmit_split,
+    find_sources,
+    read_events,
+    recording_ids,
+    tuev_validation_subjects,
+)
 from eegdm.errors import UserError
 
 CONF = ROOT / "src/eegdm/conf/corpus"
@@ -28,14 +37,20 @@ class Recording:
 
 def made(root: Path, *names: str, **texts: str) -> Path:
     """Create empty files, and files with text (`a__rec="..."` is a.rec)."""
-    for name, text in [*((name, "") for name in names), *((name.replace("__", "."), text) for name, text in texts.items())]:
+    for name, text in [
+        *((name, "") for name in names),
+        *((name.replace("__", "."), text) for name, text in texts.items()),
+    ]:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
 
 
 def told(sources: list[Source]) -> list[tuple]:
-    return [(s.recording, s.subject, s.session, s.run, s.split, s.annotation and s.annotation.name) for s in sources]
+    return [
+        (s.recording, s.subject, s.session, s.run, s.split, s.annotation and s.annotation.name)
+        for s in sources
+    ]
 
 
 def fault(corpus: CorpusConfig) -> str:
@@ -45,11 +60,19 @@ def fault(corpus: CorpusConfig) -> str:
     return str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------------------------- TUEV
+# ------------------------------------------------------------------------------------------- TUEV
 
-TUEV = ("edf/train/aaaaaaar/aaaaaaar_00000001.edf", "edf/train/aaaaaaar/aaaaaaar_00000001.rec", "edf/train/aaaaaaar/aaaaaaar_00000001.htk",
-        "edf/train/aaaaaabs/aaaaaabs_00000002.edf", "edf/eval/000/bckg_000_a_.edf", "edf/eval/000/bckg_000_a_.rec",
-        "edf/eval/000/bckg_000_a_.lab", "edf/train/aaaaaaar/._aaaaaaar_00000001.edf", "docs/about.edf")  # fmt: skip
+TUEV = (
+    "edf/train/aaaaaaar/aaaaaaar_00000001.edf",
+    "edf/train/aaaaaaar/aaaaaaar_00000001.rec",
+    "edf/train/aaaaaaar/aaaaaaar_00000001.htk",
+    "edf/train/aaaaaabs/aaaaaabs_00000002.edf",
+    "edf/eval/000/bckg_000_a_.edf",
+    "edf/eval/000/bckg_000_a_.rec",
+    "edf/eval/000/bckg_000_a_.lab",
+    "edf/train/aaaaaaar/._aaaaaaar_00000001.edf",
+    "docs/about.edf",
+)
 
 
 @pytest.mark.parametrize("name", ["tuev", "synthetic"])
@@ -59,7 +82,14 @@ def test_tuev_layout(tmp_path, name, below):
     prefix = "" if below else "edf/"
     assert told(sources) == [
         (prefix + "eval/000/bckg_000_a_", "000", None, None, "test", "bckg_000_a_.rec"),
-        (prefix + "train/aaaaaaar/aaaaaaar_00000001", "aaaaaaar", None, None, "train", "aaaaaaar_00000001.rec"),
+        (
+            prefix + "train/aaaaaaar/aaaaaaar_00000001",
+            "aaaaaaar",
+            None,
+            None,
+            "train",
+            "aaaaaaar_00000001.rec",
+        ),
         (prefix + "train/aaaaaabs/aaaaaabs_00000002", "aaaaaabs", None, None, "train", None),
     ]
     assert all(source.file.is_file() for source in sources)
@@ -69,32 +99,55 @@ def test_events_from_rec(tmp_path):
     corpus = CorpusConfig(name="tuev", source=str(made(tmp_path, *TUEV)))
     without, quiet = find_sources(corpus)[2], find_sources(corpus)[1]
     assert len(read_events(quiet, corpus, Recording)) == 0
-    with pytest.raises(UserError, match=r"aaaaaabs_00000002.edf: has no annotations \(.*/aaaaaabs_00000002.rec is missing\)"):
+    with pytest.raises(
+        UserError,
+        match=r"aaaaaabs_00000002.edf: has no annotations \(.*/aaaaaabs_00000002.rec is missing\)",
+    ):
         read_events(without, corpus, Recording)
     quiet.annotation.write_text("3,58.5,60.5,6\n")  # may end beyond the recording
     assert read_events(quiet, corpus, Recording).values.tolist() == [["T5-O1", 58.5, 2.0, "BCKG"]]
     quiet.annotation.write_text("3,60.5,61.5,6\n")
-    with pytest.raises(UserError, match="an event starts at 60.5 s, aaaaaaar_00000001.edf ends at 60 s"):
+    with pytest.raises(
+        UserError, match="an event starts at 60.5 s, aaaaaaar_00000001.edf ends at 60 s"
+    ):
         read_events(quiet, corpus, Recording)
-    assert len(read_events(without, CorpusConfig(name="tuev", source=corpus.source, events="none"), Recording)) == 0
+    assert (
+        len(
+            read_events(
+                without, CorpusConfig(name="tuev", source=corpus.source, events="none"), Recording
+            )
+        )
+        == 0
+    )
 
 
 def test_published_validation_subjects_of_tuev():
     golden = json.loads((golden_folder("preproc_open") / "split.json").read_text())
-    picked = tuev_validation_subjects(reversed(golden["subjects"] * 2), golden["seed"], golden["pct"])
+    picked = tuev_validation_subjects(
+        reversed(golden["subjects"] * 2), golden["seed"], golden["pct"]
+    )
     assert picked == golden["val_subjects"] == tuev_validation_subjects(golden["subjects"])
     assert tuev_validation_subjects([]) == [] == tuev_validation_subjects(["a", "b"])
 
 
-# ---------------------------------------------------------------------------------------------------------------- CHB-MIT
+# ---------------------------------------------------------------------------------------- CHB-MIT
 
 
 @pytest.mark.real
 def test_chbmit_layout_with_the_names_of_every_real_recording(tmp_path, shared):
     records = (shared / "data/chbmit/annotations/RECORDS").read_text().split()
-    made(tmp_path, *records, "chb01/chb01-summary.txt", "chb01/chb01_03.edf.seizures", "README.edf", "chb1/chb1_01.edf")
+    made(
+        tmp_path,
+        *records,
+        "chb01/chb01-summary.txt",
+        "chb01/chb01_03.edf.seizures",
+        "README.edf",
+        "chb1/chb1_01.edf",
+    )
     sources = find_sources(CorpusConfig(name="chbmit", source=str(tmp_path), events="summary"))
-    assert [source.recording for source in sources] == sorted(record.removesuffix(".edf") for record in records)
+    assert [source.recording for source in sources] == sorted(
+        record.removesuffix(".edf") for record in records
+    )
     by_id = {source.recording: source for source in sources}
     assert by_id["chb01/chb01_03"].annotation == tmp_path / "chb01/chb01-summary.txt"
     assert by_id["chb02/chb02_16+"][2:6] == ("chb02", "chb02", "16+", None)
@@ -107,13 +160,21 @@ def test_chbmit_layout_with_the_names_of_every_real_recording(tmp_path, shared):
 @pytest.mark.real
 def test_events_of_chbmit(tmp_path, shared):
     summary = (shared / "data/chbmit/annotations/chb01/chb01-summary.txt").read_text()
-    made(tmp_path, "chb01/chb01_01.edf", "chb01/chb01_03.edf", "chb02/chb02_01.edf", **{"chb01/chb01-summary__txt": summary})
+    made(
+        tmp_path,
+        "chb01/chb01_01.edf",
+        "chb01/chb01_03.edf",
+        "chb02/chb02_01.edf",
+        **{"chb01/chb01-summary__txt": summary},
+    )
     corpus = CorpusConfig(name="chbmit", source=str(tmp_path), events="summary")
     quiet, seizing, without = find_sources(corpus)
     recording = Recording()
     recording.n_times = 3600 * 100
     assert len(read_events(quiet, corpus, recording)) == 0
-    assert read_events(seizing, corpus, recording).values.tolist() == [[None, 2996.0, 40.0, "seizure"]]
+    assert read_events(seizing, corpus, recording).values.tolist() == [
+        [None, 2996.0, 40.0, "seizure"]
+    ]
     with pytest.raises(UserError, match="chb02-summary.txt is missing"):
         read_events(without, corpus, recording)
 
@@ -126,13 +187,24 @@ def test_published_split_of_chbmit():
             chbmit_split(patient)
 
 
-# ------------------------------------------------------------------------------------------------------------------- BIDS
+# ------------------------------------------------------------------------------------------- BIDS
 
 
 def test_bids_layout(tmp_path):
-    first, second = "sub-01/ses-02/eeg/sub-01_ses-02_task-rest_run-03", "sub-02/eeg/sub-02_task-rest"
-    made(tmp_path, f"{first}_eeg.edf", f"{first}_events.tsv", f"{first}_eeg.json", f"{second}_eeg.vhdr", f"{second}_eeg.eeg",
-         "derivatives/x/sub-02/eeg/sub-02_eeg.edf", "sub-02/meg/sub-02_meg.fif")  # fmt: skip
+    first, second = (
+        "sub-01/ses-02/eeg/sub-01_ses-02_task-rest_run-03",
+        "sub-02/eeg/sub-02_task-rest",
+    )
+    made(
+        tmp_path,
+        f"{first}_eeg.edf",
+        f"{first}_events.tsv",
+        f"{first}_eeg.json",
+        f"{second}_eeg.vhdr",
+        f"{second}_eeg.eeg",
+        "derivatives/x/sub-02/eeg/sub-02_eeg.edf",
+        "sub-02/meg/sub-02_meg.fif",
+    )
     corpus = CorpusConfig(name="bids", source=str(tmp_path), events="bids")
     sources = find_sources(corpus)
     assert told(sources) == [
@@ -145,31 +217,52 @@ def test_bids_layout(tmp_path):
         read_events(sources[1], corpus, Recording)
 
 
-# ------------------------------------------------------------------------------------------------------ any folder, tables
+# ----------------------------------------------------------------------------- any folder, tables
 
 
-@pytest.mark.parametrize("file, subject, session, run", [
-    ("S001R04.edf", "S001", None, "04"),
-    ("S001/S001R04.edf", "S001", None, "04"),
-    ("sub-01_ses-02_run-03_eeg.edf", "01", "02", "03"),
-    ("study.v2/sub-01/ses-02/eeg/sub-01_ses-02_task-rest_run-03_eeg.vhdr", "01", "02", "03"),
-    ("sub-A/night 1.bdf", "A", None, None),
-    ("chb01_03_seizure.edf", "chb01_03_seizure", None, None),
-    ("x/REC.2020.01.EDF", "REC.2020.01", None, None),
-    ("x/p7_raw.fif.gz", "p7_raw", None, None),
-    ("RUN1R2.set", "RUN1R2", None, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "file, subject, session, run",
+    [
+        ("S001R04.edf", "S001", None, "04"),
+        ("S001/S001R04.edf", "S001", None, "04"),
+        ("sub-01_ses-02_run-03_eeg.edf", "01", "02", "03"),
+        ("study.v2/sub-01/ses-02/eeg/sub-01_ses-02_task-rest_run-03_eeg.vhdr", "01", "02", "03"),
+        ("sub-A/night 1.bdf", "A", None, None),
+        ("chb01_03_seizure.edf", "chb01_03_seizure", None, None),
+        ("x/REC.2020.01.EDF", "REC.2020.01", None, None),
+        ("x/p7_raw.fif.gz", "p7_raw", None, None),
+        ("RUN1R2.set", "RUN1R2", None, None),
+    ],
+)
 def test_default_pattern(tmp_path, file, subject, session, run):
     corpus = CorpusConfig(name="folder", source=str(made(tmp_path, file)), events="none")
     assert [source[2:5] for source in find_sources(corpus)] == [(subject, session, run)]
 
 
 def test_folder_takes_what_mne_reads_and_nothing_hidden(tmp_path):
-    made(tmp_path, "b/x.edf", "a/x.edf", "a/x.bdf", "a/y.vhdr", "a/y.eeg", "a/y.vmrk", "notes.txt", ".git/z.edf", "._x.edf", "z.fif.gz")
+    made(
+        tmp_path,
+        "b/x.edf",
+        "a/x.edf",
+        "a/x.bdf",
+        "a/y.vhdr",
+        "a/y.eeg",
+        "a/y.vmrk",
+        "notes.txt",
+        ".git/z.edf",
+        "._x.edf",
+        "z.fif.gz",
+    )
     (tmp_path / "folder.edf").mkdir()
     sources = find_sources(CorpusConfig(name="folder", source=str(tmp_path), events="annotations"))
     assert [source.recording for source in sources] == ["a/x.bdf", "a/x.edf", "a/y", "b/x", "z"]
-    assert [source.file.name for source in sources] == ["x.bdf", "x.edf", "y.vhdr", "x.edf", "z.fif.gz"]
+    assert [source.file.name for source in sources] == [
+        "x.bdf",
+        "x.edf",
+        "y.vhdr",
+        "x.edf",
+        "z.fif.gz",
+    ]
 
 
 def test_recording_ids_are_distinct():
@@ -177,15 +270,23 @@ def test_recording_ids_are_distinct():
     assert recording_ids(names) == ["a.edf", "a.bdf", "a.edf.bdf", "b", "c"]
 
 
-@pytest.mark.parametrize("pattern, part", [
-    ("(?P<subject>", "is no regular expression"),
-    ("(.*)", "has no group (?P<subject>...)"),
-    (r"(?P<subject>\d+)(?P<sesion>x)", "has a group 'sesion'; did you mean \"session\"?"),
-    (r"p(?P<subject>\d+)\.edf", "q2.edf: corpus.pattern=p(?P<subject>\\d+)\\.edf finds no subject in its path"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "pattern, part",
+    [
+        ("(?P<subject>", "is no regular expression"),
+        ("(.*)", "has no group (?P<subject>...)"),
+        (r"(?P<subject>\d+)(?P<sesion>x)", "has a group 'sesion'; did you mean \"session\"?"),
+        (
+            r"p(?P<subject>\d+)\.edf",
+            "q2.edf: corpus.pattern=p(?P<subject>\\d+)\\.edf finds no subject in its path",
+        ),
+    ],
+)
 def test_pattern_faults(tmp_path, pattern, part):
     made(tmp_path, "p1.edf", "q2.edf")
-    assert part in fault(CorpusConfig(name="folder", source=str(tmp_path), events="none", pattern=pattern))
+    assert part in fault(
+        CorpusConfig(name="folder", source=str(tmp_path), events="none", pattern=pattern)
+    )
 
 
 TABLE = """file,onset_s,duration_s,label,subject,session,run,split
@@ -198,18 +299,29 @@ a/x.edf,1,1,early,anna,,,train
 def with_table(folder: Path, text: str = TABLE, **settings: str) -> CorpusConfig:
     made(folder / "data", "a/x.edf", "b/y.edf", "b/z.edf")
     made(folder, events__csv=text)
-    return CorpusConfig(name="folder", source=str(folder / "data"), events="table", table=str(folder / "events.csv"), **settings)
+    return CorpusConfig(
+        name="folder",
+        source=str(folder / "data"),
+        events="table",
+        table=str(folder / "events.csv"),
+        **settings,
+    )
 
 
 def test_table_says_whose_and_what(tmp_path):
-    corpus = with_table(tmp_path, pattern=r"/(?P<subject>z)\.")  # fits only the file that the table does not name
+    corpus = with_table(
+        tmp_path, pattern=r"/(?P<subject>z)\."
+    )  # fits only the file that the table does not name
     x, y, z = find_sources(corpus)
     assert told([x, y, z]) == [
         ("a/x", "anna", "1", "2", "train", "events.csv"),
         ("b/y", "ben", None, None, "test", "events.csv"),
         ("b/z", "z", None, None, None, "events.csv"),
     ]
-    assert read_events(x, corpus, Recording).values.tolist() == [[None, 5.0, 1.0, "late"], [None, 1.0, 1.0, "early"]]
+    assert read_events(x, corpus, Recording).values.tolist() == [
+        [None, 5.0, 1.0, "late"],
+        [None, 1.0, 1.0, "early"],
+    ]
     assert read_events(y, corpus, Recording).values.tolist() == [[None, 2.0, 1.0, "left"]]
     assert len(read_events(z, corpus, Recording)) == 0
 
@@ -217,7 +329,9 @@ def test_table_says_whose_and_what(tmp_path):
 def test_table_is_read_once_until_it_changes(tmp_path, monkeypatch):
     reads = []
     read_table = corpora.events.read_table
-    monkeypatch.setattr(corpora.events, "read_table", lambda path: reads.append(path) or read_table(path))
+    monkeypatch.setattr(
+        corpora.events, "read_table", lambda path: reads.append(path) or read_table(path)
+    )
     corpus = with_table(tmp_path)
     for source in find_sources(corpus) * 3:
         read_events(source, corpus, Recording)
@@ -235,15 +349,22 @@ def test_table_that_knows_more_files_than_are_there(tmp_path, caplog):
     assert "1 of 3 files are not below" in caplog.text and "'gone.edf'" in caplog.text
 
 
-@pytest.mark.parametrize("old, new, part", [
-    ("early,anna", "early,ben", "gives x.edf more than one subject: 'anna', 'ben'"),
-    ("y.edf", "/etc/passwd", ":3: file='/etc/passwd' must be a path below"),
-    ("y.edf", "../data/b/y.edf", ":3: file='../data/b/y.edf' must be a path below"),
-    ("test", "tset", ":3: split='tset' must be train, val, test"),
-    ("file,", "name,", "has no column 'file'"),
-    (TABLE, "file,onset_s,duration_s,label\nx.bdf,1,1,a\n", "names none of the 3 recordings below"),
-    (TABLE, "file,onset_s,duration_s,label\n", "names none of the 3 recordings below"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "old, new, part",
+    [
+        ("early,anna", "early,ben", "gives x.edf more than one subject: 'anna', 'ben'"),
+        ("y.edf", "/etc/passwd", ":3: file='/etc/passwd' must be a path below"),
+        ("y.edf", "../data/b/y.edf", ":3: file='../data/b/y.edf' must be a path below"),
+        ("test", "tset", ":3: split='tset' must be train, val, test"),
+        ("file,", "name,", "has no column 'file'"),
+        (
+            TABLE,
+            "file,onset_s,duration_s,label\nx.bdf,1,1,a\n",
+            "names none of the 3 recordings below",
+        ),
+        (TABLE, "file,onset_s,duration_s,label\n", "names none of the 3 recordings below"),
+    ],
+)
 def test_table_faults(tmp_path, old, new, part):
     assert part in fault(with_table(tmp_path, TABLE.replace(old, new)))
 
@@ -252,7 +373,9 @@ def test_bare_names_in_a_table_must_mean_one_file(tmp_path):
     corpus = with_table(tmp_path)
     made(tmp_path / "data", "c/y.edf")
     assert "'y.edf' is the name of 2 files" in fault(corpus)
-    assert "can't be read (No such file" in fault(CorpusConfig(name="folder", source=corpus.source, events="table", table="none.csv"))
+    assert "can't be read (No such file" in fault(
+        CorpusConfig(name="folder", source=corpus.source, events="table", table="none.csv")
+    )
 
 
 @pytest.mark.real
@@ -261,21 +384,30 @@ def test_folder_with_real_recordings(shared):
 
     corpus = CorpusConfig(name="folder", source=str(shared / "data/eegmmidb"), events="annotations")
     sources = find_sources(corpus)
-    assert [(source.subject, source.run) for source in sources] == [("S001", f"{run:02}") for run in range(3, 11)]
+    assert [(source.subject, source.run) for source in sources] == [
+        ("S001", f"{run:02}") for run in range(3, 11)
+    ]
     raw = mne.io.read_raw(sources[1].file, verbose="error")
-    assert read_events(sources[1], corpus, raw).label.value_counts().to_dict() == {"T0": 15, "T1": 8, "T2": 7}
+    assert read_events(sources[1], corpus, raw).label.value_counts().to_dict() == {
+        "T0": 15,
+        "T1": 8,
+        "T2": 7,
+    }
 
 
-# ----------------------------------------------------------------------------------------------------- faults and settings
+# ---------------------------------------------------------------------------- faults and settings
 
 
-@pytest.mark.parametrize("name, part", [
-    ("tuev", "edf/train/<subject>/<file>.edf"),
-    ("synthetic", "edf/eval/<subject>/<file>.edf"),
-    ("chbmit", "chb01/chb01_01.edf"),
-    ("bids", "sub-*/[ses-*/]eeg/*_eeg.edf|.bdf|.vhdr|.set"),
-    ("folder", "files that end in .edf, .bdf"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, part",
+    [
+        ("tuev", "edf/train/<subject>/<file>.edf"),
+        ("synthetic", "edf/eval/<subject>/<file>.edf"),
+        ("chbmit", "chb01/chb01_01.edf"),
+        ("bids", "sub-*/[ses-*/]eeg/*_eeg.edf|.bdf|.vhdr|.set"),
+        ("folder", "files that end in .edf, .bdf"),
+    ],
+)
 def test_folders_without_recordings(tmp_path, name, part):
     made(tmp_path, "readme.txt")
     message = fault(CorpusConfig(name=name, source=str(tmp_path)))
@@ -300,6 +432,15 @@ def test_every_corpus_file_says_only_what_differs():
 
 def test_chbmit_settings_as_published():
     config = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(CONF / "chbmit.yaml"))
-    assert (config.signal.highpass, config.signal.lowpass, config.signal.notch, config.signal.sfreq) == (0.5, 75, [60], 200)
-    assert (config.windows.duration_s, config.windows.labels, config.finetune.pos_weight) == (10, "overlap", 150.51)
+    assert (
+        config.signal.highpass,
+        config.signal.lowpass,
+        config.signal.notch,
+        config.signal.sfreq,
+    ) == (0.5, 75, [60], 200)
+    assert (config.windows.duration_s, config.windows.labels, config.finetune.pos_weight) == (
+        10,
+        "overlap",
+        150.51,
+    )
     assert np.array_equal(config.corpus.classes, ["background", "seizure"])

@@ -1,4 +1,6 @@
-"""Downloads from a real server on this machine that stalls, breaks off, corrupts, refuses; and that is left in the middle by a kill."""
+"""Downloads from a real server on this machine that stalls, breaks off, corrupts, refuses; and that
+is left in the middle by a kill.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,14 @@ from stages.tiny import command_line, one_thread
 
 HASTE = Patience(timeout_s=0.3, attempts=3, pause_s=0.01)
 SIZE = 300_000
-NAMES = ("SUBJECT-INFO", "chb01/chb01-summary.txt", "chb01/chb01_01.edf", "chb01/chb01_03.edf", "chb01/chb01_03.edf.seizures",
-         "chb02/chb02_16+.edf")  # fmt: skip
+NAMES = (
+    "SUBJECT-INFO",
+    "chb01/chb01-summary.txt",
+    "chb01/chb01_01.edf",
+    "chb01/chb01_03.edf",
+    "chb01/chb01_03.edf.seizures",
+    "chb02/chb02_16+.edf",
+)
 EDF = "chb01/chb01_03.edf"
 
 
@@ -39,7 +47,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         rng = np.random.default_rng(0)
         self.files = {name: rng.bytes(SIZE if name.endswith(".edf") else 500) for name in NAMES}
-        self.files[SUMS] = "".join(f"{hashlib.sha256(data).hexdigest()} {name}\n" for name, data in self.files.items()).encode()
+        self.files[SUMS] = "".join(
+            f"{hashlib.sha256(data).hexdigest()} {name}\n" for name, data in self.files.items()
+        ).encode()
         self.faults: dict[str, list[str]] = {}
         self.asked: list[tuple[str, int]] = []  # file, first byte
         self.sent: dict[str, int] = {}
@@ -84,7 +94,11 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.end_headers()
-        stop = start + (len(data) - start) // 2 if fault in ("stalls", "breaks off", "trickles") else len(data)
+        stop = (
+            start + (len(data) - start) // 2
+            if fault in ("stalls", "breaks off", "trickles")
+            else len(data)
+        )
         self.send(name, data[start:stop])
         if fault == "stalls":
             time.sleep(1)
@@ -110,7 +124,9 @@ def server() -> Iterator[Server]:
 
 
 def assert_complete(folder: Path, server: Server, names: tuple[str, ...] = NAMES) -> None:
-    found = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()} - {".lock"}
+    found = {
+        file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()
+    } - {".lock"}
     assert found == {SUMS, *names}  # and nothing half-written
     assert all((folder / name).read_bytes() == server.files[name] for name in names)
 
@@ -119,14 +135,20 @@ def download(folder: Path, server: Server, *patients: str, connections: int = 3)
     return download_chbmit(folder, patients or ("chb01", "chb02"), server.url, connections, HASTE)
 
 
-# --------------------------------------------------------------------------------------------------------------- CHB-MIT
+# ---------------------------------------------------------------------------------------- CHB-MIT
 
 
 def test_patients_that_were_asked_for_come_over_several_connections(tmp_path, server, capsys):
-    server.faults = {name: ["meets another"] for name in NAMES if name.startswith("chb01") and name.endswith(".edf")}
+    server.faults = {
+        name: ["meets another"]
+        for name in NAMES
+        if name.startswith("chb01") and name.endswith(".edf")
+    }
     download(tmp_path, server, "chb01", connections=2)  # would wait for ever over one connection
     assert_complete(tmp_path, server, tuple(name for name in NAMES if not name.startswith("chb02")))
-    assert "5 of 5 files are there and have their checksum; 0.6 MiB came in" in capsys.readouterr().out
+    assert (
+        "5 of 5 files are there and have their checksum; 0.6 MiB came in" in capsys.readouterr().out
+    )
 
 
 def test_finished_files_are_not_fetched_again_and_damaged_ones_are(tmp_path, server):
@@ -142,7 +164,9 @@ def test_finished_files_are_not_fetched_again_and_damaged_ones_are(tmp_path, ser
 
 @pytest.mark.parametrize("fault", ["stalls", "breaks off"])
 def test_after_a_stall_or_a_break_the_rest_is_asked_for(tmp_path, server, fault):
-    server.faults[EDF] = [fault] * 4  # each brings half of what is left, so the attempts do not add up to giving up
+    server.faults[EDF] = [
+        fault
+    ] * 4  # each brings half of what is left, so the attempts do not add up to giving up
     download(tmp_path, server)
     assert_complete(tmp_path, server)
     starts = [start for name, start in server.asked if name == EDF]
@@ -164,7 +188,11 @@ def test_what_comes_corrupted_is_fetched_anew_from_its_first_byte(tmp_path, serv
 
 
 def test_a_part_left_of_something_else_is_found_out(tmp_path, server):
-    for name, length in ((EDF, 1000), ("chb01/chb01_01.edf", SIZE), ("chb02/chb02_16+.edf", SIZE + 5)):
+    for name, length in (
+        (EDF, 1000),
+        ("chb01/chb01_01.edf", SIZE),
+        ("chb02/chb02_16+.edf", SIZE + 5),
+    ):
         part = (tmp_path / name).with_name(f".{Path(name).name}.part")
         part.parent.mkdir(exist_ok=True)
         part.write_bytes(bytes(length))
@@ -172,11 +200,14 @@ def test_a_part_left_of_something_else_is_found_out(tmp_path, server):
     assert_complete(tmp_path, server)
 
 
-@pytest.mark.parametrize(("faults", "told"), [
-    (["404"], "404 Client Error"),
-    (["503"] * 3, "503 Server Error"),
-    (["corrupts"] * 3, "came 3 times with another SHA-256"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("faults", "told"),
+    [
+        (["404"], "404 Client Error"),
+        (["503"] * 3, "503 Server Error"),
+        (["corrupts"] * 3, "came 3 times with another SHA-256"),
+    ],
+)
 def test_a_file_that_cannot_be_got_costs_only_itself(tmp_path, server, capsys, faults, told):
     server.faults[EDF] = list(faults)
     with pytest.raises(UserError, match="1 of 6 files could not be downloaded"):
@@ -184,7 +215,9 @@ def test_a_file_that_cannot_be_got_costs_only_itself(tmp_path, server, capsys, f
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "failed" in line]
     assert f"{server.url}{EDF}: " in line and told in line
     assert len([name for name, _ in server.asked if name == EDF]) == len(faults)
-    assert (tmp_path / "chb02/chb02_16+.edf").read_bytes() == server.files["chb02/chb02_16+.edf"] and not (tmp_path / EDF).exists()
+    assert (tmp_path / "chb02/chb02_16+.edf").read_bytes() == server.files[
+        "chb02/chb02_16+.edf"
+    ] and not (tmp_path / EDF).exists()
     download(tmp_path, server)  # the server has recovered
     assert_complete(tmp_path, server)
 
@@ -203,7 +236,9 @@ def test_no_server_no_database_unknown_patient(tmp_path, server):
         download(tmp_path, server)
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "chb01/../../x", "chb01/.x", "a/b/c", "chb01\\x", ""])
+@pytest.mark.parametrize(
+    "path", ["../x", "/etc/passwd", "chb01/../../x", "chb01/.x", "a/b/c", "chb01\\x", ""]
+)
 def test_a_list_of_checksums_cannot_lead_elsewhere(tmp_path, server, path):
     server.files[SUMS] += f"{'0' * 64} {path}\n".encode()
     with pytest.raises(UserError, match=f"{SUMS}:7: .* is no line of a"):
@@ -214,12 +249,34 @@ def test_a_list_of_checksums_cannot_lead_elsewhere(tmp_path, server, path):
 @pytest.mark.ci
 def test_a_killed_download_goes_on_where_it_was(tmp_path, server):
     server.faults = {name: ["trickles"] for name in NAMES if name.endswith(".edf")}
-    words = ["download", "chbmit", "--patients", "chb01,chb02", "--out", tmp_path, "--base-url", server.url, "--connections", 6]
-    process = subprocess.Popen([sys.executable, "-m", "eegdm", *map(str, words)], env=one_thread(), stderr=subprocess.DEVNULL)
-    parts = {name: (tmp_path / name).with_name(f".{Path(name).name}.part") for name in server.faults}
+    words = [
+        "download",
+        "chbmit",
+        "--patients",
+        "chb01,chb02",
+        "--out",
+        tmp_path,
+        "--base-url",
+        server.url,
+        "--connections",
+        6,
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eegdm", *map(str, words)],
+        env=one_thread(),
+        stderr=subprocess.DEVNULL,
+    )
+    parts = {
+        name: (tmp_path / name).with_name(f".{Path(name).name}.part") for name in server.faults
+    }
     small = [tmp_path / name for name in NAMES if name not in server.faults]
     begun = [*parts.values()]
-    wait_until(lambda: all(f.is_file() for f in small + begun) and all(part.stat().st_size > SIZE // 3 for part in begun))
+    wait_until(
+        lambda: (
+            all(f.is_file() for f in small + begun)
+            and all(part.stat().st_size > SIZE // 3 for part in begun)
+        )
+    )
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     there = {name: part.stat().st_size for name, part in parts.items()}
@@ -237,7 +294,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-# ------------------------------------------------------------------------------------------------------------------ TUEV
+# ------------------------------------------------------------------------------------------- TUEV
 
 
 def test_tuev_is_checked_where_it_lies(tmp_path):
@@ -246,14 +303,20 @@ def test_tuev_is_checked_where_it_lies(tmp_path):
     assert lines[0] == f"{tmp_path}: 7 recordings of 7 subjects, 0 damaged"
     n_events = sum(len(file.read_text().splitlines()) for file in tmp_path.rglob("*.rec"))
     assert f"({n_events:,}) events in train / val / test: this fits no release of TUEV" in counts
-    assert "v2.0.1 has 68,445 / 15,487 / 29,421 (113,353)" in counts and "v2.0.0 has 67,436 / 15,634 / 29,421 (112,491)" in counts
+    assert (
+        "v2.0.1 has 68,445 / 15,487 / 29,421 (113,353)" in counts
+        and "v2.0.0 has 67,436 / 15,634 / 29,421 (112,491)" in counts
+    )
 
     os.truncate(first, first.stat().st_size - 1)
     second.with_suffix(".rec").unlink()
     said = []
     with pytest.raises(UserError, match="2 of 7 recordings are damaged"):
         said += list_until_fault(check_tuev(tmp_path), said)
-    assert said[0].startswith(f"damaged  {first} is cut off") and said[1] == f"damaged  {second}: {second.stem}.rec is missing"
+    assert (
+        said[0].startswith(f"damaged  {first} is cut off")
+        and said[1] == f"damaged  {second}: {second.stem}.rec is missing"
+    )
 
 
 def list_until_fault(lines: Iterator[str], said: list[str]) -> list[str]:
@@ -265,6 +328,12 @@ def list_until_fault(lines: Iterator[str], said: list[str]) -> list[str]:
 @pytest.mark.ci
 def test_how_to_get_tuev_is_told_in_words(tmp_path):
     told = command_line("download", "tuev", cwd=tmp_path)
-    assert told.returncode == 0 and "Temple University Hospital" in told.stdout and "form" in told.stdout
+    assert (
+        told.returncode == 0
+        and "Temple University Hospital" in told.stdout
+        and "form" in told.stdout
+    )
     unknown = command_line("download", "tuab", cwd=tmp_path)
-    assert unknown.returncode == 2 and unknown.stderr.startswith("eegdm: download tuab: chbmit is downloaded, tuev given out on request")
+    assert unknown.returncode == 2 and unknown.stderr.startswith(
+        "eegdm: download tuab: chbmit is downloaded, tuev given out on request"
+    )

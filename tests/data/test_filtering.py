@@ -15,14 +15,18 @@ from eegdm.errors import UserError
 
 
 def by_mne(signal: np.ndarray, sfreq: float, wanted: Filtering) -> np.ndarray:
-    raw = mne.io.RawArray(signal.copy(), mne.create_info(len(signal), sfreq, "eeg"), verbose="ERROR")
+    raw = mne.io.RawArray(
+        signal.copy(), mne.create_info(len(signal), sfreq, "eeg"), verbose="ERROR"
+    )
     raw.filter(wanted.highpass, wanted.lowpass, verbose="ERROR")
     if wanted.notch:
         raw.notch_filter(wanted.notch, verbose="ERROR")
     return raw.resample(wanted.sfreq, verbose="ERROR").get_data()
 
 
-def by_blocks(signal: np.ndarray, sfreq: float, wanted: Filtering, block: int, precision: type = np.float64) -> np.ndarray:
+def by_blocks(
+    signal: np.ndarray, sfreq: float, wanted: Filtering, block: int, precision: type = np.float64
+) -> np.ndarray:
     n_times = signal.shape[1]
 
     def read(start: int, stop: int) -> np.ndarray:
@@ -30,7 +34,9 @@ def by_blocks(signal: np.ndarray, sfreq: float, wanted: Filtering, block: int, p
         return signal[:, start:stop].copy()
 
     parts = list(conditioned(read, n_times, sfreq, wanted, block, precision))
-    assert [part.start for part in parts] == list(np.cumsum([0, *(part.signal.shape[1] for part in parts[:-1])]))
+    assert [part.start for part in parts] == list(
+        np.cumsum([0, *(part.signal.shape[1] for part in parts[:-1])])
+    )
     return np.concatenate([part.signal for part in parts], axis=1)
 
 
@@ -40,7 +46,9 @@ def eeg_like(n_times: int, sfreq: float, n_channels: int = 2) -> np.ndarray:
     walk = np.cumsum(rng.standard_normal((n_channels, n_times)), axis=1)
     walk /= walk.std(axis=1, keepdims=True)
     time = np.arange(n_times) / sfreq
-    tones = sum(size * np.sin(2 * np.pi * hertz * time) for hertz, size in ((10, 0.2), (50, 0.3), (60, 0.1)))
+    tones = sum(
+        size * np.sin(2 * np.pi * hertz * time) for hertz, size in ((10, 0.2), (50, 0.3), (60, 0.1))
+    )
     return walk + tones + 5
 
 
@@ -54,10 +62,14 @@ def error(found: np.ndarray, expected: np.ndarray) -> float:
 def test_at_once_equals_mne(sfreq, seconds):
     signal = eeg_like(int(seconds * sfreq), sfreq)
     wanted, _ = Filtering().effective(sfreq)
-    assert error(by_blocks(signal, sfreq, wanted, block=10**9), by_mne(signal, sfreq, wanted)) < 1e-12
+    assert (
+        error(by_blocks(signal, sfreq, wanted, block=10**9), by_mne(signal, sfreq, wanted)) < 1e-12
+    )
 
 
-@pytest.mark.parametrize(("sfreq", "seconds"), [(250.0, 60), (256.0, 600), (160.0, 30), (200.0, 60)])
+@pytest.mark.parametrize(
+    ("sfreq", "seconds"), [(250.0, 60), (256.0, 600), (160.0, 30), (200.0, 60)]
+)
 def test_single_precision_resampling_is_within_1e_6_of_mne(sfreq, seconds):
     signal = eeg_like(int(seconds * sfreq), sfreq)
     found = by_blocks(signal, sfreq, Filtering(), block=10**9, precision=np.float32)
@@ -69,18 +81,30 @@ def test_single_precision_resampling_is_within_1e_6_of_mne(sfreq, seconds):
 def test_other_notches_equal_mne(notch):
     signal = eeg_like(15_000, 250.0)
     wanted = Filtering(highpass=0.5, notch=notch)
-    assert error(by_blocks(signal, 250.0, wanted, block=10**9), by_mne(signal, 250.0, wanted)) < 1e-12
+    assert (
+        error(by_blocks(signal, 250.0, wanted, block=10**9), by_mne(signal, 250.0, wanted)) < 1e-12
+    )
 
 
 @pytest.mark.parametrize(
     ("sfreq", "seconds", "block_s"),
     [
-        (250.0, 1200.0, 60), (250.0, 1234.567, 300), (256.0, 1200.0, 60), (500.0, 700.0, 61), (160.0, 1200.0, 60),
-        (249.9, 700.0, 60), (200.0, 700.0, 60), (128.0, 700.0, 60),
-        (250.0, 1047.7, 60),  # MNE pads by 110 samples and joins the ends there: the jump is heard in the recording
+        (250.0, 1200.0, 60),
+        (250.0, 1234.567, 300),
+        (256.0, 1200.0, 60),
+        (500.0, 700.0, 61),
+        (160.0, 1200.0, 60),
+        (249.9, 700.0, 60),
+        (200.0, 700.0, 60),
+        (128.0, 700.0, 60),
+        (
+            250.0,
+            1047.7,
+            60,
+        ),  # MNE pads by 110 samples and joins the ends there: the jump is heard in the recording
         (250.0, 1048.1, 60),  # 100 samples more, and it pads by a minute on either side at least
     ],
-)  # fmt: skip
+)
 def test_blocks_are_within_1e_5_of_mne_everywhere(sfreq, seconds, block_s):
     signal = eeg_like(int(seconds * sfreq), sfreq, n_channels=1)
     wanted, _ = Filtering().effective(sfreq)
@@ -114,13 +138,18 @@ def test_convolution_is_numpys():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(8, 3000), st.sampled_from([128.0, 160.0, 199.7, 200.0, 250.0, 256.0, 400.0, 512.0, 1000.0]))
+@given(
+    st.integers(8, 3000),
+    st.sampled_from([128.0, 160.0, 199.7, 200.0, 250.0, 256.0, 400.0, 512.0, 1000.0]),
+)
 def test_output_length_is_mnes(n_times, sfreq):
     raw = mne.io.RawArray(np.zeros((1, n_times)), mne.create_info(1, sfreq, "eeg"), verbose="ERROR")
-    assert Resampling.of(n_times, sfreq, 200.0).n_out == raw.resample(200.0, verbose="ERROR").n_times
+    assert (
+        Resampling.of(n_times, sfreq, 200.0).n_out == raw.resample(200.0, verbose="ERROR").n_times
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------- settings
+# --------------------------------------------------------------------------------------- settings
 
 
 def test_enough_sampling_changes_nothing():
@@ -139,7 +168,9 @@ def test_notches_that_the_low_pass_covers_are_left_out():
     assert Filtering(notch=(50.0, 100.0, 150.0)).effective(250.0)[0].notch == (50.0,)
 
 
-@pytest.mark.parametrize("values", [{"lowpass": 100.0}, {"highpass": 80.0}, {"highpass": 0.0}, {"sfreq": 100.0}])
+@pytest.mark.parametrize(
+    "values", [{"lowpass": 100.0}, {"highpass": 80.0}, {"highpass": 0.0}, {"sfreq": 100.0}]
+)
 def test_contradictory_settings_are_refused(values):
     with pytest.raises(UserError, match="0 < highpass < lowpass < sfreq / 2"):
         Filtering(**values)

@@ -11,7 +11,27 @@ from eegdm.data.montage import TCP
 from eegdm.data.positions import template
 from eegdm.errors import UserError
 
-ELECTRODES = ("Fp1", "Fp2", "F7", "F3", "F4", "F8", "T3", "C3", "Cz", "C4", "T4", "T5", "P3", "P4", "T6", "O1", "O2", "A1", "A2")
+ELECTRODES = (
+    "Fp1",
+    "Fp2",
+    "F7",
+    "F3",
+    "F4",
+    "F8",
+    "T3",
+    "C3",
+    "Cz",
+    "C4",
+    "T4",
+    "T5",
+    "P3",
+    "P4",
+    "T6",
+    "O1",
+    "O2",
+    "A1",
+    "A2",
+)
 
 
 def recording(names: tuple[str, ...] = ELECTRODES) -> mne.io.RawArray:
@@ -32,7 +52,9 @@ def test_interpolation_equals_mne_on_the_whole_recording() -> None:
 
 def test_spellings_and_the_reference_are_kept() -> None:
     raw = recording()
-    raw.rename_channels({name: f"EEG {name.upper()}-LE" for name in raw.ch_names}).drop_channels(["EEG A2-LE"])
+    raw.rename_channels({name: f"EEG {name.upper()}-LE" for name in raw.ch_names}).drop_channels(
+        ["EEG A2-LE"]
+    )
     found = Interpolated(raw, TCP)
     assert found.ch_names[-1] == "A2-LE"
     assert [found.ch_names[i] for i in range(len(raw.ch_names))] == raw.ch_names
@@ -44,5 +66,10 @@ def test_nothing_is_made_where_nothing_lacks() -> None:
 
 @pytest.mark.parametrize("names", [("Fp1-F7", "F7-T3", "T3-T5"), ("Fp1", "F7", "T3", "C3")])
 def test_too_few_electrodes_are_refused(names: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match=r"spherical splines need 8 or more electrodes against one reference, the file has [04]"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"spherical splines need 8 or more electrodes against one reference, the file has [04]"
+        ),
+    ):
         Interpolated(recording(names), TCP)

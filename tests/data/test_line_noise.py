@@ -12,7 +12,9 @@ from eegdm.data.montage import Derivation
 CHANNELS = [Derivation("FP1-F7", 0, "a", "b"), Derivation("F7-T3", 1, "b", None)]
 
 
-def recording(hum_uv: float, hz: float, sfreq: float = 250.0, seconds: float = 60.0) -> mne.io.RawArray:
+def recording(
+    hum_uv: float, hz: float, sfreq: float = 250.0, seconds: float = 60.0
+) -> mne.io.RawArray:
     """Channel a hums, b does not; both hold 20 µV of white noise and an offset."""
     rng = np.random.default_rng(0)
     times = np.arange(round(seconds * sfreq)) / sfreq
@@ -21,7 +23,9 @@ def recording(hum_uv: float, hz: float, sfreq: float = 250.0, seconds: float = 6
     return mne.io.RawArray(data, mne.create_info(["a", "b"], sfreq, "eeg"), verbose="ERROR")
 
 
-@pytest.mark.parametrize(("hum_uv", "hz"), [(15.0, 50.0), (15.0, 60.0), (200.0, 50.0), (30.0, 50.2)])
+@pytest.mark.parametrize(
+    ("hum_uv", "hz"), [(15.0, 50.0), (15.0, 60.0), (200.0, 50.0), (30.0, 50.2)]
+)
 def test_hum_is_measured(hum_uv: float, hz: float) -> None:
     found = line_noise(recording(hum_uv, hz), CHANNELS)
     assert found is not None

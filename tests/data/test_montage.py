@@ -10,10 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eegdm.data.montage import CHANNEL_ID, CHBMIT, NO_CHANNEL_ID, TCP, bipolar, derive, electrode, referential
+from eegdm.data.montage import (
+    CHANNEL_ID,
+    CHBMIT,
+    NO_CHANNEL_ID,
+    TCP,
+    bipolar,
+    derive,
+    electrode,
+    referential,
+)
 from eegdm.errors import UserError
 
-TUEV = [f"EEG {name}-REF" for name in sorted({electrode for name in TCP for electrode in name.split("-")})]
+TUEV = [
+    f"EEG {name}-REF"
+    for name in sorted({electrode for name in TCP for electrode in name.split("-")})
+]
 
 
 def test_the_montage_is_the_published_one():
@@ -28,13 +40,38 @@ def test_the_montage_is_the_published_one():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("EEG FP1-REF", "FP1"), ("EEG T3-LE", "T3"), ("FP1-CS2", "FP1"), ("Fp1-AVG", "FP1"), ("C3-A1A2", "C3"),
-        ("Fp1.", "FP1"), ("Fc5.", "FC5"), ("Af3.", "AF3"), ("cz", "CZ"), ("FFC5h", "FFC5H"), ("EEG C3-AR", "C3"),
-        ("T7", "T3"), ("T8", "T4"), ("P7", "T5"), ("P8", "T6"), ("M1", "A1"), ("M2", "A2"), ("01", "O1"), ("CZ-0", "CZ"),
-        ("EEG EKG1-REF", None), ("PHOTIC-REF", None), ("EEG C3P-REF", None), ("-", None), ("", None), ("--0", None),
-        ("C11", None), ("FP1-F7", None), ("ECG", None), ("VNS", None), ("STATUS", None),
+        ("EEG FP1-REF", "FP1"),
+        ("EEG T3-LE", "T3"),
+        ("FP1-CS2", "FP1"),
+        ("Fp1-AVG", "FP1"),
+        ("C3-A1A2", "C3"),
+        ("Fp1.", "FP1"),
+        ("Fc5.", "FC5"),
+        ("Af3.", "AF3"),
+        ("cz", "CZ"),
+        ("FFC5h", "FFC5H"),
+        ("EEG C3-AR", "C3"),
+        ("T7", "T3"),
+        ("T8", "T4"),
+        ("P7", "T5"),
+        ("P8", "T6"),
+        ("M1", "A1"),
+        ("M2", "A2"),
+        ("01", "O1"),
+        ("CZ-0", "CZ"),
+        ("EEG EKG1-REF", None),
+        ("PHOTIC-REF", None),
+        ("EEG C3P-REF", None),
+        ("-", None),
+        ("", None),
+        ("--0", None),
+        ("C11", None),
+        ("FP1-F7", None),
+        ("ECG", None),
+        ("VNS", None),
+        ("STATUS", None),
     ],
-)  # fmt: skip
+)
 def test_electrode(name, expected):
     assert electrode(name) == expected
 
@@ -42,11 +79,20 @@ def test_electrode(name, expected):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("FP1-F7", ("FP1", "F7")), ("T8-P8-0", ("T4", "T6")), ("T8-P8-1", ("T4", "T6")), ("EEG F7-T3", ("F7", "T3")),
-        ("eeg c4-cz", ("C4", "CZ")), ("FP1-M2", ("FP1", "A2")), ("P3-01", ("P3", "O1")), ("FP1-REF", None), ("FP1", None),
-        ("LOC-ROC", None), ("EKG1-CHIN", None), ("T7-FT9", ("T3", "FT9")),
+        ("FP1-F7", ("FP1", "F7")),
+        ("T8-P8-0", ("T4", "T6")),
+        ("T8-P8-1", ("T4", "T6")),
+        ("EEG F7-T3", ("F7", "T3")),
+        ("eeg c4-cz", ("C4", "CZ")),
+        ("FP1-M2", ("FP1", "A2")),
+        ("P3-01", ("P3", "O1")),
+        ("FP1-REF", None),
+        ("FP1", None),
+        ("LOC-ROC", None),
+        ("EKG1-CHIN", None),
+        ("T7-FT9", ("T3", "FT9")),
     ],
-)  # fmt: skip
+)
 def test_bipolar(name, expected):
     assert bipolar(name) == expected
 
@@ -57,9 +103,16 @@ def test_electrodes_are_those_of_the_10_05_system():
     known = mne.channels.get_builtin_montages()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        names = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in known else "standard_1005").ch_names
+        names = mne.channels.make_standard_montage(
+            "colin27_1005" if "colin27_1005" in known else "standard_1005"
+        ).ch_names
     assert all(electrode(name) for name in names)
-    accepted = {f"{row}{column}" for row in _words(3) for column in _columns() if electrode(f"{row}{column}")}
+    accepted = {
+        f"{row}{column}"
+        for row in _words(3)
+        for column in _columns()
+        if electrode(f"{row}{column}")
+    }
     renamed = {"T7", "T8", "P7", "P8", "M1", "M2"}
     assert {electrode(name) for name in accepted} | renamed == {name.upper() for name in names}
 
@@ -91,20 +144,30 @@ def test_spelling_does_not_matter(name, prefix, suffix, number, lower):
 def test_derivation_from_electrodes_keeps_the_published_polarity():
     plan = {d.name: d for d in derive(TUEV)}
     assert list(plan) == list(TCP)
-    for name, plus, minus in (("C4-CZ", "C4", "CZ"), ("T4-C4", "T4", "C4"), ("A2-T4", "A2", "T4"), ("C3-CZ", "C3", "CZ")):
+    for name, plus, minus in (
+        ("C4-CZ", "C4", "CZ"),
+        ("T4-C4", "T4", "C4"),
+        ("A2-T4", "A2", "T4"),
+        ("C3-CZ", "C3", "CZ"),
+    ):
         assert plan[name] == (name, CHANNEL_ID[name], f"EEG {plus}-REF", f"EEG {minus}-REF")
 
 
 def test_direct_channel_is_preferred_and_the_first_of_two_counts():
     names = ["FP1", "F7", "FP1-F7", "T8-P8-0", "T8-P8-1"]
-    assert derive(names, ("FP1-F7", "T4-T6")) == [("FP1-F7", 0, "FP1-F7", None), ("T4-T6", 6, "T8-P8-0", None)]
+    assert derive(names, ("FP1-F7", "T4-T6")) == [
+        ("FP1-F7", 0, "FP1-F7", None),
+        ("T4-T6", 6, "T8-P8-0", None),
+    ]
 
 
 def test_only_electrodes_with_the_same_reference_are_subtracted():
     with pytest.raises(UserError, match="FP1-F7 .its electrodes have different references"):
         derive(["FP1-REF", "F7-LE", "C3", "P3"], ("FP1-F7", "C3-P3"))
     # a file referenced to an electrode: the same one on both sides
-    assert derive(["F3-M2", "C3-M2", "P3-M1"], ("F3-C3", "C3-P3"), "drop") == [("F3-C3", 15, "F3-M2", "C3-M2")]
+    assert derive(["F3-M2", "C3-M2", "P3-M1"], ("F3-C3", "C3-P3"), "drop") == [
+        ("F3-C3", 15, "F3-M2", "C3-M2")
+    ]
     # a bipolar channel of opposite polarity is not the channel
     with pytest.raises(UserError):
         derive(["F7-FP1"], ("FP1-F7",))
@@ -116,7 +179,13 @@ def test_missing_channels_are_named_with_what_they_lack():
         derive(names)
     text = str(fault.value)
     assert "\n" not in text
-    for expected in ("FP1-F7 (no FP1; is it 'EEG FPI-REF'?)", "A1-T3 (no A1)", "FP1-F3", "EEG CZ-REF", "missing=drop"):
+    for expected in (
+        "FP1-F7 (no FP1; is it 'EEG FPI-REF'?)",
+        "A1-T3 (no A1)",
+        "FP1-F3",
+        "EEG CZ-REF",
+        "missing=drop",
+    ):
         assert expected in text
     assert "FP2-F8" not in text
     kept = [d.name for d in derive(names, missing="drop")]
@@ -146,8 +215,12 @@ def test_referential_channels_are_taken_in_file_order():
 @pytest.mark.real
 def test_every_montage_of_chbmit_yields_its_16_channels(shared: Path):
     montages = []
-    for summary in sorted((shared / "data" / "chbmit" / "annotations").glob("chb*/chb*-summary.txt")):
-        for number, name in re.findall(r"^Channel (\d+):[ \t]*(.*?)\s*$", summary.read_text("latin-1"), re.MULTILINE):
+    for summary in sorted(
+        (shared / "data" / "chbmit" / "annotations").glob("chb*/chb*-summary.txt")
+    ):
+        for number, name in re.findall(
+            r"^Channel (\d+):[ \t]*(.*?)\s*$", summary.read_text("latin-1"), re.MULTILINE
+        ):
             if number == "1":
                 montages.append([])
             montages[-1].append(name)

@@ -15,8 +15,15 @@ def test_each_channel_of_the_montage_is_nearest_to_itself() -> None:
 
 def test_others_are_taken_for_what_lies_nearest_in_file_order() -> None:
     found = place(["Fc3.", "ECG", "FT7-T7", "CP3"], TCP)
-    assert [(p.derivation.name, p.nearest) for p in found] == [("Fc3.", "F3-C3"), ("FT7-T7", "F7-T3"), ("CP3", "C3-P3")]
-    assert all(p.derivation.channel_id == CHANNEL_ID[p.nearest] and p.derivation.minus is None for p in found)
+    assert [(p.derivation.name, p.nearest) for p in found] == [
+        ("Fc3.", "F3-C3"),
+        ("FT7-T7", "F7-T3"),
+        ("CP3", "C3-P3"),
+    ]
+    assert all(
+        p.derivation.channel_id == CHANNEL_ID[p.nearest] and p.derivation.minus is None
+        for p in found
+    )
     assert 0 < found[0].distance_mm < 10
 
 
@@ -25,5 +32,8 @@ def test_only_the_channels_that_a_model_knows_are_offered() -> None:
 
 
 def test_a_file_without_a_known_electrode_is_refused() -> None:
-    with pytest.raises(UserError, match=r"no channel is an electrode of the 10-05 system or a pair of two: 'ECG', 'Ch1'"):
+    with pytest.raises(
+        UserError,
+        match=r"no channel is an electrode of the 10-05 system or a pair of two: 'ECG', 'Ch1'",
+    ):
         place(["ECG", "Ch1"], TCP)

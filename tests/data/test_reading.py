@@ -26,7 +26,13 @@ N_SIGNALS = len(LABELS) + 1  # and the annotations, which an EDF+ file always ha
 def edf(path: Path, annotations: bool = False) -> Path:
     rng = np.random.default_rng(0)
     signals = [
-        edfio.EdfSignal(rng.standard_normal(SFREQ * SECONDS) * 30, SFREQ, label=label, physical_dimension="uV", physical_range=(-500, 500))
+        edfio.EdfSignal(
+            rng.standard_normal(SFREQ * SECONDS) * 30,
+            SFREQ,
+            label=label,
+            physical_dimension="uV",
+            physical_range=(-500, 500),
+        )
         for label in LABELS
     ]
     patient = edfio.Patient(name=PATIENT)
@@ -62,7 +68,9 @@ def test_reads_what_mne_reads_and_leaves_it_on_disk(tmp_path):
     assert not raw.preload
     assert (raw.ch_names, raw.info["sfreq"], raw.n_times) == (LABELS, SFREQ, SFREQ * SECONDS)
     assert list(raw.annotations.description) == ["spike"]
-    np.testing.assert_array_equal(raw.get_data(), mne.io.read_raw_edf(path, verbose="ERROR").get_data())
+    np.testing.assert_array_equal(
+        raw.get_data(), mne.io.read_raw_edf(path, verbose="ERROR").get_data()
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,15 +92,27 @@ def test_reads_what_mne_reads_and_leaves_it_on_disk(tmp_path):
         (244, "-1", 8, "a record lasts -1 s"),
         (244, "nan", 8, "duration of a record is 'nan' in its header, not a number"),
         (244, "1e999", 8, "not a number"),
-        (signal_field(104), "low", 8, "physical minimum of signal 1 is 'low' in its header, not a number"),
-        (signal_field(112, 1), "", 8, "physical maximum of signal 2 is '' in its header, not a number"),
+        (
+            signal_field(104),
+            "low",
+            8,
+            "physical minimum of signal 1 is 'low' in its header, not a number",
+        ),
+        (
+            signal_field(112, 1),
+            "",
+            8,
+            "physical maximum of signal 2 is '' in its header, not a number",
+        ),
         (signal_field(128, 2), "inf", 8, "digital maximum of signal 3"),
         (signal_field(216), "0", 8, "samples per record of signal 1 is 0"),
         (signal_field(216), "99999999", 8, "12 records promised, 0 there"),
         (signal_field(216, 2), "-100", 8, "samples per record of signal 3 is -100"),
     ],
 )
-def test_a_header_that_lies_is_told_in_one_sentence(tmp_path, original, offset, text, width, expected):
+def test_a_header_that_lies_is_told_in_one_sentence(
+    tmp_path, original, offset, text, width, expected
+):
     path = tmp_path / "bad.edf"
     path.write_bytes(put(original, offset, text[:width], width))
     assert expected in fault_of(path)
@@ -100,7 +120,13 @@ def test_a_header_that_lies_is_told_in_one_sentence(tmp_path, original, offset, 
 
 @pytest.mark.parametrize(
     ("n_bytes", "expected"),
-    [(0, "it is empty"), (100, "cut off inside"), (300, "cut off inside"), (1280, "12 records promised, 0 there"), (4000, "4 there")],
+    [
+        (0, "it is empty"),
+        (100, "cut off inside"),
+        (300, "cut off inside"),
+        (1280, "12 records promised, 0 there"),
+        (4000, "4 there"),
+    ],
 )
 def test_a_file_cut_off(tmp_path, original, n_bytes, expected):
     path = tmp_path / "short.edf"
@@ -134,7 +160,9 @@ def test_signals_without_scale_and_faster_ones_are_left_out(tmp_path, original):
     path.write_bytes(put(original, signal_field(112, 1), "-500", 8))
     assert open_recording(path).ch_names == [LABELS[0], LABELS[2]]
     rates = dict.fromkeys(LABELS, 50) | {"ECG": 500, "SAO2": 1}
-    signals = [edfio.EdfSignal(np.arange(4.0 * rate), rate, label=label) for label, rate in rates.items()]
+    signals = [
+        edfio.EdfSignal(np.arange(4.0 * rate), rate, label=label) for label, rate in rates.items()
+    ]
     edfio.Edf(signals, data_record_duration=1).write(path)
     raw = open_recording(path)
     assert raw.info["sfreq"] == 50 and raw.ch_names == [*LABELS, "SAO2"]
@@ -189,10 +217,14 @@ def test_fif_and_eeglab_are_read(tmp_path):
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_damaged_header_is_read_or_told_never_worse(tmp_path_factory, original, data):
-    """Some bytes of the header at random: whatever is opened can be read to its end and preprocessed, or refused."""
+    """Some bytes of the header at random: whatever is opened can be read to its end and
+    preprocessed, or refused.
+    """
     mutated = bytearray(original)
     for _ in range(data.draw(st.integers(1, 4))):
-        mutated[data.draw(st.integers(0, 1279))] = data.draw(st.sampled_from(list(b"0123456789-.eE \x00\xffA")))
+        mutated[data.draw(st.integers(0, 1279))] = data.draw(
+            st.sampled_from(list(b"0123456789-.eE \x00\xffA"))
+        )
     path = tmp_path_factory.mktemp("damage") / "a.edf"
     path.write_bytes(mutated)
     try:

@@ -18,17 +18,33 @@ from conftest import golden_folder
 from eegdm.data import signal
 from eegdm.data.filtering import filter_length
 from eegdm.data.montage import CHBMIT, TCP, Derivation, derive, referential
-from eegdm.data.signal import Filtering, compand, expand, first_sample, open_recording, preprocess, wrap
+from eegdm.data.signal import (
+    Filtering,
+    compand,
+    expand,
+    first_sample,
+    open_recording,
+    preprocess,
+    wrap,
+)
 from eegdm.errors import UserError
 
 ELECTRODES = sorted({electrode for name in TCP for electrode in name.split("-")})
 
 
-def recording(seconds: float = 30.0, sfreq: float = 250.0, names: list[str] | None = None) -> mne.io.RawArray:
-    """Random walks of some 100 µV after the filters, with an offset of a millivolt and a channel that is not needed."""
+def recording(
+    seconds: float = 30.0, sfreq: float = 250.0, names: list[str] | None = None
+) -> mne.io.RawArray:
+    """Random walks of some 100 µV after the filters, with an offset of a millivolt and a channel
+    that is not needed.
+    """
     names = ["ECG", *(f"EEG {name}-REF" for name in names or ELECTRODES)]
-    walk = np.cumsum(np.random.default_rng(0).standard_normal((len(names), round(seconds * sfreq))), axis=1)
-    return mne.io.RawArray(walk * 5e-6 + 1e-3, mne.create_info(names, sfreq, "eeg"), verbose="ERROR")
+    walk = np.cumsum(
+        np.random.default_rng(0).standard_normal((len(names), round(seconds * sfreq))), axis=1
+    )
+    return mne.io.RawArray(
+        walk * 5e-6 + 1e-3, mne.create_info(names, sfreq, "eeg"), verbose="ERROR"
+    )
 
 
 def by_mne(raw: mne.io.BaseRaw, lowpass: float = 75.0) -> mne.io.BaseRaw:
@@ -38,21 +54,30 @@ def by_mne(raw: mne.io.BaseRaw, lowpass: float = 75.0) -> mne.io.BaseRaw:
 
 def derived(raw: mne.io.BaseRaw, plan: list[Derivation]) -> np.ndarray:
     """In units of 100 µV."""
-    return np.concatenate([raw.get_data(d.plus) - (0 if d.minus is None else raw.get_data(d.minus)) for d in plan]) * 1e4
+    return (
+        np.concatenate(
+            [raw.get_data(d.plus) - (0 if d.minus is None else raw.get_data(d.minus)) for d in plan]
+        )
+        * 1e4
+    )
 
 
 def assert_agrees(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-6) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
-# ------------------------------------------------------------------------------------------------------------- preprocess
+# ------------------------------------------------------------------------------------- preprocess
 
 
 def test_deriving_first_equals_mne_filtering_every_channel_first():
     raw = recording()
     plan = derive(raw.ch_names)
     prepared = preprocess(raw, plan, Filtering())
-    assert (prepared.signal.dtype, prepared.signal.shape, prepared.sfreq) == (np.float32, (22, 6000), 200.0)
+    assert (prepared.signal.dtype, prepared.signal.shape, prepared.sfreq) == (
+        np.float32,
+        (22, 6000),
+        200.0,
+    )
     assert_agrees(prepared.signal, derived(by_mne(raw), plan))
 
 
@@ -67,9 +92,12 @@ def test_blocks_go_to_the_callers_memory_map_and_equal_the_whole(tmp_path):
     plan = derive(raw.ch_names, missing="drop")
     whole = preprocess(raw, plan, Filtering())
     blocks = preprocess(
-        raw, plan, Filtering(), block_s=50.0,
+        raw,
+        plan,
+        Filtering(),
+        block_s=50.0,
         out=lambda shape: np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.float32, shape),
-    )  # fmt: skip
+    )
     assert isinstance(blocks.signal, np.memmap)
     assert_agrees(np.load(tmp_path / "a.npy"), whole.signal, 1e-5)
     assert blocks.notes == whole.notes == []
@@ -80,7 +108,11 @@ def test_blocks_go_to_the_callers_memory_map_and_equal_the_whole(tmp_path):
 
 def test_raw_samples_are_read_block_by_block():
     spans = []
-    blocks = list(signal._unfiltered(lambda start, stop: spans.append((start, stop)) or np.zeros((1, stop - start)), 10, 4))
+    blocks = list(
+        signal._unfiltered(
+            lambda start, stop: spans.append((start, stop)) or np.zeros((1, stop - start)), 10, 4
+        )
+    )
     assert spans == [(0, 4), (4, 8), (8, 10)] and [block.start for block in blocks] == [0, 4, 8]
 
 
@@ -104,7 +136,9 @@ def test_slow_and_short_recordings_are_noted():
 
 
 def test_blocks_are_as_long_as_asked_or_128_mib_but_two_minutes_at_least():
-    assert signal._block_samples(2.0, 100.0, 22) == 200 and signal._block_samples(1e-4, 100.0, 22) == 1
+    assert (
+        signal._block_samples(2.0, 100.0, 22) == 200 and signal._block_samples(1e-4, 100.0, 22) == 1
+    )
     assert signal._block_samples(None, 256.0, 16) == 2**20
     assert signal._block_samples(None, 256.0, 1000) == 120 * 256
 
@@ -116,37 +150,53 @@ def test_filtering_in_several_blocks_shows_how_far_it_is(capfd):
     preprocess(raw, plan, Filtering(), block_s=40.0)
     preprocess(raw, plan, Filtering(), block_s=40.0, progress="forty seconds each")
     shown = capfd.readouterr().err
-    assert "forty seconds each" in shown and "3/3" in shown and "one block" not in shown and "None" not in shown
+    assert (
+        "forty seconds each" in shown
+        and "3/3" in shown
+        and "one block" not in shown
+        and "None" not in shown
+    )
 
 
 def test_a_second_is_enough_and_a_recording_as_long_as_the_filters_is_not_short():
     raw = recording(seconds=60.0, names=["FP1", "F7"])
     plan, length = derive(raw.ch_names, missing="drop"), filter_length(250.0, Filtering())
-    for n_times, said in ((250, "shorter than the filters"), (length - 1, "shorter than the filters"), (length, None)):
+    for n_times, said in (
+        (250, "shorter than the filters"),
+        (length - 1, "shorter than the filters"),
+        (length, None),
+    ):
         notes = preprocess(raw.copy().crop(0, (n_times - 1) / 250.0), plan, Filtering()).notes
         assert [note.partition(" (")[0] for note in notes] == ([said] if said else [])
     with pytest.raises(UserError, match="lasts 0.996 s, at least 1 s is needed"):
         preprocess(raw.copy().crop(0, 248 / 250.0), plan, Filtering())
 
 
-# ---------------------------------------------------------------------------------------------------------------- quality
+# ---------------------------------------------------------------------------------------- quality
 
 
 def test_the_spread_is_that_of_all_samples_up_to_40_000_and_of_20_000_or_more_beyond():
     x = np.random.default_rng(0).normal(size=(3, 90_001))
     x[:, ::2] *= 3
     for n_times, stride in ((39_999, 1), (90_001, 4)):
-        blocks = [signal.Block(start, x[:, start : min(start + 7001, n_times)]) for start in range(0, n_times, 7001)]
+        blocks = [
+            signal.Block(start, x[:, start : min(start + 7001, n_times)])
+            for start in range(0, n_times, 7001)
+        ]
         found = signal._write(iter(blocks), np.empty((3, n_times), np.float32), n_times)
         low, high = np.percentile(x[:, :n_times:stride], (25, 75), axis=1)
         np.testing.assert_allclose(found, 100 * (high - low) / 1.349)
 
 
 def test_channels_flat_for_half_of_the_time_or_clipped_in_a_hundredth_of_it_are_noted():
-    quality = [signal.ChannelQuality(*row, 10.0) for row in (("a", 0.5, 0.01), ("b", 0.49, 0.0099), ("c", 1.0, 0.2))]
+    quality = [
+        signal.ChannelQuality(*row, 10.0)
+        for row in (("a", 0.5, 0.01), ("b", 0.49, 0.0099), ("c", 1.0, 0.2))
+    ]
     assert signal._quality_notes(quality) == [
-        "flat: a (50% of the time), c (100% of the time)", "clipped: a (1% of the samples), c (20% of the samples)"
-    ]  # fmt: skip
+        "flat: a (50% of the time), c (100% of the time)",
+        "clipped: a (1% of the samples), c (20% of the samples)",
+    ]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -154,7 +204,9 @@ def test_channels_flat_for_half_of_the_time_or_clipped_in_a_hundredth_of_it_are_
 def test_missing_values_are_refused_with_channel_and_time(value, block_s):
     raw = recording(seconds=200.0, names=["FP1", "F7", "T3"])
     raw._data[raw.ch_names.index("EEG T3-REF"), 40_000:40_003] = value
-    with pytest.raises(UserError, match="channel 'EEG T3-REF' has 3 values .* the first at 160.000 s"):
+    with pytest.raises(
+        UserError, match="channel 'EEG T3-REF' has 3 values .* the first at 160.000 s"
+    ):
         preprocess(raw, derive(raw.ch_names, missing="drop"), Filtering(), block_s=block_s)
 
 
@@ -191,7 +243,9 @@ def test_flat_and_clipped_electrodes_are_reported(block_s):
     assert list(quality) == list(TCP)
     assert quality["A1-T3"].flat == 0.75
     for name in ("T6-O2", "P4-O2"):  # the long stays at the ceiling are flat seconds, not counted
-        assert quality[name].clipped == pytest.approx(_clipped(raw.get_data(clipped)[0], floor, ceiling))
+        assert quality[name].clipped == pytest.approx(
+            _clipped(raw.get_data(clipped)[0], floor, ceiling)
+        )
     assert max(q.flat for q in prepared.quality if "A1" not in q.name and "O2" not in q.name) == 0
     assert max(q.clipped for q in prepared.quality if "O2" not in q.name) < 1e-3
     assert prepared.notes[0] == "flat: A1-T3 (75% of the time)"
@@ -219,7 +273,10 @@ def test_less_than_a_second_is_refused():
 
 def test_a_file_that_breaks_while_being_read_is_told(tmp_path):
     names = ["FP1", "F7"]
-    signals = [edfio.EdfSignal(np.random.default_rng(0).standard_normal(10_000) * 50, 100, label=name) for name in names]
+    signals = [
+        edfio.EdfSignal(np.random.default_rng(0).standard_normal(10_000) * 50, 100, label=name)
+        for name in names
+    ]
     edfio.Edf(signals).write(tmp_path / "a.edf")
     raw = open_recording(tmp_path / "a.edf")
     (tmp_path / "a.edf").write_bytes((tmp_path / "a.edf").read_bytes()[:5000])
@@ -227,7 +284,7 @@ def test_a_file_that_breaks_while_being_read_is_told(tmp_path):
         preprocess(raw, derive(raw.ch_names, ("FP1-F7",)), Filtering())
 
 
-# ---------------------------------------------------------------------------------------------------------------- real EEG
+# --------------------------------------------------------------------------------------- real EEG
 
 
 @pytest.mark.real
@@ -256,7 +313,7 @@ def test_every_chbmit_excerpt_is_read(shared: Path):
     assert_agrees(signal, derived(by_mne(raw), plan))
 
 
-# ---------------------------------------------------------------------------------------------------------------- windows
+# ---------------------------------------------------------------------------------------- windows
 
 
 @given(st.floats(-10, 2000), st.sampled_from([200.0, 256.0, 160.0, 190.0, 249.9, 1 / 3 * 500]))
@@ -265,7 +322,11 @@ def test_first_sample_is_mnes_search_in_its_times(onset_s, sfreq):
     assert first_sample(onset_s, sfreq) == np.searchsorted(times, onset_s, "left")
 
 
-@given(st.integers(0, 3_000_000), st.sampled_from([200.0, 256.0, 160.0, 190.0, 249.9]), st.integers(-2, 2))
+@given(
+    st.integers(0, 3_000_000),
+    st.sampled_from([200.0, 256.0, 160.0, 190.0, 249.9]),
+    st.integers(-2, 2),
+)
 def test_first_sample_on_and_beside_a_samples_own_time(index, sfreq, ulps):
     onset_s = index / sfreq
     for _ in range(abs(ulps)):
@@ -276,10 +337,14 @@ def test_first_sample_on_and_beside_a_samples_own_time(index, sfreq, ulps):
 
 @pytest.mark.parametrize("sfreq", [100.0, 160.0, 173.61, 200.0, 249.9, 250.0, 256.0, 512.0])
 def test_first_sample_just_before_at_and_after_every_sample(sfreq):
-    """Products round up for a third of these, down for another, so that the first guess is one off either way."""
+    """Products round up for a third of these, down for another, so that the first guess is one off
+    either way.
+    """
     times = np.arange(100_001) / sfreq
     for beside in (times[:-1], np.nextafter(times[:-1], np.inf), np.nextafter(times[1:], -np.inf)):
-        np.testing.assert_array_equal(first_sample(beside, sfreq), np.searchsorted(times, beside, "left"))
+        np.testing.assert_array_equal(
+            first_sample(beside, sfreq), np.searchsorted(times, beside, "left")
+        )
     assert first_sample(3, 200.0) == 600  # whole seconds, as integers
 
 
@@ -305,7 +370,7 @@ def test_wrap_cuts_the_last_axis(shape):
     np.testing.assert_array_equal(wrap(signal, -2, 3), signal[..., [-2, -1, 0]])
 
 
-# ------------------------------------------------------------------------------------------------------------- companding
+# ------------------------------------------------------------------------------------- companding
 
 
 def test_companding_is_the_published_one():

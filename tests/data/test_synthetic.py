@@ -1,4 +1,6 @@
-"""The made-up corpora: what an electroencephalographer would check, and what a reader of each layout relies on."""
+"""The made-up corpora: what an electroencephalographer would check, and what a reader of each
+layout relies on.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,39 @@ from scipy.signal import butter, sosfiltfilt, welch
 
 from eegdm.data import synthetic_sources as sources
 from eegdm.data.montage import CHBMIT, TCP, derive
-from eegdm.data.synthetic import CLASSES, SEIZURE, Subject, generator, one_seizure, record, six_classes, tcp
-from eegdm.data.synthetic_layouts import CHBMIT_CHANNELS, write_bids, write_chbmit, write_folder, write_tuev
+from eegdm.data.synthetic import (
+    CLASSES,
+    SEIZURE,
+    Subject,
+    generator,
+    one_seizure,
+    record,
+    six_classes,
+    tcp,
+)
+from eegdm.data.synthetic_layouts import (
+    CHBMIT_CHANNELS,
+    write_bids,
+    write_chbmit,
+    write_folder,
+    write_tuev,
+)
 from eegdm.data.synthetic_sources import ELECTRODES, POSITIONS
 from eegdm.errors import UserError
 
 SFREQ = 250
 TIME = np.arange(8 * SFREQ) / SFREQ
 SEEDS = range(8)
-LEFT = [i for i, name in enumerate(TCP) if name.split("-")[0] in ("F7", "T3", "F3", "C3") and not name.endswith("CZ")]
-RIGHT = [i for i, name in enumerate(TCP) if name.split("-")[0] in ("F8", "T4", "F4", "C4") and not name.endswith("CZ")]
+LEFT = [
+    i
+    for i, name in enumerate(TCP)
+    if name.split("-")[0] in ("F7", "T3", "F3", "C3") and not name.endswith("CZ")
+]
+RIGHT = [
+    i
+    for i, name in enumerate(TCP)
+    if name.split("-")[0] in ("F8", "T4", "F4", "C4") and not name.endswith("CZ")
+]
 
 
 def channels(source: sources.Source) -> dict[str, np.ndarray]:
@@ -37,7 +62,7 @@ def simulated(name: str, minutes: float = 4.0, seed: int = 0):
     return record(seed, name, 1, SFREQ, lambda rng: six_classes(rng, minutes))
 
 
-# -------------------------------------------------------------------------------------------------------------- sources
+# ---------------------------------------------------------------------------------------- sources
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -116,7 +141,7 @@ def test_seizure_slows_and_grows():
     assert 3 <= peak_hz[1] < peak_hz[0] <= 8
 
 
-# ----------------------------------------------------------------------------------------------------------- recordings
+# ------------------------------------------------------------------------------------- recordings
 
 
 def test_recording_depends_on_seed_subject_and_run_alone():
@@ -134,7 +159,9 @@ def test_samples_stay_inside_segments_of_their_class():
     events = simulated("aaaaaaaa").events
     assert {event.label for event in events} == set(CLASSES)
     for event in events:
-        (home,) = [s for s in segments if s.start_s <= event.onset_s - 2 and event.onset_s + 3 <= s.stop_s]
+        (home,) = [
+            s for s in segments if s.start_s <= event.onset_s - 2 and event.onset_s + 3 <= s.stop_s
+        ]
         assert home.label == event.label
     assert all(a.onset_s + a.duration_s <= b.onset_s for a, b in pairwise(events))
 
@@ -155,7 +182,9 @@ def test_too_short_a_recording_is_refused(plan, minutes):
 def test_subjects_differ_and_their_traits_are_plausible():
     subjects = [Subject.draw(generator(0, name)) for name in ("aaaaaaaa", "aaaaaaab", "aaaabaaa")]
     assert len({subject.alpha_hz for subject in subjects}) == 3
-    assert all(8.5 <= subject.alpha_hz <= 11.5 and subject.mains_hz in (50, 60) for subject in subjects)
+    assert all(
+        8.5 <= subject.alpha_hz <= 11.5 and subject.mains_hz in (50, 60) for subject in subjects
+    )
 
 
 def test_alpha_lives_at_the_back_at_the_subjects_frequency():
@@ -164,14 +193,23 @@ def test_alpha_lives_at_the_back_at_the_subjects_frequency():
     frequency, power = welch(x, SFREQ, nperseg=4 * SFREQ)
     alpha = (frequency >= 8) & (frequency <= 12)
     back, front = (
-        power[[TCP.index(name) for name in names]].mean(axis=0) for names in (("P3-O1", "P4-O2"), ("FP1-F3", "FP2-F4"))
+        power[[TCP.index(name) for name in names]].mean(axis=0)
+        for names in (("P3-O1", "P4-O2"), ("FP1-F3", "FP2-F4"))
     )
     assert back[alpha].sum() > 3 * front[alpha].sum()
     assert abs(frequency[alpha][np.argmax(back[alpha])] - subject.alpha_hz) <= 0.75
 
 
 def test_left_and_right_electrodes_mirror_each_other():
-    pairs = [("FP1", "FP2"), ("F7", "F8"), ("T3", "T4"), ("T5", "T6"), ("O1", "O2"), ("A1", "A2"), ("FT9", "FT10")]
+    pairs = [
+        ("FP1", "FP2"),
+        ("F7", "F8"),
+        ("T3", "T4"),
+        ("T5", "T6"),
+        ("O1", "O2"),
+        ("A1", "A2"),
+        ("FT9", "FT10"),
+    ]
     for left, right in pairs:
         mirrored = POSITIONS[ELECTRODES.index(left)] * [-1, 1, 1]
         np.testing.assert_allclose(mirrored, POSITIONS[ELECTRODES.index(right)], atol=1e-12)
@@ -187,7 +225,10 @@ def test_amplitude_alone_tells_the_classes_apart_badly():
         features, labels = [], []
         for name in names:
             recording = simulated(name)
-            x = sosfiltfilt(butter(2, [0.1, 75], "bandpass", fs=SFREQ, output="sos"), tcp(recording.potential_uV))
+            x = sosfiltfilt(
+                butter(2, [0.1, 75], "bandpass", fs=SFREQ, output="sos"),
+                tcp(recording.potential_uV),
+            )
             for event in recording.events:
                 start = round((event.onset_s - 2) * SFREQ)
                 window = np.log(np.std(x[:, start : start + 5 * SFREQ], axis=1))
@@ -201,7 +242,7 @@ def test_amplitude_alone_tells_the_classes_apart_badly():
     assert cohen_kappa_score(truth, model.predict(test)) < 0.4
 
 
-# -------------------------------------------------------------------------------------------------------------- layouts
+# ---------------------------------------------------------------------------------------- layouts
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +254,11 @@ def tuev(tmp_path_factory):
 
 def test_tuev_layout(tuev):
     found = sorted(path.relative_to(tuev).as_posix() for path in tuev.rglob("*") if path.is_file())
-    stems = ["edf/eval/aaaabaaa/aaaabaaa", "edf/train/aaaaaaaa/aaaaaaaa", "edf/train/aaaaaaab/aaaaaaab"]
+    stems = [
+        "edf/eval/aaaabaaa/aaaabaaa",
+        "edf/train/aaaaaaaa/aaaaaaaa",
+        "edf/train/aaaaaaab/aaaaaaab",
+    ]
     assert found == [f"{stem}_00000001.{suffix}" for stem in stems for suffix in ("edf", "rec")]
 
 
@@ -225,10 +270,19 @@ def test_tuev_recording_is_read_by_mne_in_volts(tuev):
         assert [derivation.name for derivation in derivations] == list(TCP)
         x = np.array([raw[d.plus][0][0] - raw[d.minus][0][0] for d in derivations])
         assert 10e-6 < np.median(np.std(x, axis=1)) < 200e-6
-        assert {"EEG FP1-REF", "EEG A2-REF", "EEG T1-REF", "EEG EKG1-REF", "EEG ROC-REF", "PHOTIC-REF", "IBI"} <= set(
-            raw.ch_names
+        assert {
+            "EEG FP1-REF",
+            "EEG A2-REF",
+            "EEG T1-REF",
+            "EEG EKG1-REF",
+            "EEG ROC-REF",
+            "PHOTIC-REF",
+            "IBI",
+        } <= set(raw.ch_names)
+        assert (
+            raw.info["subject_info"]["his_id"] == "X"
+            and raw.info["subject_info"]["last_name"] == "X"
         )
-        assert raw.info["subject_info"]["his_id"] == "X" and raw.info["subject_info"]["last_name"] == "X"
 
 
 def test_rec_rows_are_those_of_tuev(tuev):
@@ -259,10 +313,10 @@ def test_chbmit_layout(tmp_path):
     entry = record(0, "chb01", 1, 256, lambda rng: one_seizure(rng, 1.5))
     (seizure,) = [event for event in entry.events if event.label == SEIZURE]
     assert (
-        "File Name: chb01_01.edf\nFile Start Time: 9:00:00\nFile End Time: 9:01:30\nNumber of Seizures in File: 1\n"
-        f"Seizure Start Time: {seizure.onset_s:.0f} seconds\n"
-        f"Seizure End Time: {seizure.onset_s + seizure.duration_s:.0f} seconds\n"
-    ) in summary
+        "File Name: chb01_01.edf\nFile Start Time: 9:00:00\nFile End Time: 9:01:30\nNumber of"
+        f" Seizures in File: 1\nSeizure Start Time: {seizure.onset_s:.0f} seconds\nSeizure End"
+        f" Time: {seizure.onset_s + seizure.duration_s:.0f} seconds\n" in summary
+    )
     assert "File Name: chb01_02.edf\nFile Start Time: 9:01:35\n" in summary
     assert summary.count("Number of Seizures in File: 0") == 1
 
@@ -273,7 +327,9 @@ def test_folder_with_a_table_and_with_annotations_say_the_same(tmp_path):
     with open(tmp_path / "table" / "events.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["file", "onset_s", "duration_s", "label", "subject", "run"]
-    assert {(row["file"], row["subject"], row["run"]) for row in rows} == {("s01_run1.edf", "s01", "1")}
+    assert {(row["file"], row["subject"], row["run"]) for row in rows} == {
+        ("s01_run1.edf", "s01", "1")
+    }
     assert not (tmp_path / "inside" / "events.csv").exists()
 
     raw = mne.io.read_raw_edf(annotated, verbose="error")
@@ -290,10 +346,18 @@ def test_bids_layout(tmp_path):
     events = (recording.parent / "sub-01_task-rest_run-01_events.tsv").read_text().splitlines()
     assert events[0] == "onset\tduration\ttrial_type"
     assert {line.split("\t")[2] for line in events[1:]} == set(CLASSES)
-    channels_tsv = (recording.parent / "sub-01_task-rest_run-01_channels.tsv").read_text().splitlines()
+    channels_tsv = (
+        (recording.parent / "sub-01_task-rest_run-01_channels.tsv").read_text().splitlines()
+    )
     names = [line.split("\t")[0] for line in channels_tsv[1:]]
     assert names == mne.io.read_raw_edf(recording, verbose="error").ch_names
     sidecar = json.loads((recording.parent / "sub-01_task-rest_run-01_eeg.json").read_text())
-    assert {"TaskName", "SamplingFrequency", "EEGReference", "PowerLineFrequency", "SoftwareFilters"} <= set(sidecar)
+    assert {
+        "TaskName",
+        "SamplingFrequency",
+        "EEGReference",
+        "PowerLineFrequency",
+        "SoftwareFilters",
+    } <= set(sidecar)
     assert json.loads((tmp_path / "dataset_description.json").read_text())["BIDSVersion"] == "1.9.0"
     assert (tmp_path / "participants.tsv").read_text() == "participant_id\nsub-01\n"

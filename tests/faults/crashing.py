@@ -1,9 +1,11 @@
-"""Runs a stage again and again in children of one process that has imported everything, crashing each at another change of the disk.
+"""Runs a stage again and again in children of one process that has imported everything, crashing
+each at another change of the disk.
 
     python crashing.py RESULT FOLDER STAGE WORD...
 
-The first child runs undisturbed and notes every fsync, rename and removal. For each of these another child starts afresh and ends there,
-as if the power failed: a file whose fsync has not returned is cut in half. A last child goes on from what that one left.
+The first child runs undisturbed and notes every fsync, rename and removal. For each of these
+another child starts afresh and ends there, as if the power failed: a file whose fsync has not
+returned is cut in half. A last child goes on from what that one left.
 """
 
 from __future__ import annotations
@@ -20,7 +22,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 CRASHED = 77
-KIND = {"preprocess": "recordings", "pretrain": "backbone", "cache": "latents", "finetune": "classifier", "report": "report"}
+KIND = {
+    "preprocess": "recordings",
+    "pretrain": "backbone",
+    "cache": "latents",
+    "finetune": "classifier",
+    "report": "report",
+}
 
 
 class Change(NamedTuple):
@@ -35,7 +43,8 @@ class Change(NamedTuple):
 
 
 class Disk:
-    """Notes the changes that this process makes below a folder, and ends the process at one of them.
+    """Notes the changes that this process makes below a folder, and ends the process at one of
+    them.
 
     Args:
         root: the folder.
@@ -52,7 +61,11 @@ class Disk:
 
         def noted_fsync(descriptor: int) -> None:
             path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-            self.note("fsync", path, lambda: os.truncate(path, path.stat().st_size // 2) if path.is_file() else None)
+            self.note(
+                "fsync",
+                path,
+                lambda: os.truncate(path, path.stat().st_size // 2) if path.is_file() else None,
+            )
             fsync(descriptor)
 
         def noted_replace(source: Any, target: Any) -> None:
@@ -69,7 +82,12 @@ class Disk:
             self.note("remove", Path(path))
             rmtree(path, *args, **options)
 
-        os.fsync, os.replace, os.unlink, shutil.rmtree = noted_fsync, noted_replace, noted_unlink, noted_rmtree  # type: ignore[assignment]
+        os.fsync, os.replace, os.unlink, shutil.rmtree = (
+            noted_fsync,
+            noted_replace,
+            noted_unlink,
+            noted_rmtree,
+        )  # type: ignore[assignment]
 
     def note(self, call: str, path: Path, damage: Callable[[], object] = lambda: None) -> None:
         path = path.resolve()
@@ -104,7 +122,9 @@ def in_child(work: Callable[[], object], disk: Disk, log: Path) -> int:
 
 
 def here(function: Callable[[Any], Any], items: list[Any], *_: Any) -> Iterator[tuple[Any, Any]]:
-    """Stand in for :func:`eegdm.executor.each`: the work of the pool in this process, so that its changes are noted too."""
+    """Stand in for :func:`eegdm.executor.each`: the work of the pool in this process, so that its
+    changes are noted too.
+    """
     for item in items:
         try:
             yield item, function(item)
@@ -124,7 +144,9 @@ def main(result: Path, folder: Path, stage: str, words: list[str]) -> None:
 
     def run(name: str, root: Path, crash_at: int | None, which: str = stage) -> int:
         disk = Disk(root, crash_at, folder / f"{name}.notes")
-        return in_child(lambda: run_stage(which, [*words, f"root={root}"]), disk, folder / f"{name}.log")
+        return in_child(
+            lambda: run_stage(which, [*words, f"root={root}"]), disk, folder / f"{name}.log"
+        )
 
     whole = folder / "whole"
     whole.mkdir()
@@ -133,7 +155,9 @@ def main(result: Path, folder: Path, stage: str, words: list[str]) -> None:
     status = run("undisturbed", whole, None)
     changes = [json.loads(line) for line in (folder / "undisturbed.notes").read_text().splitlines()]
     runs = {}
-    for k in [k for k, (call, _) in enumerate(changes) if call != "after rename"]:  # the same disk as at the fsync that follows
+    for k in [
+        k for k, (call, _) in enumerate(changes) if call != "after rename"
+    ]:  # the same disk as at the fsync that follows
         root = folder / str(k)
         for earlier in list(KIND)[: list(KIND).index(stage)]:
             (source,) = whole.glob(f"*/*/{KIND[earlier]}")

@@ -1,8 +1,10 @@
-"""Reads one of our files over and over, each time mutated otherwise, under limits of time and memory.
+"""Reads one of our files over and over, each time mutated otherwise, under limits of time and
+memory.
 
     python mutating.py KIND FOLDER NUMBER
 
-FOLDER holds what :data:`KINDS` says; prints JSON: how many mutations were read, how many refused, and what went wrong.
+FOLDER holds what :data:`KINDS` says; prints JSON: how many mutations were read, how many refused,
+and what went wrong.
 """
 
 from __future__ import annotations
@@ -61,13 +63,15 @@ class Kind(NamedTuple):
     oracle: Callable[[bytes, Path], Any]  # raises where the file says nothing valid
 
 
-# --------------------------------------------------------------------------------------------------------------- mutations
+# -------------------------------------------------------------------------------------- mutations
 
 
 def operations() -> st.SearchStrategy[list[tuple[str, float, int]]]:
     """One to three changes: what, where (as a share of the length), and how."""
     kinds = st.sampled_from(["flip", "cut", "drop", "twice", "strange", "byte"])
-    return st.lists(st.tuples(kinds, st.floats(0, 1), st.integers(0, 2**16 - 1)), min_size=1, max_size=3)
+    return st.lists(
+        st.tuples(kinds, st.floats(0, 1), st.integers(0, 2**16 - 1)), min_size=1, max_size=3
+    )
 
 
 def mutated(data: bytes, changes: list[tuple[str, float, int]]) -> bytes:
@@ -89,26 +93,48 @@ def mutated(data: bytes, changes: list[tuple[str, float, int]]) -> bytes:
     return data
 
 
-# ------------------------------------------------------------------------------------------------------- readers and oracles
+# ---------------------------------------------------------------------------- readers and oracles
 
 
 def read_manifest(folder: Path) -> Any:
     found = artifacts.open_artifact(folder, "latents")
-    return [found.config, found.inputs, found.fingerprint, found.files, found.summary, found.version]
+    return [
+        found.config,
+        found.inputs,
+        found.fingerprint,
+        found.files,
+        found.summary,
+        found.version,
+    ]
 
 
 def oracle_manifest(data: bytes, folder: Path) -> Any:
     about = json.loads(data.decode("utf-8"))
-    assert about["kind"] == "latents" and type(about["format"]) in (int, bool) and about["format"] <= 1
-    for name, kind in {"config": dict, "inputs": dict, "fingerprint": str, "files": dict, "summary": dict, "version": str}.items():
+    assert (
+        about["kind"] == "latents" and type(about["format"]) in (int, bool) and about["format"] <= 1
+    )
+    for name, kind in {
+        "config": dict,
+        "inputs": dict,
+        "fingerprint": str,
+        "files": dict,
+        "summary": dict,
+        "version": str,
+    }.items():
         assert isinstance(about[name], kind)
     for name, entry in about["files"].items():
-        assert ".." not in name.split("/") and not name.startswith("/") and (folder / name).stat().st_size == entry["bytes"]
+        assert (
+            ".." not in name.split("/")
+            and not name.startswith("/")
+            and (folder / name).stat().st_size == entry["bytes"]
+        )
     return [about[k] for k in ("config", "inputs", "fingerprint", "files", "summary", "version")]
 
 
 def with_size(folder: Path, name: str) -> None:
-    """Let the manifest say what size the mutated file has, as a stranger would; else every other length were refused at once."""
+    """Let the manifest say what size the mutated file has, as a stranger would; else every other
+    length were refused at once.
+    """
     path = folder / artifacts.MANIFEST
     manifest = json.loads(path.read_text())
     manifest["files"][name]["bytes"] = (folder / name).stat().st_size
@@ -140,12 +166,24 @@ def oracle_parquet(data: bytes, folder: Path) -> Any:
         "ch_names": "list<element: string>",
         "channel_ids": "list<element: int64>",
     }.items():
-        assert str(table.schema.field(name).type).replace("large_", "").replace("item:", "element:") == kind, table.schema.field(name)
+        assert (
+            str(table.schema.field(name).type).replace("large_", "").replace("item:", "element:")
+            == kind
+        ), table.schema.field(name)
     rows = [row for row in table.to_pylist() if row["status"] == "ok"]
     for row in rows:
-        assert row["recording"] and row["sfreq"] > 0 and row["n_times"] > 0 and len(row["ch_names"]) == len(row["channel_ids"]) > 0
+        assert (
+            row["recording"]
+            and row["sfreq"] > 0
+            and row["n_times"] > 0
+            and len(row["ch_names"]) == len(row["channel_ids"]) > 0
+        )
         assert ".." not in row["signal"].split("/") and not row["signal"].startswith("/")
-    assert rows and len({row["recording"] for row in rows}) == len(rows) and len({row["sfreq"] for row in rows}) == 1
+    assert (
+        rows
+        and len({row["recording"] for row in rows}) == len(rows)
+        and len({row["sfreq"] for row in rows}) == 1
+    )
     every = table.to_pandas()
     assert isinstance(table, pa.Table)
     return every[every.status == "ok"].reset_index(drop=True).to_json()
@@ -168,7 +206,10 @@ def oracle_signal(data: bytes, folder: Path) -> Any:
     row = pd.read_parquet(folder / "recordings.parquet").iloc[0]
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
-    shape, fortran, dtype = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version](stream)
+    shape, fortran, dtype = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version](stream)
     assert shape == (len(row.ch_names), row.n_times) and dtype == np.dtype("float32")
     values = np.frombuffer(data[stream.tell() : stream.tell() + 4 * shape[0] * shape[1]], dtype)
     return np.array(values.reshape(shape, order="F" if fortran else "C")).tobytes()
@@ -191,9 +232,14 @@ def said_of(values: np.ndarray) -> bytes:
 def oracle_tokens(data: bytes, folder: Path) -> Any:
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
-    shape, fortran, dtype = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version](stream)
+    shape, fortran, dtype = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version](stream)
     assert len(shape) == 5 and shape[0] == 4 and dtype == np.dtype("float16")
-    values = np.frombuffer(data[stream.tell() : stream.tell() + 2 * int(np.prod(shape))], dtype).reshape(shape, order="CF"[fortran])
+    values = np.frombuffer(
+        data[stream.tell() : stream.tell() + 2 * int(np.prod(shape))], dtype
+    ).reshape(shape, order="CF"[fortran])
     return [said_of(rows.astype(np.float32)) for rows in (values[:2], values[2:])]
 
 
@@ -201,7 +247,10 @@ def read_model(folder: Path) -> Any:
     import eegdm
 
     model = eegdm.load(folder)
-    return [model.config, {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}]
+    return [
+        model.config,
+        {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()},
+    ]
 
 
 def oracle_config(data: bytes, folder: Path) -> Any:
@@ -213,7 +262,13 @@ def oracle_config(data: bytes, folder: Path) -> Any:
     assert about["config"].keys() <= original.keys()
     config = original | about["config"]
     assert config == original
-    return [config, {name: tensor.tobytes() for name, tensor in load_file(folder / "model.safetensors").items()}]
+    return [
+        config,
+        {
+            name: tensor.tobytes()
+            for name, tensor in load_file(folder / "model.safetensors").items()
+        },
+    ]
 
 
 def oracle_safetensors(data: bytes, folder: Path) -> Any:
@@ -221,11 +276,17 @@ def oracle_safetensors(data: bytes, folder: Path) -> Any:
     header = json.loads(data[8 : 8 + length].decode("utf-8"))
     wanted = json.loads((folder / "header.json").read_text())
     header.pop("__metadata__", None)
-    assert {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()} == {k: tuple(v) for k, v in wanted.items()}
+    assert {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()} == {
+        k: tuple(v) for k, v in wanted.items()
+    }
     tensors, end = {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         start, stop = entry["data_offsets"]
-        assert start == end and stop - start == 4 * int(np.prod(entry["shape"])) and 8 + length + stop <= len(data)
+        assert (
+            start == end
+            and stop - start == 4 * int(np.prod(entry["shape"]))
+            and 8 + length + stop <= len(data)
+        )
         tensors[name], end = data[8 + length + start : 8 + length + stop], stop
         assert np.isfinite(np.frombuffer(tensors[name], np.float32)).all()
     assert 8 + length + end == len(data)
@@ -239,11 +300,18 @@ def read_tensors(folder: Path) -> Any:
 def read_checkpoint(folder: Path) -> Any:
     from eegdm.training import AtomicCheckpoints
 
-    return AtomicCheckpoints().load_checkpoint(folder / "last.ckpt")["state_dict"]["weight"].numpy().tobytes()
+    return (
+        AtomicCheckpoints()
+        .load_checkpoint(folder / "last.ckpt")["state_dict"]["weight"]
+        .numpy()
+        .tobytes()
+    )
 
 
 def oracle_unchanged(data: bytes, folder: Path) -> Any:
-    """A zip's checksums betray every change of its members; what is read must be what was written."""
+    """A zip's checksums betray every change of its members; what is read must be what was
+    written.
+    """
     return np.arange(256, dtype=np.float32).tobytes()
 
 
@@ -251,7 +319,9 @@ def read_yaml(folder: Path) -> Any:
     from eegdm.compose import compose
 
     text = (folder / "map.yaml").read_bytes().decode("utf-8", "surrogateescape")
-    return compose(["corpus=folder", "windows.split=subject", f"corpus.label_map={text}"]).corpus.label_map
+    return compose(
+        ["corpus=folder", "windows.split=subject", f"corpus.label_map={text}"]
+    ).corpus.label_map
 
 
 def oracle_yaml(data: bytes, folder: Path) -> Any:
@@ -275,7 +345,7 @@ KINDS = {
 }
 
 
-# ----------------------------------------------------------------------------------------------------------------- the run
+# ---------------------------------------------------------------------------------------- the run
 
 
 def main(kind: Kind, folder: Path, number: int) -> dict[str, Any]:
@@ -288,7 +358,13 @@ def main(kind: Kind, folder: Path, number: int) -> dict[str, Any]:
     resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY, resource.RLIM_INFINITY))
     count, faults = Counter(), []  # type: ignore[var-annotated]
 
-    @settings(max_examples=number, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(operations())
     def attempt(changes: list[tuple[str, float, int]]) -> None:
         data = mutated(original, changes)
@@ -302,7 +378,9 @@ def main(kind: Kind, folder: Path, number: int) -> dict[str, Any]:
             found = kind.read(folder)
             count["read"] += 1
             if found != said:
-                faults.append(["read as something else", repr(changes), repr(found)[:300], repr(said)[:300]])
+                faults.append(
+                    ["read as something else", repr(changes), repr(found)[:300], repr(said)[:300]]
+                )
         except UserError as error:
             count["refused"] += 1
             if said is not None and data != original and kind.file != "last.ckpt":

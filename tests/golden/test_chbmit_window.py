@@ -11,20 +11,36 @@ from scipy.signal import resample
 
 from conftest import golden_folder
 from eegdm.data.montage import CHBMIT, derive
-from eegdm.data.signal import Filtering, compand, open_recording, preprocess, published_chbmit_window
+from eegdm.data.signal import (
+    Filtering,
+    compand,
+    open_recording,
+    preprocess,
+    published_chbmit_window,
+)
 
 
 @pytest.fixture(scope="module", params=["complete", "kept with the tests"])
 def golden(request) -> dict[str, np.ndarray]:
-    folder = golden_folder("chbmit_window") if request.param == "complete" else Path(__file__).parent / "chbmit_window"
-    return {name: value for file in folder.glob("expected*.safetensors") for name, value in load_file(file).items()}
+    folder = (
+        golden_folder("chbmit_window")
+        if request.param == "complete"
+        else Path(__file__).parent / "chbmit_window"
+    )
+    return {
+        name: value
+        for file in folder.glob("expected*.safetensors")
+        for name, value in load_file(file).items()
+    }
 
 
 def assert_agrees(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("window", "expected"), [("x_uV", "filtered"), ("real_x_uV", "real_filtered")])
+@pytest.mark.parametrize(
+    ("window", "expected"), [("x_uV", "filtered"), ("real_x_uV", "real_filtered")]
+)
 def test_transform(golden, window, expected):
     assert_agrees(published_chbmit_window(golden[window]), golden[expected])
 
@@ -35,7 +51,9 @@ def test_resampling_and_companding_alone(golden):
 
 def test_one_window_equals_its_place_in_a_batch(golden):
     windows = golden["x_uV"]
-    np.testing.assert_allclose(published_chbmit_window(windows[1]), published_chbmit_window(windows)[1], atol=1e-12)
+    np.testing.assert_allclose(
+        published_chbmit_window(windows[1]), published_chbmit_window(windows)[1], atol=1e-12
+    )
 
 
 @pytest.mark.real
@@ -45,4 +63,6 @@ def test_the_excerpt_itself(shared, golden):
     kept = preprocess(raw, derive(raw.ch_names, CHBMIT), Filtering(), keep_raw=True)
     assert kept.sfreq == 256.0
     assert_agrees(kept.signal[None, :, :2560] * 100, golden["real_x_uV"])
-    assert_agrees(published_chbmit_window(kept.signal[:, :2560] * 100.0)[None], golden["real_filtered"])
+    assert_agrees(
+        published_chbmit_window(kept.signal[:, :2560] * 100.0)[None], golden["real_filtered"]
+    )

@@ -1,7 +1,8 @@
-"""Models and diffusion against the numbers that the published research code printed (golden set `open`).
+"""Models and diffusion against the numbers that the published research code printed (golden set
+`open`).
 
-Tolerance: 1e-5 of a tensor's largest magnitude, 2e-5 for a whole generation. The copy kept with the tests holds the same
-tensors in several files of less than 1 MiB.
+Tolerance: 1e-5 of a tensor's largest magnitude, 2e-5 for a whole generation. The copy kept with the
+tests holds the same tensors in several files of less than 1 MiB.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from eegdm.models.diffusion import NoiseSchedule, sample
 from eegdm.models.eegdm import EEGDM
 
 OPEN = golden_folder("open")
-GOLDEN = {name: tensor for file in sorted(OPEN.glob("expected*.safetensors")) for name, tensor in load_file(file).items()}
+GOLDEN = {
+    name: tensor
+    for file in sorted(OPEN.glob("expected*.safetensors"))
+    for name, tensor in load_file(file).items()
+}
 FACTS = json.loads((OPEN / "expected.json").read_text())
 TCP_IDS, CHBMIT_IDS = range(22), FACTS["use_cond16"]
 TOLERANCE = 1e-5
@@ -58,35 +63,55 @@ def condition_inputs() -> tuple[Tensor, Tensor]:
     return GOLDEN["bk_t"][:, 0], GOLDEN["bk_ch"][:, 0]
 
 
-# ----------------------------------------------------------------------------------------------------------- backbone
+# --------------------------------------------------------------------------------------- backbone
 
 
 def test_sizes() -> None:
-    assert sum(p.numel() for p in model("backbone", "ema").parameters()) == FACTS["n_params"]["backbone"]
-    assert sum(p.numel() for p in model("classifier", "ema").fusion.parameters()) == FACTS["n_params"]["lft"]
+    assert (
+        sum(p.numel() for p in model("backbone", "ema").parameters())
+        == FACTS["n_params"]["backbone"]
+    )
+    assert (
+        sum(p.numel() for p in model("classifier", "ema").fusion.parameters())
+        == FACTS["n_params"]["lft"]
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "length", "rate"), [("kernel_rate1", 1000, 1.0), ("kernel_rate095", 1000, 0.95), ("kernel_rate095_L950", 950, 0.95)]
+    ("name", "length", "rate"),
+    [
+        ("kernel_rate1", 1000, 1.0),
+        ("kernel_rate095", 1000, 0.95),
+        ("kernel_rate095_L950", 950, 0.95),
+    ],
 )
 def test_kernels(name: str, length: int, rate: float) -> None:
     agrees(name, model("backbone", "online").blocks[FACTS["kernel_layer"]].ssm.kernel(length, rate))
 
 
 def test_convolution() -> None:
-    agrees("conv_out", model("backbone", "online").blocks[FACTS["kernel_layer"]].ssm(GOLDEN["conv_in"]))
+    agrees(
+        "conv_out", model("backbone", "online").blocks[FACTS["kernel_layer"]].ssm(GOLDEN["conv_in"])
+    )
 
 
 def test_conditions() -> None:
     backbone, (step, channel) = model("backbone", "online"), condition_inputs()
     agrees("step_embed", step_embedding(torch.arange(50), 16))
     agrees("step_embed_128", step_embedding(torch.arange(50), 128))
-    condition = backbone.step_mlp(step_embedding(step, 16)) + backbone.channel_mlp(backbone.channel_embed(channel))
+    condition = backbone.step_mlp(step_embedding(step, 16)) + backbone.channel_mlp(
+        backbone.channel_embed(channel)
+    )
     agrees("bk_cond_online", condition[:, None])
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "n_times"), [("bk_v_online", "online", 1000), ("bk_v_ema", "ema", 1000), ("bk_v_online_short", "online", 237)]
+    ("name", "weights", "n_times"),
+    [
+        ("bk_v_online", "online", 1000),
+        ("bk_v_ema", "ema", 1000),
+        ("bk_v_online_short", "online", 237),
+    ],
 )
 def test_velocity(name: str, weights: str, n_times: int) -> None:
     agrees(name, model("backbone", weights)(GOLDEN["bk_x"][..., :n_times], *condition_inputs()))
@@ -94,7 +119,9 @@ def test_velocity(name: str, weights: str, n_times: int) -> None:
 
 @pytest.mark.parametrize("query", ["gate", "filter"])
 def test_activations(query: str) -> None:
-    got = model("backbone", "ema").activations(GOLDEN["bk_x"][:1], torch.tensor([1]), torch.tensor([5]), query)
+    got = model("backbone", "ema").activations(
+        GOLDEN["bk_x"][:1], torch.tensor([1]), torch.tensor([5]), query
+    )
     agrees(f"act_{query}", got[0])
 
 
@@ -111,24 +138,31 @@ def test_residual_stream() -> None:
     agrees("act_residual", torch.stack(streams))
 
 
-# ------------------------------------------------------------------------------------------------------------- tokens
+# ----------------------------------------------------------------------------------------- tokens
 
 
 @pytest.mark.parametrize("query", ["gate", "filter"])
 @pytest.mark.parametrize("pool", ["std", "mean"])
 def test_tokens(query: str, pool: str) -> None:
-    agrees(f"tokens_{query}_{pool}", as_stored(model("backbone", "ema").tokens(GOLDEN["x22"], TCP_IDS, query, pool)))
+    agrees(
+        f"tokens_{query}_{pool}",
+        as_stored(model("backbone", "ema").tokens(GOLDEN["x22"], TCP_IDS, query, pool)),
+    )
 
 
 def test_tokens_of_two_queries() -> None:
-    got = model("backbone", "ema").tokens(GOLDEN["x22"], TCP_IDS, ["gate", "filter"], ["std", "mean"])
+    got = model("backbone", "ema").tokens(
+        GOLDEN["x22"], TCP_IDS, ["gate", "filter"], ["std", "mean"]
+    )
     agrees("tokens_two_queries", as_stored(got))
 
 
 def test_tokens_of_two_parts() -> None:
     backbone = model("backbone", "ema")
     agrees("tokens16_straight", as_stored(backbone.tokens(GOLDEN["x16"], CHBMIT_IDS)))
-    agrees("tokens16_asis", as_stored(backbone.tokens(GOLDEN["x16"], CHBMIT_IDS, compat="published")))
+    agrees(
+        "tokens16_asis", as_stored(backbone.tokens(GOLDEN["x16"], CHBMIT_IDS, compat="published"))
+    )
 
 
 def test_tokens_at_the_published_rate() -> None:
@@ -139,7 +173,7 @@ def test_tokens_at_the_published_rate() -> None:
     agrees("v_rate095_hint_gate_last", gate[None, :, -1])
 
 
-# --------------------------------------------------------------------------------------------------------- classifier
+# ------------------------------------------------------------------------------------- classifier
 
 
 @pytest.mark.parametrize("weights", ["online", "ema"])
@@ -148,11 +182,16 @@ def test_logits(weights: str) -> None:
 
 
 def test_logits_from_cached_tokens() -> None:
-    agrees("logits_ema_cached", model("classifier", "ema").logits_from_tokens(as_tokens("tokens_gate_std")))
+    agrees(
+        "logits_ema_cached",
+        model("classifier", "ema").logits_from_tokens(as_tokens("tokens_gate_std")),
+    )
 
 
 def test_fusion_tokens() -> None:
-    agrees("lft_rep_ema", model("classifier", "ema").fusion.fuse(as_tokens("tokens_gate_std"))[:, None])
+    agrees(
+        "lft_rep_ema", model("classifier", "ema").fusion.fuse(as_tokens("tokens_gate_std"))[:, None]
+    )
 
 
 @pytest.mark.parametrize("weights", ["online", "ema"])
@@ -168,13 +207,18 @@ def test_binary_logits() -> None:
 
 @pytest.mark.parametrize("weights", ["online", "ema"])
 def test_logits_at_the_published_rate(weights: str) -> None:
-    agrees(f"logits_rate095_{weights}", model("classifier", weights, "published")(GOLDEN["x22_190hz"], sfreq=190.0))
+    agrees(
+        f"logits_rate095_{weights}",
+        model("classifier", weights, "published")(GOLDEN["x22_190hz"], sfreq=190.0),
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------- diffusion
+# -------------------------------------------------------------------------------------- diffusion
 
 
-@pytest.mark.parametrize(("kind", "suffix", "ending"), [("squaredcos_cap_v2", "cos", ""), ("linear", "lin", "_lin")])
+@pytest.mark.parametrize(
+    ("kind", "suffix", "ending"), [("squaredcos_cap_v2", "cos", ""), ("linear", "lin", "_lin")]
+)
 def test_forward_process(kind: str, suffix: str, ending: str) -> None:
     schedule = NoiseSchedule(50, kind)
     agrees(f"betas_{suffix}", schedule.betas)
@@ -193,5 +237,7 @@ def test_reverse_steps() -> None:
 
 def test_generation() -> None:
     noise = torch.cat([GOLDEN["gen_xT"][None], GOLDEN["gen_noise"]])
-    drawn = sample(model("backbone", "ema"), NoiseSchedule(), GOLDEN["bk_ch"][:2, 0], noise, last_step=1)
+    drawn = sample(
+        model("backbone", "ema"), NoiseSchedule(), GOLDEN["bk_ch"][:2, 0], noise, last_step=1
+    )
     agrees("gen_out", drawn, tolerance=2e-5)

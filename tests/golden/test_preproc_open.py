@@ -1,4 +1,6 @@
-"""The published preprocessing of one recording: filter stages, windows of both views, referential channels."""
+"""The published preprocessing of one recording: filter stages, windows of both views, referential
+channels.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,18 @@ class Golden(NamedTuple):
 @pytest.fixture(scope="module", params=["complete", "kept with the tests"])
 def golden(request) -> Golden:
     """The complete set where it is beside the checkout, and the smaller copy."""
-    folder = golden_folder("preproc_open") if request.param == "complete" else Path(__file__).parent / "preproc_open"
+    folder = (
+        golden_folder("preproc_open")
+        if request.param == "complete"
+        else Path(__file__).parent / "preproc_open"
+    )
     with (folder / "aaaaasyn_00000001.rec").open() as file:
         rows = [(float(start), float(end)) for _, start, end, _ in csv.reader(file)]
-    tensors = {name: value for file in folder.glob("expected*.safetensors") for name, value in load_file(file).items()}
+    tensors = {
+        name: value
+        for file in folder.glob("expected*.safetensors")
+        for name, value in load_file(file).items()
+    }
     return Golden(folder, tensors, rows)
 
 
@@ -80,15 +90,22 @@ def test_windows_of_all_channels(golden, bipolar_signal):
 def test_windows_of_single_channels(golden, bipolar_signal):
     distinct = list(dict.fromkeys(golden.rows))
     windows = np.concatenate([window(bipolar_signal, *row) for row in distinct])[:, None]
-    np.testing.assert_array_equal(golden.expected["pretrain.ch_idx"], np.tile(np.arange(22), len(distinct)))
+    np.testing.assert_array_equal(
+        golden.expected["pretrain.ch_idx"], np.tile(np.arange(22), len(distinct))
+    )
     assert_agrees(windows, golden.expected["pretrain.data"])
 
 
 def test_windows_over_both_ends_wrap_around(golden, bipolar_signal):
     first, last = golden.rows[0], golden.rows[-1]
-    assert first_sample(first[0], 200.0) < LEAD and first_sample(last[1], 200.0) + LEAD > bipolar_signal.shape[1]
+    assert (
+        first_sample(first[0], 200.0) < LEAD
+        and first_sample(last[1], 200.0) + LEAD > bipolar_signal.shape[1]
+    )
     cut = window(bipolar_signal, *first)
-    np.testing.assert_array_equal(cut, np.concatenate([bipolar_signal[:, -300:], bipolar_signal[:, :700]], axis=1))
+    np.testing.assert_array_equal(
+        cut, np.concatenate([bipolar_signal[:, -300:], bipolar_signal[:, :700]], axis=1)
+    )
 
 
 def test_windows_of_referential_channels(golden, mono_signal):

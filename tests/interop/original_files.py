@@ -1,4 +1,6 @@
-"""Checkpoints in the original's format, to be read, changed and poisoned by the tests beside this file."""
+"""Checkpoints in the original's format, to be read, changed and poisoned by the tests beside this
+file.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def golden(name: str) -> Path:
 
 
 def pretend_original_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pickle write and torch read a reference to the original's function, as if its code were installed."""
+    """Let pickle write and torch read a reference to the original's function, as if its code were
+    installed.
+    """
     util = types.ModuleType("src.util")
 
     def inv_staged_mu_law() -> None:
@@ -58,7 +62,9 @@ def refusal(path: Path, *words: str, **options: Any) -> str:
 
 
 def full_size_content(facts: dict[str, Any]) -> dict[str, Any]:
-    """Make a checkpoint with the keys, shapes and settings of a published file, and seeded random weights."""
+    """Make a checkpoint with the keys, shapes and settings of a published file, and seeded random
+    weights.
+    """
     generator = torch.Generator().manual_seed(len(facts["state_dict"]))
     state: OrderedDict[str, torch.Tensor] = OrderedDict()
     use_cond = facts["hparams"]["model_kwargs"].get("use_cond", range(22))
@@ -73,7 +79,24 @@ def full_size_content(facts: dict[str, Any]) -> dict[str, Any]:
             state[key] = torch.ones(shape, dtype=getattr(torch, dtype))
     hyper = dict(facts["hparams"])
     if "gen_kwargs" in hyper:
-        hyper["gen_kwargs"] = {**hyper["gen_kwargs"], "inv_data_trans": sys.modules["src.util"].inv_staged_mu_law}
-    root = OmegaConf.create({"stage": {key: hyper[key] for key, kind in facts["hparams_types"].items() if kind == "DictConfig"}})
+        hyper["gen_kwargs"] = {
+            **hyper["gen_kwargs"],
+            "inv_data_trans": sys.modules["src.util"].inv_staged_mu_law,
+        }
+    root = OmegaConf.create(
+        {
+            "stage": {
+                key: hyper[key]
+                for key, kind in facts["hparams_types"].items()
+                if kind == "DictConfig"
+            }
+        }
+    )
     hyper |= {key: root.stage[key] for key in root.stage}
-    return {"epoch": 1, "global_step": 3, "state_dict": state, "hyper_parameters": hyper, "loops": defaultdict(dict)}
+    return {
+        "epoch": 1,
+        "global_step": 3,
+        "state_dict": state,
+        "hyper_parameters": hyper,
+        "loops": defaultdict(dict),
+    }

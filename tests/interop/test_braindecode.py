@@ -16,7 +16,9 @@ import pytest
 import torch
 from braindecode import EEGClassifier
 from braindecode.models.base import EEGModuleMixin
-from braindecode.models.util import _chs_info_3ch  # what braindecode's own tests of all models use: C1, C2, C3
+from braindecode.models.util import (
+    _chs_info_3ch,
+)  # what braindecode's own tests of all models use: C1, C2, C3
 from safetensors.torch import load_file, save_file
 
 from eegdm import SSMDP
@@ -57,31 +59,55 @@ def x() -> torch.Tensor:
 
 def epochs(n: int = 12) -> tuple[mne.EpochsArray, np.ndarray]:
     y = np.arange(n) % 2
-    data = np.random.default_rng(0).normal(scale=20e-6, size=(n, 3, 500)) * (1 + 4 * y)[:, None, None]
-    return mne.EpochsArray(data, mne.create_info(["C3", "Cz", "C4"], 250.0, "eeg"), verbose="ERROR"), y
+    data = (
+        np.random.default_rng(0).normal(scale=20e-6, size=(n, 3, 500)) * (1 + 4 * y)[:, None, None]
+    )
+    return (
+        mne.EpochsArray(data, mne.create_info(["C3", "Cz", "C4"], 250.0, "eeg"), verbose="ERROR"),
+        y,
+    )
 
 
-# ------------------------------------------------------------------------------------------------------ signal parameters
+# ------------------------------------------------------------------------------ signal parameters
 
 
-@pytest.mark.parametrize("channels, lengths", list(itertools.product(
-    ({"n_chans": 3}, {"chs_info": _chs_info_3ch}, {"n_chans": 3, "chs_info": _chs_info_3ch}),
-    (
-        {"n_times": 500, "sfreq": 250.0}, {"n_times": 500, "input_window_seconds": 2.0}, {"sfreq": 250.0, "input_window_seconds": 2.0},
-        {"n_times": 500, "sfreq": 250.0, "input_window_seconds": 2.0},
+@pytest.mark.parametrize(
+    "channels, lengths",
+    list(
+        itertools.product(
+            (
+                {"n_chans": 3},
+                {"chs_info": _chs_info_3ch},
+                {"n_chans": 3, "chs_info": _chs_info_3ch},
+            ),
+            (
+                {"n_times": 500, "sfreq": 250.0},
+                {"n_times": 500, "input_window_seconds": 2.0},
+                {"sfreq": 250.0, "input_window_seconds": 2.0},
+                {"n_times": 500, "sfreq": 250.0, "input_window_seconds": 2.0},
+            ),
+        )
     ),
-)))  # fmt: skip
+)
 @pytest.mark.filterwarnings(f"ignore:.*{NO_PLACE}")
 def test_missing_parameters_follow_from_the_others(channels: dict, lengths: dict) -> None:
     model = EEGDM(n_outputs=4, **channels, **lengths, **SIZE).eval()
-    assert (model.n_chans, model.n_times, model.sfreq, model.input_window_seconds) == (3, 500, 250.0, 2.0)
+    assert (model.n_chans, model.n_times, model.sfreq, model.input_window_seconds) == (
+        3,
+        500,
+        250.0,
+        2.0,
+    )
     assert model.input_shape == (1, 3, 500) and model.get_output_shape() == (1, 4)
     assert model(torch.randn(5, 3, 500)).isfinite().all()
 
 
 @pytest.mark.parametrize("lacking", ["n_outputs", "chs_info", "n_times", "sfreq"])
 def test_what_does_not_follow_is_said_to_be_missing(lacking: str) -> None:
-    with pytest.raises(ValueError, match=f"{lacking.replace('chs_info', 'n_chans')} (not specified|could not be inferred)"):
+    with pytest.raises(
+        ValueError,
+        match=f"{lacking.replace('chs_info', 'n_chans')} (not specified|could not be inferred)",
+    ):
         EEGDM(**{name: value for name, value in SIGNAL.items() if name != lacking}, **SIZE)
 
 
@@ -92,30 +118,39 @@ def test_contradictions_are_refused() -> None:
         EEGDM(**SIGNAL, n_chans=4, **SIZE)
 
 
-# ---------------------------------------------------------------------------------------------------------- head, features
+# --------------------------------------------------------------------------------- head, features
 
 
 def test_it_is_a_module_of_braindecode_with_final_layer_last(model: EEGDM) -> None:
-    assert isinstance(model, EEGModuleMixin) and list(dict(model.named_children()))[-1] == "final_layer"
+    assert (
+        isinstance(model, EEGModuleMixin)
+        and list(dict(model.named_children()))[-1] == "final_layer"
+    )
     assert isinstance(model.final_layer, torch.nn.Linear) and "final_layer" in str(model)
 
 
 def test_features_are_what_the_final_layer_is_given(model: EEGDM, x: torch.Tensor) -> None:
     found = model(x, return_features=True)
-    assert found.keys() == {"features", "cls_token"} and found["cls_token"] is None and found["features"].shape == (4, 8)
+    assert (
+        found.keys() == {"features", "cls_token"}
+        and found["cls_token"] is None
+        and found["features"].shape == (4, 8)
+    )
     torch.testing.assert_close(model.final_layer(found["features"]), model(x))
 
 
 def test_reset_head_leaves_the_rest(model: EEGDM, x: torch.Tensor) -> None:
     features = model(x, return_features=True)["features"]
     model.reset_head(7)
-    assert model.n_outputs == 7 and model(x).shape == (4, 7) and model.get_config()["n_outputs"] == 7
+    assert (
+        model.n_outputs == 7 and model(x).shape == (4, 7) and model.get_config()["n_outputs"] == 7
+    )
     torch.testing.assert_close(model(x, return_features=True)["features"], features)
     with pytest.raises(ValueError, match="must be positive"):
         model.reset_head(0)
 
 
-# ------------------------------------------------------------------------------------------------------- config and weights
+# ----------------------------------------------------------------------------- config and weights
 
 
 @pytest.mark.filterwarnings("ignore:Modifying chs_info")
@@ -130,11 +165,17 @@ def test_config_round_trip(model: EEGDM, x: torch.Tensor) -> None:
 @pytest.mark.filterwarnings("ignore:Modifying chs_info")
 def test_saved_and_loaded_without_pickle(model: EEGDM, x: torch.Tensor, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+    }
     torch.testing.assert_close(EEGDM.from_pretrained(tmp_path).eval()(x), model(x), rtol=0, atol=0)
     other = EEGDM.from_pretrained(tmp_path, n_outputs=5).eval()
     assert other(x).shape == (4, 5)
-    torch.testing.assert_close(other(x, True)["features"], model(x, True)["features"], rtol=0, atol=0)
+    torch.testing.assert_close(
+        other(x, True)["features"], model(x, True)["features"], rtol=0, atol=0
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Modifying chs_info")
@@ -164,7 +205,7 @@ def test_copies_and_pickles_compute_the_same(model: EEGDM, x: torch.Tensor) -> N
         torch.testing.assert_close(again(x), expected, rtol=0, atol=0)
 
 
-# --------------------------------------------------------------------------------------------------- what is computed
+# ------------------------------------------------------------------------------- what is computed
 
 
 def test_a_trained_backbone_reads_known_channels_as_ever(x: torch.Tensor, tmp_path: Path) -> None:
@@ -177,7 +218,9 @@ def test_a_trained_backbone_reads_known_channels_as_ever(x: torch.Tensor, tmp_pa
         expected = backbone.tokens(torch.from_numpy(compand(x.numpy() * 1e4)), ids, sfreq=250.0)
     for given in (backbone, backbone.save_pretrained(tmp_path)):
         model = EEGDM.from_backbone(given, **signal, fusion=SIZE["fusion"]).eval()
-        torch.testing.assert_close(model._tokens(model._model_units(x)), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            model._tokens(model._model_units(x)), expected, rtol=1e-5, atol=1e-6
+        )
     assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
 
 
@@ -189,7 +232,12 @@ def test_channels_without_a_place_take_the_mean_of_the_22(x: torch.Tensor) -> No
     heeding(model)
     assert model._channel_ids == [22, 22, 22] and model(x).isfinite().all()
     with pytest.warns(UserWarning, match=f"1 of 3 {NO_PLACE}"):
-        assert EEGDM(**{**SIGNAL, "chs_info": [{"ch_name": n} for n in ("C3", "EOG", "Cz")]}, **SIZE)._channel_ids[1] == 22
+        assert (
+            EEGDM(
+                **{**SIGNAL, "chs_info": [{"ch_name": n} for n in ("C3", "EOG", "Cz")]}, **SIZE
+            )._channel_ids[1]
+            == 22
+        )
 
 
 @pytest.mark.parametrize("unit, factor", [("mV", 1e3), ("uV", 1e6)])
@@ -200,18 +248,23 @@ def test_units(model: EEGDM, x: torch.Tensor, unit: str, factor: float) -> None:
 
 
 def test_companding_is_that_of_the_recordings(model: EEGDM, x: torch.Tensor) -> None:
-    torch.testing.assert_close(model._model_units(x), torch.from_numpy(compand(x.numpy() * 1e4)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        model._model_units(x), torch.from_numpy(compand(x.numpy() * 1e4)), rtol=1e-5, atol=1e-6
+    )
     assert bool((x.abs() > 100e-6).any())
     plain = EEGDM(**SIGNAL, **SIZE, mu=0.0)
     torch.testing.assert_close(plain._model_units(x), 1e4 * x)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"unit": "µV"}, "unit='µV': choose from V, mV, uV"),
-    ({"tokens": {"forward": "noisy"}}, "forward=noisy needs noise"),
-    ({"tokens": {"widow": 100}}, "unknown settings widow"),
-    ({"n_times": 100}, "holds no pool"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"unit": "µV"}, "unit='µV': choose from V, mV, uV"),
+        ({"tokens": {"forward": "noisy"}}, "forward=noisy needs noise"),
+        ({"tokens": {"widow": 100}}, "unknown settings widow"),
+        ({"n_times": 100}, "holds no pool"),
+    ],
+)
 def test_what_is_refused(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         EEGDM(**{**SIGNAL, **SIZE, **options})
@@ -223,7 +276,7 @@ def test_windows_of_another_shape_are_refused(model: EEGDM) -> None:
             model(torch.zeros(shape))
 
 
-# ------------------------------------------------------------------------------------------------------------- training
+# --------------------------------------------------------------------------------------- training
 
 
 @pytest.mark.parametrize("train_backbone", [False, True])
@@ -231,8 +284,14 @@ def test_what_learns(x: torch.Tensor, train_backbone: bool) -> None:
     model = EEGDM(**SIGNAL, **SIZE, train_backbone=train_backbone).train()
     heeding(model)
     model(x).square().sum().backward()
-    reached = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert reached == ({"backbone", "fusion", "final_layer"} if train_backbone else {"fusion", "final_layer"})
+    reached = {
+        name.partition(".")[0]
+        for name, p in model.named_parameters()
+        if p.grad is not None and p.grad.abs().sum() > 0
+    }
+    assert reached == (
+        {"backbone", "fusion", "final_layer"} if train_backbone else {"fusion", "final_layer"}
+    )
     assert model(x[:1]).shape == (1, 2)
 
 
@@ -241,21 +300,34 @@ def test_eeg_classifier_fits_epochs() -> None:
     data, y = epochs()
     torch.manual_seed(0)
     sizes = {f"module__{name}": value for name, value in SIZE.items()}
-    classifier = EEGClassifier(EEGDM, **sizes, classes=[0, 1], max_epochs=100, lr=5e-3, batch_size=12, optimizer=torch.optim.AdamW,
-                               train_split=None, verbose=0)  # fmt: skip
+    classifier = EEGClassifier(
+        EEGDM,
+        **sizes,
+        classes=[0, 1],
+        max_epochs=100,
+        lr=5e-3,
+        batch_size=12,
+        optimizer=torch.optim.AdamW,
+        train_split=None,
+        verbose=0,
+    )
     classifier.fit(data, y)
-    assert classifier.module_._channel_ids == [TCP.index(name) for name in ("C3-P3", "C3-CZ", "C4-P4")]
+    assert classifier.module_._channel_ids == [
+        TCP.index(name) for name in ("C3-P3", "C3-CZ", "C4-P4")
+    ]
     assert classifier.score(data, y) == 1.0  # one class has five times the amplitude
 
 
 def test_eeg_classifier_takes_a_model_that_is_built() -> None:
     data, y = epochs()
     module = EEGDM(**{**SIGNAL, "chs_info": data.info["chs"]}, **SIZE)
-    classifier = EEGClassifier(module, classes=[0, 1], max_epochs=2, batch_size=12, train_split=None, verbose=0).fit(data, y)
+    classifier = EEGClassifier(
+        module, classes=[0, 1], max_epochs=2, batch_size=12, train_split=None, verbose=0
+    ).fit(data, y)
     assert len(classifier.history) == 2 and classifier.predict_proba(data).shape == (12, 2)
 
 
-# ------------------------------------------------------------------------------------------------------ compile and export
+# ----------------------------------------------------------------------------- compile and export
 
 
 @pytest.mark.ci
@@ -268,7 +340,9 @@ def test_export_with_any_batch_size(model: EEGDM, x: torch.Tensor, strict: bool)
 
 
 @pytest.mark.ci
-def test_an_exported_program_runs_in_another_process(model: EEGDM, x: torch.Tensor, tmp_path: Path) -> None:
+def test_an_exported_program_runs_in_another_process(
+    model: EEGDM, x: torch.Tensor, tmp_path: Path
+) -> None:
     torch.export.save(torch.export.export(model, (x,)), tmp_path / "model.pt2")
     save_file({"x": x}, tmp_path / "x.safetensors")
     script = """
@@ -276,17 +350,27 @@ import sys, torch, eegdm.interop.braindecode
 from safetensors.torch import load_file, save_file
 program = torch.export.load(sys.argv[1] + "/model.pt2").module()
 save_file({"y": program(load_file(sys.argv[1] + "/x.safetensors")["x"]).detach()}, sys.argv[1] + "/y.safetensors")
-"""
-    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, timeout=240, env=one_thread())
+"""  # noqa: E501
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=one_thread(),
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    torch.testing.assert_close(load_file(tmp_path / "y.safetensors")["y"], model(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        load_file(tmp_path / "y.safetensors")["y"], model(x), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.ci
 def test_compiled_for_inference_as_one_graph(model: EEGDM, x: torch.Tensor) -> None:
     torch.compiler.reset()
     with torch.no_grad():
-        torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            torch.compile(model, fullgraph=True)(x), model(x), rtol=1e-4, atol=1e-5
+        )
 
 
 @pytest.mark.ci

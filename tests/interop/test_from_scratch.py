@@ -28,12 +28,19 @@ class Made(Windows):
     def __getitem__(self, keys):
         rows = [row for _, row in keys]
         mask, noise = np.ones((len(rows), 3), bool), np.zeros(0, np.float32)
-        return WindowBatch(*map(torch.from_numpy, (self.signals[rows], mask, self.labels[rows], np.array(rows), noise)))
+        return WindowBatch(
+            *map(
+                torch.from_numpy,
+                (self.signals[rows], mask, self.labels[rows], np.array(rows), noise),
+            )
+        )
 
 
 def learned(seed: int = 0, settings: FinetuneConfig = QUICK, n_classes: int = 2) -> np.ndarray:
     parts = (Made(64, 0), Made(32, 1), Made(32, 2))
-    return logits_from_scratch("ShallowFBCSPNet", *parts, 200.0, n_classes, settings, seed, torch.device("cpu"))
+    return logits_from_scratch(
+        "ShallowFBCSPNet", *parts, 200.0, n_classes, settings, seed, torch.device("cpu")
+    )
 
 
 def test_a_model_learns_what_tells_windows_apart_and_the_seed_decides_how() -> None:
@@ -52,23 +59,46 @@ def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_the_rarer_class_of_a_binary_loss_weighs_as_much_as_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rarer_class_of_a_binary_loss_weighs_as_much_as_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     weights = []
     before = torch.nn.CrossEntropyLoss.__init__
-    monkeypatch.setattr(torch.nn.CrossEntropyLoss, "__init__", lambda self, weight=None: (weights.append(weight), before(self, weight))[1])
+    monkeypatch.setattr(
+        torch.nn.CrossEntropyLoss,
+        "__init__",
+        lambda self, weight=None: (weights.append(weight), before(self, weight))[1],
+    )
     train = Made(64, 0)
     train.labels = np.array([1] * 16 + [0] * 48)
     settings = FinetuneConfig(epochs=1, batch_size=16, loss="binary")
-    logits_from_scratch("ShallowFBCSPNet", train, Made(32, 1), Made(32, 2), 200.0, 2, settings, 0, torch.device("cpu"))
+    logits_from_scratch(
+        "ShallowFBCSPNet",
+        train,
+        Made(32, 1),
+        Made(32, 2),
+        200.0,
+        2,
+        settings,
+        0,
+        torch.device("cpu"),
+    )
     assert weights and np.allclose(weights[0].numpy() * [48, 16], 32)
 
 
-@pytest.mark.parametrize(("name", "said"), [("EEGNett", 'did you mean "EEGNet"'), ("os", "no such model")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("EEGNett", 'did you mean "EEGNet"'), ("os", "no such model")]
+)
 def test_a_model_that_is_not_there_is_named(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         find_model(name)
 
 
 def test_a_model_that_takes_no_such_windows_says_so() -> None:
-    with pytest.raises(UserError, match="compare=braindecode.USleep: does not take 3 channels of 400 samples at 200 Hz"):
-        logits_from_scratch("USleep", Made(8, 0), Made(8, 1), Made(8, 2), 200.0, 2, QUICK, 0, torch.device("cpu"))
+    with pytest.raises(
+        UserError,
+        match="compare=braindecode.USleep: does not take 3 channels of 400 samples at 200 Hz",
+    ):
+        logits_from_scratch(
+            "USleep", Made(8, 0), Made(8, 1), Made(8, 2), 200.0, 2, QUICK, 0, torch.device("cpu")
+        )

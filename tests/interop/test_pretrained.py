@@ -1,4 +1,6 @@
-"""Models as folders and on a hub: the same bits come back; what does not fit is refused before it costs memory."""
+"""Models as folders and on a hub: the same bits come back; what does not fit is refused before it
+costs memory.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +36,26 @@ def small_models() -> list[torch.nn.Module]:
     return [
         SSMDP(**SIZES),
         LatentFusionTransformer(n_blocks=2, n_pools=3, d_model=8, n_classes=2, **FUSION),
-        LatentFusionTransformer(n_blocks=2, n_pools=3, d_model=8, n_classes=2, kind="none", **FUSION),
-        EEGDM(SIZES, FUSION, {"query": ["gate", "filter"], "pool": ["std", "mean"], "last_block": 1}, classes=["a", "b"],
-              signal={"mu": 255.0}, decision={"threshold": 0.4}, compat="published"),
-    ]  # fmt: skip
+        LatentFusionTransformer(
+            n_blocks=2, n_pools=3, d_model=8, n_classes=2, kind="none", **FUSION
+        ),
+        EEGDM(
+            SIZES,
+            FUSION,
+            {"query": ["gate", "filter"], "pool": ["std", "mean"], "last_block": 1},
+            classes=["a", "b"],
+            signal={"mu": 255.0},
+            decision={"threshold": 0.4},
+            compat="published",
+        ),
+    ]
 
 
 def same_bits(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     mine, other = a.state_dict(), b.state_dict()
-    return mine.keys() == other.keys() and all(torch.equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine)
+    return mine.keys() == other.keys() and all(
+        torch.equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine
+    )
 
 
 @pytest.fixture
@@ -57,16 +70,24 @@ def change_config(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None
     (folder / "config.json").write_text(json.dumps(about))
 
 
-# ------------------------------------------------------------------------------------------------------------ saved and loaded
+# ------------------------------------------------------------------------------- saved and loaded
 
 
 @pytest.mark.parametrize("index", range(4))
 def test_a_round_trip_keeps_bits_and_settings(index: int, tmp_path: Path) -> None:
     model = small_models()[index]
     out = model.save_pretrained(tmp_path / "model", info={"diffusion": {"n_steps": 50}})
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     about = json.loads((out / "config.json").read_text())
-    assert (about["format"], about["model"], about["eegdm"]) == (1, type(model).__name__, eegdm.__version__)
+    assert (about["format"], about["model"], about["eegdm"]) == (
+        1,
+        type(model).__name__,
+        eegdm.__version__,
+    )
     assert about["diffusion"] == {"n_steps": 50}
     for found in (type(model).from_pretrained(out), eegdm.load(out), eegdm.load(str(out))):
         assert type(found) is type(model) and found.config == model.config
@@ -104,16 +125,44 @@ def test_compat_can_be_chosen_for_a_folder_too(tmp_path: Path) -> None:
 
 
 def test_the_card_states_data_recipe_metrics_licence_and_limits(tmp_path: Path) -> None:
-    info = {"data": "TUEV", "recipe": {"seed": 0}, "metrics": {"kappa": 0.74}, "licence": "CC BY 4.0", "license": "cc-by-4.0"}
+    info = {
+        "data": "TUEV",
+        "recipe": {"seed": 0},
+        "metrics": {"kappa": 0.74},
+        "licence": "CC BY 4.0",
+        "license": "cc-by-4.0",
+    }
     card = (small_models()[3].save_pretrained(tmp_path / "a", info=info) / "README.md").read_text()
     _, front, body = card.split("---\n", 2)
     front = yaml.safe_load(front)
-    assert front["license"] == "cc-by-4.0" and front["library_name"] == "eegdm" and "eeg" in front["tags"]
-    assert re.findall("^## (.*)$", body, re.MULTILINE) == ["Data", "Recipe", "Metrics", "Licence", "Limits", "Settings"]
-    for text in ("TUEV", "- seed: 0", "- kappa: 0.74", "CC BY 4.0", "not a medical device", '"n_tokens": 2'):
+    assert (
+        front["license"] == "cc-by-4.0"
+        and front["library_name"] == "eegdm"
+        and "eeg" in front["tags"]
+    )
+    assert re.findall("^## (.*)$", body, re.MULTILINE) == [
+        "Data",
+        "Recipe",
+        "Metrics",
+        "Licence",
+        "Limits",
+        "Settings",
+    ]
+    for text in (
+        "TUEV",
+        "- seed: 0",
+        "- kappa: 0.74",
+        "CC BY 4.0",
+        "not a medical device",
+        '"n_tokens": 2',
+    ):
         assert text in body
-    assert (small_models()[0].save_pretrained(tmp_path / "b", card="mine") / "README.md").read_text() == "mine"
-    assert (small_models()[0].save_pretrained(tmp_path / "c") / "README.md").read_text().count("Not stated") == 3
+    assert (
+        small_models()[0].save_pretrained(tmp_path / "b", card="mine") / "README.md"
+    ).read_text() == "mine"
+    assert (small_models()[0].save_pretrained(tmp_path / "c") / "README.md").read_text().count(
+        "Not stated"
+    ) == 3
 
 
 def test_what_must_not_be_saved_is_refused(tmp_path: Path) -> None:
@@ -126,7 +175,7 @@ def test_what_must_not_be_saved_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a" / "config.json").exists()
 
 
-# ------------------------------------------------------------------------------------------------------------ what does not fit
+# ------------------------------------------------------------------------------ what does not fit
 
 
 CONFIGS = {
@@ -135,12 +184,24 @@ CONFIGS = {
     "no settings": (lambda c: c.update(config=[1]), "format and config are missing"),
     "other model": (lambda c: c.update(model="os.system"), "known are EEGDM"),
     "model is a list": (lambda c: c.update(model=["EEGDM"]), "known are EEGDM"),
-    "unknown setting": (lambda c: c["config"].update(__init__=1), "unknown settings for EEGDM: __init__"),
+    "unknown setting": (
+        lambda c: c["config"].update(__init__=1),
+        "unknown settings for EEGDM: __init__",
+    ),
     "unknown setting inside": (lambda c: c["config"]["backbone"].update(width=1), "width"),
     "unknown token setting": (lambda c: c["config"]["tokens"].update(width=1), "width"),
     "wide": (lambda c: c["config"]["backbone"].update(d_model=10**9), "d_model=1000000000"),
-    "wide, within limits": (lambda c: c["config"]["backbone"].update(d_model=2**19), "fusion has d_model=8"),
-    "other width": (lambda c: (c["config"]["backbone"].update(d_model=16), c["config"]["fusion"].update(d_model=16)), "has other shapes"),
+    "wide, within limits": (
+        lambda c: c["config"]["backbone"].update(d_model=2**19),
+        "fusion has d_model=8",
+    ),
+    "other width": (
+        lambda c: (
+            c["config"]["backbone"].update(d_model=16),
+            c["config"]["fusion"].update(d_model=16),
+        ),
+        "has other shapes",
+    ),
     "deep": (lambda c: c["config"]["backbone"].update(n_blocks=10**7), "n_blocks=10000000"),
     "deep stack": (lambda c: c["config"]["fusion"].update(depth=10**6), "depth=1000000"),
     "one more": (lambda c: c["config"]["fusion"].update(depth=2), "lacks fusion.stack.1.attn"),
@@ -152,9 +213,10 @@ CONFIGS = {
     "heads": (lambda c: c["config"]["fusion"].update(n_heads=3), "n_heads=3"),
     "other channel": (lambda c: c["config"].update(channels=["FP1-XX"]), "FP1-XX"),
     "fewer classes": (
-        lambda c: (c["config"].update(classes=["a"]), c["config"]["fusion"].update(n_classes=1)), "fusion.out.weight (2, 8), not (1, 8)",
+        lambda c: (c["config"].update(classes=["a"]), c["config"]["fusion"].update(n_classes=1)),
+        "fusion.out.weight (2, 8), not (1, 8)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CONFIGS)
@@ -166,7 +228,10 @@ def test_a_config_that_does_not_fit_is_refused_at_once(case: str, folder: Path) 
     assert time.perf_counter() - start < 20
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", "[" * 100_000, '{"format": 1, "config": ' + "9" * 5000 + "}", "\ud800"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", "null", "[" * 100_000, '{"format": 1, "config": ' + "9" * 5000 + "}", "\ud800"],
+)
 def test_a_config_that_is_no_configuration_is_refused(text: str, folder: Path) -> None:
     (folder / "config.json").write_bytes(text.encode(errors="surrogatepass"))
     refusal(folder)
@@ -193,9 +258,16 @@ def test_weights_that_do_not_fit_are_refused(folder: Path) -> None:
         assert words in refusal(folder)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda b: b[:-1], lambda b: b[:5], lambda b: b"", lambda b: b"\xff" * 8 + b[8:], lambda b: b[:8] + b"x" + b[9:],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b[:-1],
+        lambda b: b[:5],
+        lambda b: b"",
+        lambda b: b"\xff" * 8 + b[8:],
+        lambda b: b[:8] + b"x" + b[9:],
+    ],
+)
 def test_damaged_weights_are_refused(damage: Callable[[bytes], bytes], folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(damage(file.read_bytes()))
@@ -212,7 +284,7 @@ def test_another_class_is_refused_with_both_names(folder: Path) -> None:
     refusal(out, "has no compat setting", compat="published")
 
 
-# --------------------------------------------------------------------------------------------------------------------- finding
+# ---------------------------------------------------------------------------------------- finding
 
 
 def test_a_folder_with_checkpoints_asks_which(tmp_path: Path) -> None:
@@ -246,9 +318,13 @@ def test_the_hubs_own_links_are_followed(folder: Path, tmp_path: Path) -> None:
     assert same_bits(eegdm.load(snapshot), small_models()[3])
 
 
-@pytest.mark.parametrize("name", ["nothing here", "no/such/folder", "runs/x.ckpt", "../x", "backbone"])
+@pytest.mark.parametrize(
+    "name", ["nothing here", "no/such/folder", "runs/x.ckpt", "../x", "backbone"]
+)
 def test_what_is_neither_here_nor_a_hub_id_is_refused(name: str) -> None:
-    with pytest.raises(eegdm.UserError, match="no such file or folder; a model on the hub is named owner/name"):
+    with pytest.raises(
+        eegdm.UserError, match="no such file or folder; a model on the hub is named owner/name"
+    ):
         eegdm.load(name)
 
 
@@ -257,11 +333,13 @@ def test_one_file_of_a_model_points_to_its_folder(folder: Path) -> None:
     refusal(folder / "config.json", "is a file", filename="x")
 
 
-# ------------------------------------------------------------------------------------------------------------------------- hub
+# -------------------------------------------------------------------------------------------- hub
 
 
 class Hub:
-    """A loopback server that answers what the hub's client asks: a repository's listing and its files, by revision."""
+    """A loopback server that answers what the hub's client asks: a repository's listing and its
+    files, by revision.
+    """
 
     def __init__(self, repositories: dict[str, dict[str, dict[str, bytes]]]) -> None:
         self.repositories, self.asked = repositories, []
@@ -294,12 +372,23 @@ class Hub:
         if match := re.fullmatch(r"/api/models/([\w-]+/[\w-]+)(?:/revision/(\w+))?", path):
             files = self.repositories.get(match[1], {}).get(match[2] or "main")
             if files is not None:
-                listing = {"id": match[1], "sha": self.commit(match[2] or "main"), "siblings": [{"rfilename": name} for name in files]}
+                listing = {
+                    "id": match[1],
+                    "sha": self.commit(match[2] or "main"),
+                    "siblings": [{"rfilename": name} for name in files],
+                }
                 return 200, json.dumps(listing).encode(), {"Content-Type": "application/json"}
         if match := re.fullmatch(r"/([\w-]+/[\w-]+)/resolve/(\w+)/([\w.]+)", path):
             files = self.repositories.get(match[1], {}).get(match[2], {})
             if match[3] in files:
-                return 200, files[match[3]], {"ETag": f'"{abs(hash(files[match[3]]))}"', "X-Repo-Commit": self.commit(match[2])}
+                return (
+                    200,
+                    files[match[3]],
+                    {
+                        "ETag": f'"{abs(hash(files[match[3]]))}"',
+                        "X-Repo-Commit": self.commit(match[2]),
+                    },
+                )
             return 404, b"", {"X-Error-Code": "EntryNotFound"}
         return 404, b"", {"X-Error-Code": "RepoNotFound"}
 
@@ -316,13 +405,27 @@ for arguments in json.loads(sys.argv[1]):
         print(type(model).__name__, float(sum(p.double().sum() for p in model.state_dict().values())))
     except eegdm.UserError as error:
         print("refused", error)
-"""
+"""  # noqa: E501
 
 
 def ask(hub: Hub, cache: Path, requests: list[dict[str, str]], **environment: str) -> list[str]:
-    """Load each of the requests in a new process, whose hub client reads `HF_ENDPOINT` when it is imported."""
-    variables = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(cache), "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run([sys.executable, "-c", CLIENT, json.dumps(requests)], env=variables, capture_output=True, text=True, timeout=120)
+    """Load each of the requests in a new process, whose hub client reads `HF_ENDPOINT` when it is
+    imported.
+    """
+    variables = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(cache),
+        "OMP_NUM_THREADS": "1",
+        **environment,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, json.dumps(requests)],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -331,41 +434,73 @@ def ask(hub: Hub, cache: Path, requests: list[dict[str, str]], **environment: st
 def hub(folder: Path) -> Iterator[Hub]:
     ours = {path.name: path.read_bytes() for path in folder.iterdir()}
     published = {f"{name}.ckpt": golden(name).read_bytes() for name in ("backbone", "classifier")}
-    found = Hub({
-        "jhpuah/eegdm": {"main": {"README.md": b"", **published}, "v1": {"classifier.ckpt": published["classifier.ckpt"]}},
-        "lab/ours": {"main": ours},
-        "lab/empty": {"main": {"README.md": b""}},
-    })  # fmt: skip
+    found = Hub(
+        {
+            "jhpuah/eegdm": {
+                "main": {"README.md": b"", **published},
+                "v1": {"classifier.ckpt": published["classifier.ckpt"]},
+            },
+            "lab/ours": {"main": ours},
+            "lab/empty": {"main": {"README.md": b""}},
+        }
+    )
     yield found
     found.server.shutdown()
     found.server.server_close()
 
 
 def said(model: torch.nn.Module) -> str:
-    return f"{type(model).__name__} {float(sum(p.double().sum() for p in model.state_dict().values()))}"
+    return (
+        f"{type(model).__name__}"
+        f" {float(sum(p.double().sum() for p in model.state_dict().values()))}"
+    )
 
 
-def test_models_come_from_the_hub_and_then_from_its_cache(hub: Hub, folder: Path, tmp_path: Path) -> None:
+def test_models_come_from_the_hub_and_then_from_its_cache(
+    hub: Hub, folder: Path, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     requests: list[tuple[dict[str, str], str]] = [
-        ({"path_or_hub_id": "jhpuah/eegdm", "filename": "classifier.ckpt"}, said(eegdm.load(golden("classifier")))),
-        ({"path_or_hub_id": "jhpuah/eegdm", "filename": "backbone.ckpt", "weights": "online"},
-         said(eegdm.load(golden("backbone"), weights="online"))),
-        ({"path_or_hub_id": "jhpuah/eegdm"}, "choose one with filename=: backbone.ckpt, classifier.ckpt"),
-        ({"path_or_hub_id": "jhpuah/eegdm", "revision": "v1"}, said(eegdm.load(golden("classifier")))),
+        (
+            {"path_or_hub_id": "jhpuah/eegdm", "filename": "classifier.ckpt"},
+            said(eegdm.load(golden("classifier"))),
+        ),
+        (
+            {"path_or_hub_id": "jhpuah/eegdm", "filename": "backbone.ckpt", "weights": "online"},
+            said(eegdm.load(golden("backbone"), weights="online")),
+        ),
+        (
+            {"path_or_hub_id": "jhpuah/eegdm"},
+            "choose one with filename=: backbone.ckpt, classifier.ckpt",
+        ),
+        (
+            {"path_or_hub_id": "jhpuah/eegdm", "revision": "v1"},
+            said(eegdm.load(golden("classifier"))),
+        ),
         ({"path_or_hub_id": "lab/ours"}, said(eegdm.load(folder))),
         ({"path_or_hub_id": str(folder)}, said(eegdm.load(folder))),
-    ]  # fmt: skip
+    ]
     refused = [
         ({"path_or_hub_id": "lab/empty"}, "holds no model"),
-        ({"path_or_hub_id": "lab/absent"}, "lab/absent: is neither on this disk nor to be had from the hub"),
-        ({"path_or_hub_id": "jhpuah/eegdm", "filename": "other.ckpt"}, "jhpuah/eegdm, file other.ckpt: is neither"),
-        ({"path_or_hub_id": "jhpuah/eegdm", "revision": "v9", "filename": "classifier.ckpt"}, "is neither"),
+        (
+            {"path_or_hub_id": "lab/absent"},
+            "lab/absent: is neither on this disk nor to be had from the hub",
+        ),
+        (
+            {"path_or_hub_id": "jhpuah/eegdm", "filename": "other.ckpt"},
+            "jhpuah/eegdm, file other.ckpt: is neither",
+        ),
+        (
+            {"path_or_hub_id": "jhpuah/eegdm", "revision": "v9", "filename": "classifier.ckpt"},
+            "is neither",
+        ),
     ]
     answers = ask(hub, cache, [request for request, _ in requests + refused])
     for (request, expected), answer in zip(requests + refused, answers, strict=True):
         assert expected in answer, request
-    assert any("/resolve/v1/" in path for path in hub.asked) and not any(str(folder) in path for path in hub.asked)
+    assert any("/resolve/v1/" in path for path in hub.asked) and not any(
+        str(folder) in path for path in hub.asked
+    )
     n_asked = len(hub.asked)
     offline = ask(hub, cache, [request for request, _ in requests], HF_HUB_OFFLINE="1")
     assert len(hub.asked) == n_asked

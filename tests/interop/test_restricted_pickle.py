@@ -48,14 +48,25 @@ def touching(canary: Path) -> Poison:
 
 LIVE = {
     "os.system": (touching, "posix.system"),
-    "eval": (lambda canary: Poison(builtins.eval, f"open({str(canary)!r}, 'w').close()"), "builtins.eval"),
-    "exec": (lambda canary: Poison(builtins.exec, f"open({str(canary)!r}, 'w').close()"), "builtins.exec"),
+    "eval": (
+        lambda canary: Poison(builtins.eval, f"open({str(canary)!r}, 'w').close()"),
+        "builtins.eval",
+    ),
+    "exec": (
+        lambda canary: Poison(builtins.exec, f"open({str(canary)!r}, 'w').close()"),
+        "builtins.exec",
+    ),
     "nested": (
-        lambda canary: Poison(Poison(getattr, Poison(importlib.import_module, "os"), "system"), f"touch {canary}"),
+        lambda canary: Poison(
+            Poison(getattr, Poison(importlib.import_module, "os"), "system"), f"touch {canary}"
+        ),
         "builtins.getattr",
     ),
     "in a key": (lambda canary: {("a", touching(canary)): 1}, "posix.system"),
-    "in an object's state": (lambda canary: OmegaConf.create({"x": touching(canary)}, flags={"allow_objects": True}), "posix.system"),
+    "in an object's state": (
+        lambda canary: OmegaConf.create({"x": touching(canary)}, flags={"allow_objects": True}),
+        "posix.system",
+    ),
     "open": (lambda canary: Poison(open, str(canary), "w"), "io.open"),
 }
 HARMLESS = {
@@ -72,10 +83,14 @@ HARMLESS = {
 
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("case", LIVE)
-def test_poison_is_refused_by_name_and_nothing_runs(case: str, protocol: int, tmp_path: Path) -> None:
+def test_poison_is_refused_by_name_and_nothing_runs(
+    case: str, protocol: int, tmp_path: Path
+) -> None:
     make, name = LIVE[case]
     canary, path = tmp_path / "canary", tmp_path / "poison.ckpt"
-    torch.save({**golden_content("backbone"), "callbacks": make(canary)}, path, pickle_protocol=protocol)
+    torch.save(
+        {**golden_content("backbone"), "callbacks": make(canary)}, path, pickle_protocol=protocol
+    )
     refusal(path, name)
     assert not canary.exists()
     torch.load(path, weights_only=False)
@@ -97,7 +112,9 @@ TRICKS = {
     b"\x80\x02csrc.util\nx.__globals__\n.": "src.util.x.__globals__",
     b"\x80\x02csrc.other\nrun\n.": "src.other.run",
     b"\x80\x02ccollections\nOrderedDict\nq\x00X\x01\x00\x00\x00aq\x00h\x00)R.": "calls a str",
-    b"\x80\x04\x8c\x0bcollections\x8c\x20OrderedDict.__init__.__globals__\x93.": "OrderedDict.__init__.__globals__",
+    b"\x80\x04\x8c\x0bcollections\x8c\x20OrderedDict.__init__.__globals__\x93.": (
+        "OrderedDict.__init__.__globals__"
+    ),
     b"\x80\x04\x8c\x0ctorch._utils\x8c\x0fimportlib.sys.x\x93.": "importlib.sys.x",
     b"\x80\x04]\x8c\x01x\x93.": "other than text",
     b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}b.": "changes a Reference",
@@ -116,7 +133,7 @@ TRICKS = {
     b"": "damaged",
     b"\xff\xfe": "damaged",
     b"\x80\x02c\x1b[2Jx\nsystem\n.": "\\x1b[2Jx.system",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("pickled", TRICKS)
@@ -128,14 +145,19 @@ def test_tricks_of_the_stack_machine_are_refused(pickled: bytes) -> None:
 
 def test_what_ordinary_pickles_hold_is_read_as_pickle_reads_it() -> None:
     scalars = [1, 2.5, -3, 2**40, None, True, "é", "x" * 300]
-    content = {"a": [*scalars, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)], "b": {"c": []}, ("k",): {}, 7: 8}
+    content = {
+        "a": [*scalars, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)],
+        "b": {"c": []},
+        ("k",): {},
+        7: 8,
+    }
     content["again"] = content["a"]
     for protocol in (2, 3, 4, 5):
         found = read_pickle(pickle.dumps(content, protocol=protocol), {})
         assert found == content and found["again"] is found["a"]
 
 
-# --------------------------------------------------------------------------------------------------------------- resources
+# -------------------------------------------------------------------------------------- resources
 
 
 def test_hostile_pickles_take_little_memory() -> None:
@@ -165,9 +187,18 @@ def test_settings_without_end_are_refused() -> None:
 
 
 class StoredTensor:
-    """Pickles as torch writes a tensor: a call of `_rebuild_tensor_v2` on a storage of the archive."""
+    """Pickles as torch writes a tensor: a call of `_rebuild_tensor_v2` on a storage of the
+    archive.
+    """
 
-    def __init__(self, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], n_elements: int = 12, key: str = "0") -> None:
+    def __init__(
+        self,
+        offset: int,
+        shape: tuple[int, ...],
+        stride: tuple[int, ...],
+        n_elements: int = 12,
+        key: str = "0",
+    ) -> None:
         storage = StoredTensor.Storage("storage", torch.FloatStorage, key, "cpu", n_elements)
         self.arguments = (storage, offset, shape, stride, False, OrderedDict())
 
@@ -190,33 +221,41 @@ class StoredTensor:
 
 def test_tensors_inside_their_storage_are_read() -> None:
     header = StoredTensor(2, (2, 3), (5, 1)).read()
-    assert (header.offset, header.shape, header.stride, header.storage.n_elements) == (2, (2, 3), (5, 1), 12)
+    assert (header.offset, header.shape, header.stride, header.storage.n_elements) == (
+        2,
+        (2, 3),
+        (5, 1),
+        12,
+    )
     assert StoredTensor(0, (), ()).read().shape == ()
 
 
-@pytest.mark.parametrize("tensor", [
-    StoredTensor(0, (13,), (1,)),
-    StoredTensor(7, (2, 3), (5, 1)),
-    StoredTensor(12, (), ()),
-    StoredTensor(-1, (2,), (1,)),
-    StoredTensor(0, (2,), (-1,)),
-    StoredTensor(0, (10**6, 10**6), (0, 0)),
-    StoredTensor(0, (10**12,), (1,)),
-    StoredTensor(0, (10**12,), (1,), n_elements=10**12),
-    StoredTensor(0, (2,), (1,), n_elements=11),
-    StoredTensor(0, (2,), (1,), key="1"),
-    StoredTensor(0, (2,), (1,), key="../data.pkl"),
-    StoredTensor(0, (2, 2), (1,)),
-    StoredTensor(0, (1,) * 1000, (1,) * 1000),
-    StoredTensor(0, (2.0,), (1,)),
-    StoredTensor(0, [2], [1]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        StoredTensor(0, (13,), (1,)),
+        StoredTensor(7, (2, 3), (5, 1)),
+        StoredTensor(12, (), ()),
+        StoredTensor(-1, (2,), (1,)),
+        StoredTensor(0, (2,), (-1,)),
+        StoredTensor(0, (10**6, 10**6), (0, 0)),
+        StoredTensor(0, (10**12,), (1,)),
+        StoredTensor(0, (10**12,), (1,), n_elements=10**12),
+        StoredTensor(0, (2,), (1,), n_elements=11),
+        StoredTensor(0, (2,), (1,), key="1"),
+        StoredTensor(0, (2,), (1,), key="../data.pkl"),
+        StoredTensor(0, (2, 2), (1,)),
+        StoredTensor(0, (1,) * 1000, (1,) * 1000),
+        StoredTensor(0, (2.0,), (1,)),
+        StoredTensor(0, [2], [1]),
+    ],
+)
 def test_tensors_beyond_their_storage_are_refused(tensor: StoredTensor) -> None:
     with pytest.raises(PickleFault):
         tensor.read()
 
 
-# ----------------------------------------------------------------------------------------------------------------- archives
+# --------------------------------------------------------------------------------------- archives
 
 
 def rewrite(folder: Path, change: Any, compression: int = zipfile.ZIP_STORED) -> Path:
@@ -235,9 +274,15 @@ def test_only_archives_as_torch_writes_them_are_read(tmp_path: Path) -> None:
     refusal(rewrite(tmp_path, lambda entries: None, zipfile.ZIP_DEFLATED), "compressed")
     refusal(rewrite(tmp_path, lambda entries: entries.update({"b/data.pkl": b""})), "2 entries")
     refusal(rewrite(tmp_path, lambda entries: entries.pop("archive/data.pkl")), "0 entries")
-    refusal(rewrite(tmp_path, lambda entries: entries.update({"archive/byteorder": b"big"})), "big-endian")
+    refusal(
+        rewrite(tmp_path, lambda entries: entries.update({"archive/byteorder": b"big"})),
+        "big-endian",
+    )
     refusal(rewrite(tmp_path, lambda entries: entries.pop("archive/data/7")), "storage '7'")
-    refusal(rewrite(tmp_path, lambda entries: entries.update({"archive/data/7": b"1234"})), "storage '7'")
+    refusal(
+        rewrite(tmp_path, lambda entries: entries.update({"archive/data/7": b"1234"})),
+        "storage '7'",
+    )
 
 
 def test_an_entry_that_claims_more_bytes_than_the_file_has_is_refused(tmp_path: Path) -> None:
@@ -253,7 +298,11 @@ def test_overlapping_tensors_are_refused(tmp_path: Path) -> None:
     content = golden_content("backbone")
     shared = torch.zeros(10_000)
     content["state_dict"] = {
-        key: shared.as_strided(value.shape, value.stride(), index) if value.is_floating_point() else value
+        key: (
+            shared.as_strided(value.shape, value.stride(), index)
+            if value.is_floating_point()
+            else value
+        )
         for index, (key, value) in enumerate(content["state_dict"].items())
     }
     for name in ("optimizer_states", "callbacks", "loops"):
@@ -264,7 +313,10 @@ def test_overlapping_tensors_are_refused(tmp_path: Path) -> None:
 def test_flipped_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
     with zipfile.ZipFile(golden("backbone")) as archive:
         pickled = archive.read("archive/data.pkl")
-        storages = {entry.filename.removeprefix("archive/data/"): entry.file_size for entry in archive.infolist()}
+        storages = {
+            entry.filename.removeprefix("archive/data/"): entry.file_size
+            for entry in archive.infolist()
+        }
     dice = random.Random(0)
     outcomes = Counter()
     for _ in range(100):

@@ -1,4 +1,6 @@
-"""SSMDP: size, start, tokens against activities pooled one by one, sampling rates, published errors."""
+"""SSMDP: size, start, tokens against activities pooled one by one, sampling rates, published
+errors.
+"""
 
 from __future__ import annotations
 
@@ -36,22 +38,35 @@ def smooth(sfreq: float, duration_s: float = 5.0) -> Tensor:
     """A signal (1, 2, time) below 20 Hz, sampled at any rate without error."""
     t = torch.arange(round(duration_s * sfreq), dtype=torch.float64) / sfreq
     rng = np.random.default_rng(3)
-    waves = [torch.sin(2 * math.pi * f * t + p) / (1 + f) for f, p in rng.uniform((0.5, 0), (20, 6), (2, 12, 2)).reshape(-1, 2)]
+    waves = [
+        torch.sin(2 * math.pi * f * t + p) / (1 + f)
+        for f, p in rng.uniform((0.5, 0), (20, 6), (2, 12, 2)).reshape(-1, 2)
+    ]
     return torch.stack(waves).unflatten(0, (2, 12)).sum(1)[None].float()
 
 
-def pooled_one_by_one(model: SSMDP, x: Tensor, ids: list[int], query: str, pool: str, step: int) -> Tensor:
-    """Tokens (batch, block, pool, channel, feature) of 1000 samples a part, from activities, every row alone."""
+def pooled_one_by_one(
+    model: SSMDP, x: Tensor, ids: list[int], query: str, pool: str, step: int
+) -> Tensor:
+    """Tokens (batch, block, pool, channel, feature) of 1000 samples a part, from activities, every
+    row alone.
+    """
     batch, n_channels, n_times = x.shape
-    found = torch.empty(batch, len(model.blocks), n_times // 200, n_channels, model.config["d_model"])
+    found = torch.empty(
+        batch, len(model.blocks), n_times // 200, n_channels, model.config["d_model"]
+    )
     reduce = {"std": torch.std, "mean": torch.mean}[pool]
     for b in range(batch):
         for c in range(n_channels):
             for start in range(0, n_times, 1000):
                 row = x[b, c, start : start + 1000][None, None]
-                activities = model.activations(row, torch.tensor([step]), torch.tensor([ids[c]]), query)[0]
+                activities = model.activations(
+                    row, torch.tensor([step]), torch.tensor([ids[c]]), query
+                )[0]
                 for k in range(start // 200, start // 200 + 5):
-                    found[b, :, k, c] = reduce(activities[:, 200 * k - start : 200 * (k + 1) - start], dim=1)
+                    found[b, :, k, c] = reduce(
+                        activities[:, 200 * k - start : 200 * (k + 1) - start], dim=1
+                    )
     return found
 
 
@@ -63,7 +78,9 @@ def test_published_size() -> None:
     with torch.device("meta"):
         model = SSMDP()
     assert sum(p.numel() for p in model.parameters()) == 5_931_649
-    assert len(model.state_dict()) == 333  # the published checkpoint's count; parameters alone, no buffers
+    assert (
+        len(model.state_dict()) == 333
+    )  # the published checkpoint's count; parameters alone, no buffers
 
 
 def test_config_builds_the_same_model() -> None:
@@ -80,7 +97,9 @@ def test_step_embedding_is_the_formula(width: int) -> None:
         for i in range(width // 2):
             f = math.exp(-i * math.log(10_000) / (width / 2 - 1))
             expected[t, i], expected[t, width // 2 + i] = math.sin(t * f), math.cos(t * f)
-    np.testing.assert_allclose(step_embedding(torch.arange(50), width).numpy(), expected, rtol=0, atol=5e-6)
+    np.testing.assert_allclose(
+        step_embedding(torch.arange(50), width).numpy(), expected, rtol=0, atol=5e-6
+    )
 
 
 def test_start_predicts_zero_and_ignores_the_condition() -> None:
@@ -90,8 +109,12 @@ def test_start_predicts_zero_and_ignores_the_condition() -> None:
     assert not model(x, torch.tensor([3, 4]), channel).any()
     one, other = (model.activations(x, torch.tensor([step, step]), channel) for step in (3, 30))
     assert torch.equal(one, other)
-    assert model.blocks[-1].next is None and all(isinstance(b.next, nn.Linear) for b in list(model.blocks)[:-1])
-    assert model.head[0].weight.std().item() == pytest.approx((2 / SMALL["d_model"]) ** 0.5, rel=0.3)  # Kaiming normal
+    assert model.blocks[-1].next is None and all(
+        isinstance(b.next, nn.Linear) for b in list(model.blocks)[:-1]
+    )
+    assert model.head[0].weight.std().item() == pytest.approx(
+        (2 / SMALL["d_model"]) ** 0.5, rel=0.3
+    )  # Kaiming normal
 
 
 def test_velocity_depends_on_step_channel_and_row_alone() -> None:
@@ -109,9 +132,16 @@ def test_activations_are_gate_filter_and_their_product() -> None:
     model = made()
     x, step, channel = noise(2, 1, 300), torch.tensor([3, 4]), torch.tensor([5, 6])
     with torch.no_grad():
-        gate, filtered, inter = (model.activations(x, step, channel, q) for q in ("gate", "filter", "inter"))
+        gate, filtered, inter = (
+            model.activations(x, step, channel, q) for q in ("gate", "filter", "inter")
+        )
     assert gate.shape == (2, 3, 300, 8)
-    assert (gate > 0).all() and (gate < 1).all() and (filtered.abs() < 1).all() and (filtered < 0).any()
+    assert (
+        (gate > 0).all()
+        and (gate < 1).all()
+        and (filtered.abs() < 1).all()
+        and (filtered < 0).any()
+    )
     assert torch.equal(inter, gate * filtered)
 
 
@@ -130,7 +160,10 @@ def test_queries_are_zipped_with_pools() -> None:
     model, x = made(), noise(1, 2, 1000)
     with torch.no_grad():
         both = model.tokens(x, [0, 1], ("filter", "gate"), ("mean", "std"))
-        first, second = model.tokens(x, [0, 1], "filter", "mean"), model.tokens(x, [0, 1], "gate", "std")
+        first, second = (
+            model.tokens(x, [0, 1], "filter", "mean"),
+            model.tokens(x, [0, 1], "gate", "std"),
+        )
     assert torch.equal(both, torch.cat([first, second], dim=3))
 
 
@@ -179,12 +212,18 @@ def test_tokens_read_neither_skips_nor_the_head() -> None:
 
 @pytest.mark.parametrize("sfreq", [160.0, 190.0, 256.0, 500.0])
 def test_tokens_of_a_signal_hardly_depend_on_its_sampling_rate(sfreq: float) -> None:
-    """The SSMs are continuous in time; the published code scales dt the wrong way (DEVIATIONS 8)."""
+    """The SSMs are continuous in time; the published code scales dt the wrong way (DEVIATIONS
+    8).
+    """
     model = made(n_blocks=2, d_model=16, d_state=32)
     with torch.no_grad():
         at_200 = model.tokens(smooth(200.0), [3, 4])
         right = model.tokens(smooth(sfreq), [3, 4], sfreq=sfreq)
-        x, steps, ids = smooth(sfreq).transpose(0, 1), torch.ones(2, dtype=torch.long), torch.tensor([3, 4])
+        x, steps, ids = (
+            smooth(sfreq).transpose(0, 1),
+            torch.ones(2, dtype=torch.long),
+            torch.tensor([3, 4]),
+        )
         wrong = model.activations(x, steps, ids, sfreq=sfreq, compat="published")
         also_right = model.activations(x, steps, ids, sfreq=sfreq)
     assert right.shape == at_200.shape == (1, 2, 5, 1, 2, 16)
@@ -194,7 +233,9 @@ def test_tokens_of_a_signal_hardly_depend_on_its_sampling_rate(sfreq: float) -> 
 
     def tokens_of(activities: Tensor) -> Tensor:
         bounds = np.linspace(0, activities.shape[2], 6).round().astype(int)
-        pooled = [activities[:, :, a:b].std(dim=2) for a, b in zip(bounds, bounds[1:], strict=False)]
+        pooled = [
+            activities[:, :, a:b].std(dim=2) for a, b in zip(bounds, bounds[1:], strict=False)
+        ]
         return torch.stack(pooled, dim=2).permute(1, 2, 0, 3)[None, :, :, None]
 
     assert off(right) < 0.01
@@ -206,15 +247,23 @@ def test_published_rate_scales_dt_the_wrong_way_and_keeps_pools_of_200_samples()
     model, x = made(), noise(1, 2, 950)
     with torch.no_grad():
         published = model.tokens(x, [3, 4], sfreq=190.0, compat="published")
-        mirrored = model.tokens(x, [3, 4], sfreq=200 * 200 / 190)  # the same dt, pools of 211 samples
-        activities = model.activations(x[0, :, None], torch.ones(2).long(), torch.tensor([3, 4]), sfreq=40_000 / 190)
+        mirrored = model.tokens(
+            x, [3, 4], sfreq=200 * 200 / 190
+        )  # the same dt, pools of 211 samples
+        activities = model.activations(
+            x[0, :, None], torch.ones(2).long(), torch.tensor([3, 4]), sfreq=40_000 / 190
+        )
     assert published.shape == (1, 3, 4, 1, 2, 8) and mirrored.shape[2] == 4
-    expected = torch.stack([activities[:, :, 200 * k : 200 * (k + 1)].std(dim=2) for k in range(4)], dim=2)
+    expected = torch.stack(
+        [activities[:, :, 200 * k : 200 * (k + 1)].std(dim=2) for k in range(4)], dim=2
+    )
     assert scaled_error(published[0, :, :, 0], expected.permute(1, 2, 0, 3)) < 1e-5
 
 
 def test_published_parts_mix_channels_and_halves() -> None:
-    """Slot (channel j, half h) holds channel (C h + j)//2, half (C h + j)%2, under the condition of channel j."""
+    """Slot (channel j, half h) holds channel (C h + j)//2, half (C h + j)%2, under the condition of
+    channel j.
+    """
     model, x, ids, C = made(), noise(2, 5, 2000), [0, 3, 7, 14, 21], 5
     with torch.no_grad():
         got = model.tokens(x, ids, compat="published")
@@ -238,7 +287,10 @@ def test_blocks_norm_is_not_affected_by_scale() -> None:
     block = Block(8, 8, 12, last=True)
     x = noise(1, 50, 8) * 100
     with torch.no_grad():
-        one, other = (block(scale * x, torch.zeros(1, 12), 1.0, lambda found: found.gate.clone(), False)[0] for scale in (1, 10))
+        one, other = (
+            block(scale * x, torch.zeros(1, 12), 1.0, lambda found: found.gate.clone(), False)[0]
+            for scale in (1, 10)
+        )
     assert scaled_error(one, other) < 1e-4
 
 
@@ -264,7 +316,9 @@ def test_tokens_refuse_what_they_do_not_know(settings: dict, message: str) -> No
 
 def test_other_refusals() -> None:
     model, one = made(), torch.zeros(1, dtype=torch.long)
-    with pytest.raises(UserError, match=r"x has shape \(1, 2, 300\); the backbone takes \(batch, 1, time\)"):
+    with pytest.raises(
+        UserError, match=r"x has shape \(1, 2, 300\); the backbone takes \(batch, 1, time\)"
+    ):
         model(noise(1, 2, 300), one, one)
     with pytest.raises(UserError, match="d_state=7, d_embed=16: both must be even"):
         made(d_state=7)

@@ -1,4 +1,6 @@
-"""The diffusion process: tables by formula, identities, diffusers' steps, and a denoiser that knows the answer."""
+"""The diffusion process: tables by formula, identities, diffusers' steps, and a denoiser that knows
+the answer.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def test_cosine_betas_are_the_formula() -> None:
     expected = [min(1 - g((i + 1) / 50) / g(i / 50), 0.999) for i in range(50)]
     schedule = NoiseSchedule()
     np.testing.assert_allclose(schedule.betas, expected, rtol=1e-5)
-    np.testing.assert_allclose(schedule.alphas_cumprod, np.cumprod(1 - np.array(expected)), rtol=1e-4)
+    np.testing.assert_allclose(
+        schedule.alphas_cumprod, np.cumprod(1 - np.array(expected)), rtol=1e-4
+    )
     assert schedule.alphas_cumprod[1].sqrt().item() == pytest.approx(0.99728, abs=1e-5)
 
 
@@ -61,8 +65,12 @@ def test_noised_signal_and_velocity_give_the_clean_signal_back(kind: str) -> Non
     x0, eps = noise(4, 1, 100), noise(4, 1, 100, seed=2)
     x_t, v = schedule.add_noise(x0, eps, step), schedule.velocity(x0, eps, step)
     level = schedule.alphas_cumprod[step][:, None, None]
-    torch.testing.assert_close(level.sqrt() * x_t - (1 - level).sqrt() * v, x0, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close((1 - level).sqrt() * x_t + level.sqrt() * v, eps, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        level.sqrt() * x_t - (1 - level).sqrt() * v, x0, rtol=1e-5, atol=1e-5
+    )
+    torch.testing.assert_close(
+        (1 - level).sqrt() * x_t + level.sqrt() * v, eps, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("step", [49, 48, 20, 1, 0])
@@ -87,11 +95,18 @@ def test_whole_reverse_process_ends_at_the_clean_signal() -> None:
 def test_stopping_at_step_1_leaves_noise() -> None:
     schedule, x0, draws = NoiseSchedule(), clean(), noise(50, 2, 1, 300)
     oracle = Oracle(schedule, x0)
-    left = sample(oracle, schedule, CHANNEL, draws, last_step=1) - schedule.alphas_cumprod[0].sqrt() * x0
+    left = (
+        sample(oracle, schedule, CHANNEL, draws, last_step=1)
+        - schedule.alphas_cumprod[0].sqrt() * x0
+    )
     assert oracle.steps == list(range(49, 0, -1))
-    assert left.std().item() == pytest.approx((1 - schedule.alphas_cumprod[0]).sqrt().item(), rel=0.1)
+    assert left.std().item() == pytest.approx(
+        (1 - schedule.alphas_cumprod[0]).sqrt().item(), rel=0.1
+    )
     x_t, one = torch.zeros(1), torch.ones(1)
-    added = schedule.reverse_step(x_t, x_t, 1, one)[0] - schedule.reverse_step(x_t, x_t, 1, 0 * one)[0]
+    added = (
+        schedule.reverse_step(x_t, x_t, 1, one)[0] - schedule.reverse_step(x_t, x_t, 1, 0 * one)[0]
+    )
     assert added.item() == pytest.approx(0.0345, abs=5e-5)
 
 
@@ -101,16 +116,22 @@ def test_whole_process_equals_that_of_diffusers() -> None:
     ours = sample(Oracle(schedule, x0), schedule, CHANNEL, draws)
     generator = torch.Generator().manual_seed(11)
     start = torch.randn(2, 1, 300, generator=generator)
-    theirs = sample_with(Oracle(schedule, x0), schedule.sampler("ddpm", 50), CHANNEL, start, generator)
+    theirs = sample_with(
+        Oracle(schedule, x0), schedule.sampler("ddpm", 50), CHANNEL, start, generator
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "n_steps"), [("ddpm", 10), ("ddim", 10), ("ddim", 50), ("dpmsolver++", 10)])
+@pytest.mark.parametrize(
+    ("name", "n_steps"), [("ddpm", 10), ("ddim", 10), ("ddim", 50), ("dpmsolver++", 10)]
+)
 def test_samplers_end_at_the_clean_signal(name: str, n_steps: int) -> None:
     schedule, x0 = NoiseSchedule(), clean()
     oracle = Oracle(schedule, x0)
     generator = torch.Generator().manual_seed(3) if name == "ddpm" else None
-    drawn = sample_with(oracle, schedule.sampler(name, n_steps), CHANNEL, noise(2, 1, 300), generator)
+    drawn = sample_with(
+        oracle, schedule.sampler(name, n_steps), CHANNEL, noise(2, 1, 300), generator
+    )
     assert len(oracle.steps) == n_steps and oracle.steps[0] == 49
     torch.testing.assert_close(drawn, x0, rtol=1e-2, atol=1e-2)
 
@@ -131,4 +152,9 @@ def test_refusals() -> None:
 
 def test_importing_the_models_spares_diffusers() -> None:
     code = "import sys, eegdm.models.eegdm; print('diffusers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )

@@ -22,7 +22,9 @@ FUSION = {"n_tokens": 4, "n_heads": 2, "depth": 1}
 
 def made(**settings: Any) -> EEGDM:
     torch.manual_seed(0)
-    return EEGDM(**{"backbone": BACKBONE, "fusion": FUSION, "channels": TCP[3:6], **settings}).eval()
+    return EEGDM(
+        **{"backbone": BACKBONE, "fusion": FUSION, "channels": TCP[3:6], **settings}
+    ).eval()
 
 
 def windows(channels: int = 3, n_times: int = 1000) -> Tensor:
@@ -45,8 +47,18 @@ def test_published_sizes() -> None:
     "settings",
     [
         {},
-        {"tokens": {"query": ["gate", "filter"], "pool": ["std", "mean"], "first_block": 1}, "n_times": 2000, "compat": "published"},
-        {"sfreq": 256.0, "n_times": 1280, "classes": ["seizure"], "signal": {"mu": 255.0}, "decision": {"threshold": 0.4}},
+        {
+            "tokens": {"query": ["gate", "filter"], "pool": ["std", "mean"], "first_block": 1},
+            "n_times": 2000,
+            "compat": "published",
+        },
+        {
+            "sfreq": 256.0,
+            "n_times": 1280,
+            "classes": ["seizure"],
+            "signal": {"mu": 255.0},
+            "decision": {"threshold": 0.4},
+        },
         {"fusion": FUSION | {"kind": "mean"}},
     ],
 )
@@ -76,8 +88,12 @@ def test_logits_are_those_of_tokens() -> None:
 @torch.no_grad()
 def test_windows_at_another_sampling_rate() -> None:
     model = made()
-    assert torch.equal(model(windows(n_times=950), sfreq=190.0), model.logits_from_tokens(
-        extract(model.backbone, windows(n_times=950), [3, 4, 5], TokenSpec(), sfreq=190.0)))  # fmt: skip
+    assert torch.equal(
+        model(windows(n_times=950), sfreq=190.0),
+        model.logits_from_tokens(
+            extract(model.backbone, windows(n_times=950), [3, 4, 5], TokenSpec(), sfreq=190.0)
+        ),
+    )
     with pytest.raises(UserError, match=r"tokens have n_pools=4 \(not 5\)"):
         model(windows(n_times=950))
     model.compat = "published"
@@ -96,7 +112,9 @@ def test_noisy_tokens_need_noise() -> None:
 
 def test_parts_may_be_given_whole() -> None:
     backbone = SSMDP(**BACKBONE)
-    fusion = LatentFusionTransformer(n_blocks=2, n_pools=10, n_channels=22, n_classes=6, d_model=8, **FUSION)
+    fusion = LatentFusionTransformer(
+        n_blocks=2, n_pools=10, n_channels=22, n_classes=6, d_model=8, **FUSION
+    )
     model = EEGDM(backbone, fusion, TokenSpec(last_block=2), n_times=2000)
     assert model.backbone is backbone and model.fusion is fusion
 
@@ -112,10 +130,16 @@ def test_gradients_reach_the_backbone() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"channels": ["FP1-F7", "FZ-CZ"]}, "FZ-CZ is not of the montage; choose from FP1-F7, F7-T3"),
+        (
+            {"channels": ["FP1-F7", "FZ-CZ"]},
+            "FZ-CZ is not of the montage; choose from FP1-F7, F7-T3",
+        ),
         ({"channels": []}, "nothing is not of the montage"),
         ({"fusion": FUSION | {"n_pools": 4}}, r"fusion has n_pools=4 \(the model has 5\)"),
-        ({"fusion": FUSION | {"n_blocks": 2, "n_classes": 2}}, r"n_blocks=2 \(the model has 3\), n_classes=2 \(the model has 6\)"),
+        (
+            {"fusion": FUSION | {"n_blocks": 2, "n_classes": 2}},
+            r"n_blocks=2 \(the model has 3\), n_classes=2 \(the model has 6\)",
+        ),
         ({"n_times": 100}, "holds no pool"),
         ({"tokens": {"last_block": 4}}, r"blocks 0..4 are not within the backbone's 0..3"),
         ({"tokens": {"wndow": 3}}, "unknown settings wndow"),
@@ -127,5 +151,10 @@ def test_parts_that_do_not_fit_are_refused(settings: dict[str, Any], message: st
 
 
 def test_windows_of_other_channels_are_refused() -> None:
-    with pytest.raises(UserError, match=r"x has shape \(2, 4, 1000\); the model takes \(batch, 3, time\): T5-O1, FP2-F8, F8-T4"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"x has shape \(2, 4, 1000\); the model takes \(batch, 3, time\): T5-O1, FP2-F8, F8-T4"
+        ),
+    ):
         made()(windows(channels=4))

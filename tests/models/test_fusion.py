@@ -27,7 +27,9 @@ def made(kind: str = "lft", **settings: int) -> LatentFusionTransformer:
 
 
 def tokens(batch: int = 2, channels: int = 4, pools: int = 2, seed: int = 1) -> Tensor:
-    return torch.randn(batch, 3, pools, 2, channels, 8, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        batch, 3, pools, 2, channels, 8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def slow_stack(model: LatentFusionTransformer, x: Tensor) -> Tensor:
@@ -41,7 +43,9 @@ def slow_stack(model: LatentFusionTransformer, x: Tensor) -> Tensor:
 
 
 def slow_logits(model: LatentFusionTransformer, one: Tensor) -> Tensor:
-    """Logits of one window's tokens (block, pool, query, channel, feature), pool by pool, channels 0.. in their places."""
+    """Logits of one window's tokens (block, pool, query, channel, feature), pool by pool, channels
+    0.. in their places.
+    """
     if model.kind == "lft":
         pools = []
         for p in range(one.shape[1]):
@@ -61,7 +65,9 @@ def slow_logits(model: LatentFusionTransformer, one: Tensor) -> Tensor:
         for p in range(one.shape[1]):
             for q in range(one.shape[2]):
                 for c in range(one.shape[3]):
-                    place = ((i * one.shape[1] + p) * one.shape[2] + q) * model.config["n_channels"] + c
+                    place = ((i * one.shape[1] + p) * one.shape[2] + q) * model.config[
+                        "n_channels"
+                    ] + c
                     sequence.append(one[i, p, q, c] + model.position[place])
     return slow_stack(model, torch.stack(sequence))
 
@@ -89,7 +95,9 @@ def test_start() -> None:
         assert learned.min() >= 0 and learned.max() <= 1 and abs(learned.mean().item() - 0.5) < 0.02
     torch.manual_seed(0)
     expected = nn.MultiheadAttention(128, 8)
-    assert model.stack[0].attn.in_proj_weight.std().item() == pytest.approx(expected.in_proj_weight.std().item(), rel=0.02)
+    assert model.stack[0].attn.in_proj_weight.std().item() == pytest.approx(
+        expected.in_proj_weight.std().item(), rel=0.02
+    )
     assert not model.stack[0].attn.in_proj_bias.any()
 
 
@@ -102,7 +110,9 @@ def test_config_builds_the_same_model() -> None:
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("itself", [False, True])
-@pytest.mark.parametrize(("batch", "length"), [(4, 5), (100, 5), (100, 40)])  # few, many short, many long: each is mixed in its way
+@pytest.mark.parametrize(
+    ("batch", "length"), [(4, 5), (100, 5), (100, 40)]
+)  # few, many short, many long: each is mixed in its way
 def test_attend_is_multihead_attention(batch: int, length: int, itself: bool, masked: bool) -> None:
     torch.manual_seed(0)
     attention = nn.MultiheadAttention(12, 3, batch_first=True)
@@ -114,7 +124,10 @@ def test_attend_is_multihead_attention(batch: int, length: int, itself: bool, ma
         mask[:, 0] = True  # a row without any key has no mean
     results = []
     absent = None if mask is None else ~mask
-    for mix in (lambda q, k: attend(attention, q, k, mask), lambda q, k: attention(q, k, k, key_padding_mask=absent)[0]):
+    for mix in (
+        lambda q, k: attend(attention, q, k, mask),
+        lambda q, k: attention(q, k, k, key_padding_mask=absent)[0],
+    ):
         attention.zero_grad()
         q = query.clone().requires_grad_()
         k = q if itself else key.clone().requires_grad_()
@@ -122,7 +135,9 @@ def test_attend_is_multihead_attention(batch: int, length: int, itself: bool, ma
         mixed.square().sum().backward()
         results.append([mixed, q.grad, k.grad, *(p.grad for p in attention.parameters())])
     for got, expected in zip(*results, strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item() + 1e-6)
+        torch.testing.assert_close(
+            got, expected, rtol=1e-5, atol=1e-6 * expected.abs().max().item() + 1e-6
+        )
 
 
 def test_a_full_mask_is_no_mask() -> None:
@@ -135,7 +150,9 @@ def test_a_large_batch_equals_its_windows_one_by_one() -> None:
     model, x = made(), tokens(batch=70)  # 70 windows x 2 pools x 2 heads: batched products
     mask = torch.arange(4) < torch.arange(70)[:, None] % 4 + 1
     with torch.no_grad():
-        expected = torch.cat([model(one[None], there[None]) for one, there in zip(x, mask, strict=True)])
+        expected = torch.cat(
+            [model(one[None], there[None]) for one, there in zip(x, mask, strict=True)]
+        )
         torch.testing.assert_close(model(x, mask), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -202,15 +219,22 @@ def test_published_missing_pools_keep_their_learned_tokens() -> None:
         logits = model(x[:, :, :1], compat="published")
     torch.testing.assert_close(fused[:, 0], whole[:, 0], rtol=1e-5, atol=1e-5)
     assert torch.equal(fused[:, 1], model.fusion_tokens[1].expand(2, -1, -1))
-    expected = torch.stack([slow_stack(model, (row + model.position).flatten(0, 1)) for row in fused])
+    expected = torch.stack(
+        [slow_stack(model, (row + model.position).flatten(0, 1)) for row in fused]
+    )
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_reach_every_parameter() -> None:
     for kind in KINDS:
         model = made(kind)
-        model(tokens(), torch.tensor([[True] * 4, [True, False, True, False]])).square().sum().backward()
-        assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
+        model(
+            tokens(), torch.tensor([[True] * 4, [True, False, True, False]])
+        ).square().sum().backward()
+        assert all(
+            p.grad is not None and p.grad.isfinite().all() and p.grad.any()
+            for p in model.parameters()
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -218,7 +242,10 @@ def test_refusals(kind: str) -> None:
     model = made(kind)
     with pytest.raises(UserError, match=r"n_pools=1 \(not 2\)"):
         model(tokens(pools=1))
-    with pytest.raises(UserError, match=r"tokens have n_blocks=2 \(not 3\), n_queries=1 \(not 2\); give the classifier"):
+    with pytest.raises(
+        UserError,
+        match=r"tokens have n_blocks=2 \(not 3\), n_queries=1 \(not 2\); give the classifier",
+    ):
         model(tokens()[:, :2, :, :1])
     with pytest.raises(UserError, match="without any channel"):
         model(tokens(), torch.tensor([[True] * 4, [False] * 4]))
@@ -237,10 +264,20 @@ def test_refusals_of_the_ablations() -> None:
         made("none")(tokens(pools=1), compat="published")
 
 
-def test_standardised_tokens_have_no_mean_and_unit_spread_and_absent_channels_do_not_count() -> None:
+def test_standardised_tokens_have_no_mean_and_unit_spread_and_absent_channels_do_not_count() -> (
+    None
+):
     torch.manual_seed(0)
     model = LatentFusionTransformer(
-        n_blocks=2, n_pools=3, n_channels=4, n_classes=2, d_model=8, n_tokens=2, n_heads=2, depth=1, standardise=True
+        n_blocks=2,
+        n_pools=3,
+        n_channels=4,
+        n_classes=2,
+        d_model=8,
+        n_tokens=2,
+        n_heads=2,
+        depth=1,
+        standardise=True,
     )
     tokens = torch.randn(5, 2, 3, 1, 4, 8) * torch.arange(1.0, 9.0) + torch.arange(8.0)
     mask = torch.ones(5, 4, dtype=torch.bool)
@@ -251,7 +288,9 @@ def test_standardised_tokens_have_no_mean_and_unit_spread_and_absent_channels_do
     present = seen.permute(1, 5, 0, 4, 2, 3)[:, :, mask].flatten(2)
     torch.testing.assert_close(present.mean(-1), torch.zeros(2, 8), atol=1e-5, rtol=0)
     torch.testing.assert_close(present.std(-1, unbiased=False), torch.ones(2, 8), atol=1e-4, rtol=0)
-    plain = LatentFusionTransformer(n_blocks=2, n_pools=3, n_channels=4, n_classes=2, d_model=8, n_tokens=2, n_heads=2, depth=1)
+    plain = LatentFusionTransformer(
+        n_blocks=2, n_pools=3, n_channels=4, n_classes=2, d_model=8, n_tokens=2, n_heads=2, depth=1
+    )
     missing, left_over = plain.load_state_dict(model.state_dict(), strict=False)
     assert not missing and set(left_over) == {"token_mean", "token_spread"}
     torch.testing.assert_close(model(tokens, mask), plain(seen, mask))

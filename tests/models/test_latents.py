@@ -30,12 +30,25 @@ IDS = [5, 0, 21]
 
 def test_default_is_the_published_choice() -> None:
     spec = TokenSpec()
-    assert (spec.query, spec.pool, spec.step, spec.forward, spec.window, spec.stride) == (("gate",), ("std",), 1, "none", 200, 200)
+    assert (spec.query, spec.pool, spec.step, spec.forward, spec.window, spec.stride) == (
+        ("gate",),
+        ("std",),
+        1,
+        "none",
+        200,
+        200,
+    )
     assert spec.blocks == slice(0, None)
 
 
 def test_dict_round_trip() -> None:
-    spec = TokenSpec(query=("gate", "filter"), pool=("std", "mean"), forward="noisy", first_block=5, last_block=10)
+    spec = TokenSpec(
+        query=("gate", "filter"),
+        pool=("std", "mean"),
+        forward="noisy",
+        first_block=5,
+        last_block=10,
+    )
     assert TokenSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert TokenSpec.from_dict({"query": ["filter"]}) == TokenSpec(query=("filter",))
 
@@ -59,9 +72,19 @@ def test_refusals(settings: dict, message: str) -> None:
 
 @torch.no_grad()
 def test_extract_is_tokens_with_the_specs_settings(backbone: SSMDP, x: Tensor) -> None:
-    spec = TokenSpec(query=("filter", "gate"), pool=("mean", "std"), step=3, window=100, stride=50, first_block=1, last_block=3)
+    spec = TokenSpec(
+        query=("filter", "gate"),
+        pool=("mean", "std"),
+        step=3,
+        window=100,
+        stride=50,
+        first_block=1,
+        last_block=3,
+    )
     got = extract(backbone, x, IDS, spec, sfreq=190.0)
-    expected = backbone.tokens(x, IDS, ("filter", "gate"), ("mean", "std"), 3, 190.0, 100, 50)[:, 1:3]
+    expected = backbone.tokens(x, IDS, ("filter", "gate"), ("mean", "std"), 3, 190.0, 100, 50)[
+        :, 1:3
+    ]
     assert got.shape == (2, 2, 19, 2, 3, 8) and torch.equal(got, expected)
 
 

@@ -18,15 +18,22 @@ def test_five_pools_in_five_seconds_at_200_hz() -> None:
     [
         (190.0, [0, 190, 380, 570, 760, 950]),
         (256.0, [0, 256, 512, 768, 1024, 1280]),
-        (250.5, [0, 250, 501, 752, 1002, 1252]),  # halves go to the even neighbour, as Python rounds
+        (
+            250.5,
+            [0, 250, 501, 752, 1002, 1252],
+        ),  # halves go to the even neighbour, as Python rounds
         (333.3, [0, 333, 667, 1000, 1333, 1666]),
     ],
 )
 def test_borders_are_rounded_from_200_hz(sfreq: float, borders: list[int]) -> None:
-    assert pool_bounds(round(5 * sfreq), sfreq=sfreq) == list(zip(borders, borders[1:], strict=False))
+    assert pool_bounds(round(5 * sfreq), sfreq=sfreq) == list(
+        zip(borders, borders[1:], strict=False)
+    )
 
 
-@pytest.mark.parametrize("sfreq", [100.0, 173.61, 190.0, 199.9, 200.0, 249.97, 250.52, 256.0, 512.0, 2000.0])
+@pytest.mark.parametrize(
+    "sfreq", [100.0, 173.61, 190.0, 199.9, 200.0, 249.97, 250.52, 256.0, 512.0, 2000.0]
+)
 @pytest.mark.parametrize("duration_s", [5, 10, 30])
 def test_pools_tile_a_signal_of_several_parts(sfreq: float, duration_s: int) -> None:
     n_times = round(duration_s * sfreq)
@@ -51,13 +58,21 @@ def test_a_tail_without_a_whole_pool_is_left_out() -> None:
 
 @pytest.mark.parametrize(("n_times", "window"), [(0, 200), (199, 200), (1000, 1001)])
 def test_a_signal_without_a_pool_is_refused(n_times: int, window: int) -> None:
-    with pytest.raises(UserError, match=f"{n_times} samples at 200 Hz holds no pool of {window} samples"):
+    with pytest.raises(
+        UserError, match=f"{n_times} samples at 200 Hz holds no pool of {window} samples"
+    ):
         parts(n_times, window)
 
 
 @pytest.mark.parametrize(
     "bounds",
-    [[(0, 20), (10, 50), (48, 50)], [(0, 20), (20, 40), (41, 61)], [(3, 23), (23, 43), (43, 63)], [(0, 30), (10, 40), (20, 50)], [(5, 45)]],
+    [
+        [(0, 20), (10, 50), (48, 50)],
+        [(0, 20), (20, 40), (41, 61)],
+        [(3, 23), (23, 43), (43, 63)],
+        [(0, 30), (10, 40), (20, 50)],
+        [(5, 45)],
+    ],
 )  # uneven in size, in step; even, overlapping; alone
 def test_pooling_is_unbiased_std_and_mean(bounds: list[tuple[int, int]]) -> None:
     x = torch.randn(3, 70, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,6 @@
-"""The fused residual block against the same block written with LayerNorm, Linear and autograd, in double precision."""
+"""The fused residual block against the same block written with LayerNorm, Linear and autograd, in
+double precision.
+"""
 
 from __future__ import annotations
 
@@ -43,10 +45,22 @@ def outcome(outputs: tuple[Tensor, Tensor], inputs: list[Tensor]) -> list[Tensor
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("length", [1, 9, 32])
 @pytest.mark.parametrize("at_once", [1, 64 * 5, 64 * 30])  # down to one row and one feature at once
-def test_block_and_its_gradients_equal_the_plain_ones(last: bool, length: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_and_its_gradients_equal_the_plain_ones(
+    last: bool, length: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(convolution, "at_once", lambda device: at_once)
-    block, x, skips, condition = made(last), noise(3, length, 6), noise(3, length, 6, seed=2), noise(3, 5, seed=3)
-    inputs = [x.requires_grad_(), skips.requires_grad_(), condition.requires_grad_(), *block.parameters()]
+    block, x, skips, condition = (
+        made(last),
+        noise(3, length, 6),
+        noise(3, length, 6, seed=2),
+        noise(3, 5, seed=3),
+    )
+    inputs = [
+        x.requires_grad_(),
+        skips.requires_grad_(),
+        condition.requires_grad_(),
+        *block.parameters(),
+    ]
     got = outcome(block.advance(x, skips, condition, 1.1), inputs)
     expected = outcome(plain(block, x, skips, condition), inputs)
     for one, other in zip(got, expected, strict=True):
@@ -63,7 +77,9 @@ def test_activities_and_the_next_stream_equal_the_plain_ones(
     block, x, condition = made(last), noise(3, 32, 6), noise(3, 5, seed=3)
     next_stream, skips = plain(block, x, torch.zeros_like(x), condition)
     with torch.set_grad_enabled(gradients):
-        seen, stream = block(x.mT.contiguous().mT, condition, 1.1, lambda found: torch.cat([*found], dim=2), True)
+        seen, stream = block(
+            x.mT.contiguous().mT, condition, 1.1, lambda found: torch.cat([*found], dim=2), True
+        )
     gate, filtered, inter = seen.chunk(3, dim=2)
     torch.testing.assert_close(gate * filtered, inter, rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(block.skip(inter), skips, rtol=1e-11, atol=1e-12)
@@ -84,10 +100,18 @@ def test_block_passes_gradcheck(last: bool) -> None:
     module = Advancing(made(last))
     names = [name for name, _ in module.named_parameters()]
 
-    def advance(x: Tensor, skips: Tensor, condition: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (x, skips, condition))
+    def advance(
+        x: Tensor, skips: Tensor, condition: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor, ...]:
+        return torch.func.functional_call(
+            module, dict(zip(names, parameters, strict=True)), (x, skips, condition)
+        )
 
-    inputs = [noise(2, 3, 6).requires_grad_(), noise(2, 3, 6, seed=2).requires_grad_(), noise(2, 5, seed=3).requires_grad_()]
+    inputs = [
+        noise(2, 3, 6).requires_grad_(),
+        noise(2, 3, 6, seed=2).requires_grad_(),
+        noise(2, 5, seed=3).requires_grad_(),
+    ]
     assert torch.autograd.gradcheck(advance, (*inputs, *module.parameters()))
 
 
@@ -112,7 +136,9 @@ def test_training_steps_repeat_bit_for_bit() -> None:
     block, x, condition = made(), noise(7, 40, 6), noise(7, 5)
 
     def gradients() -> list[Tensor]:
-        return outcome(block.advance(x, torch.zeros_like(x), condition, 1.0), list(block.parameters()))
+        return outcome(
+            block.advance(x, torch.zeros_like(x), condition, 1.0), list(block.parameters())
+        )
 
     for one, other in zip(gradients(), gradients(), strict=True):
         assert torch.equal(one, other)
@@ -124,13 +150,18 @@ def test_a_block_keeps_its_stream_alone_for_the_backward_pass() -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         block.advance(x.requires_grad_(), torch.zeros_like(x), condition, 1.0)
     large = {t.untyped_storage().data_ptr(): t.numel() for t in kept if t.numel() >= x.numel()}
-    assert sum(large.values()) <= x.numel() + 2 * 12 * (convolution.fft_length(500) // 2 + 1)  # x; spectra of 12 features
+    assert sum(large.values()) <= x.numel() + 2 * 12 * (
+        convolution.fft_length(500) // 2 + 1
+    )  # x; spectra of 12 features
 
 
 def test_autocast_leaves_it_in_full_precision() -> None:
     block, x = made().float(), noise(2, 30, 6).float()
     shared = block.folded(noise(2, 5).float(), 30, 1.0)
-    out, bias = torch.cat([block.next.weight, block.skip.weight]), torch.cat([block.next.bias, block.skip.bias])
+    out, bias = (
+        torch.cat([block.next.weight, block.skip.weight]),
+        torch.cat([block.next.bias, block.skip.bias]),
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = residual.advance(x.mT, torch.zeros_like(x.mT), shared, out, bias)
     expected = residual.advance(x.mT, torch.zeros_like(x.mT), shared, out, bias)

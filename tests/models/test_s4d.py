@@ -1,4 +1,6 @@
-"""S4D against slow references: a Vandermonde matrix in double precision, convolution sums written as loops."""
+"""S4D against slow references: a Vandermonde matrix in double precision, convolution sums written
+as loops.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +27,25 @@ def made(n_features: int, d_state: int, seed: int = 0) -> S4D:
 
 
 def vandermonde_kernel(ssm: S4D, length: int, rate: float = 1.0) -> Tensor:
-    """K[l] = 2 Re sum_k B_k C_k (z_k - 1)/A_k exp(l dt A_k), all powers by complex exponentials in double precision.
+    """K[l] = 2 Re sum_k B_k C_k (z_k - 1)/A_k exp(l dt A_k), all powers by complex exponentials in
+    double precision.
 
     (z - 1) is taken in the parameters' precision, as in the published code.
     """
     A = torch.complex(-ssm.log_decay.double().exp(), -ssm.frequency.double())
     step = rate * ssm.log_dt.double().exp() * A
-    radius, cosine, sine = (t.to(ssm.D.dtype) for t in (step.real.exp(), step.imag.cos(), step.imag.sin()))
+    radius, cosine, sine = (
+        t.to(ssm.D.dtype) for t in (step.real.exp(), step.imag.cos(), step.imag.sin())
+    )
     z = torch.complex(radius * cosine, radius * sine)
     B, C = torch.view_as_complex(ssm.B.double()), torch.view_as_complex(ssm.C.double())
     powers = torch.exp(step[..., None] * torch.arange(length))
     return 2 * torch.einsum("dfm,fml->dfl", B * C * (z - 1) / A, powers).real
 
 
-def looped_convolution(forward: np.ndarray, backward: np.ndarray, D: np.ndarray, x: np.ndarray) -> np.ndarray:
+def looped_convolution(
+    forward: np.ndarray, backward: np.ndarray, D: np.ndarray, x: np.ndarray
+) -> np.ndarray:
     """y[j] = sum_l K_f[l] x[j-l] + sum_l K_b[l] x[j+1+l] + D x[j] for x (time, feature)."""
     n_times = len(x)
     y = D * x
@@ -68,12 +75,22 @@ def test_initialisation_is_diag_lin() -> None:
     torch.manual_seed(0)
     ssm = S4D(256, 128)
     assert torch.equal(ssm.log_decay, torch.full((256, 64), math.log(0.5)))
-    expected = torch.cat([torch.tensor([1e-4]), (math.pi * torch.arange(1, 64, dtype=torch.float64)).float()])
+    expected = torch.cat(
+        [torch.tensor([1e-4]), (math.pi * torch.arange(1, 64, dtype=torch.float64)).float()]
+    )
     assert torch.equal(ssm.frequency, expected.expand(256, 64))
-    assert torch.equal(torch.view_as_complex(ssm.B.detach()), torch.ones(1, 256, 64, dtype=torch.cfloat))
-    assert ssm.C.shape == (2, 256, 64, 2) and abs(ssm.C.std().item() - 0.5**0.5) < 0.01  # a standard complex normal
+    assert torch.equal(
+        torch.view_as_complex(ssm.B.detach()), torch.ones(1, 256, 64, dtype=torch.cfloat)
+    )
+    assert (
+        ssm.C.shape == (2, 256, 64, 2) and abs(ssm.C.std().item() - 0.5**0.5) < 0.01
+    )  # a standard complex normal
     assert math.log(0.001) <= ssm.log_dt.min() < -6.5 and -2.7 < ssm.log_dt.max() <= math.log(0.1)
-    assert ssm.log_dt.shape == (256, 1) and ssm.D.shape == (1, 256) and abs(ssm.D.std().item() - 1) < 0.2
+    assert (
+        ssm.log_dt.shape == (256, 1)
+        and ssm.D.shape == (1, 256)
+        and abs(ssm.D.std().item() - 1) < 0.2
+    )
 
 
 @pytest.mark.parametrize("length", [1, 2, 237, 950, 1000, 20_000])
@@ -106,7 +123,9 @@ def test_kernel_gradients_equal_those_of_the_reference() -> None:
 def test_layer_passes_gradcheck() -> None:
     ssm = made(2, 4).double()
     names = [name for name, _ in ssm.named_parameters()]
-    x = torch.randn(2, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    x = torch.randn(
+        2, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True
+    )
 
     def layer(x: Tensor, *parameters: Tensor) -> Tensor:
         return torch.func.functional_call(ssm, dict(zip(names, parameters, strict=True)), (x,))
@@ -128,10 +147,14 @@ def test_no_tensor_holds_every_mode_at_every_lag() -> None:
     assert largest.numel < n_features * (d_state // 2) * length / 10
 
 
-@pytest.mark.parametrize("at_once", [1, 64 * 20, 64 * 100])  # n_fft is 64: tiles of 1 x 1, 1 x 20 and 2 x 37
+@pytest.mark.parametrize(
+    "at_once", [1, 64 * 20, 64 * 100]
+)  # n_fft is 64: tiles of 1 x 1, 1 x 20 and 2 x 37
 def test_tiles_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ssm = made(37, 4).double()
-    x = torch.randn(5, 37, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).transpose(1, 2)
+    x = torch.randn(
+        5, 37, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    ).transpose(1, 2)
 
     def outcome() -> list[Tensor]:
         ssm.zero_grad()
@@ -149,10 +172,19 @@ def test_tiles_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_gradients_equal_those_of_a_plain_convolution() -> None:
     ssm = made(3, 8).double()
-    x = torch.randn(4, 50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    x = torch.randn(
+        4,
+        50,
+        3,
+        dtype=torch.float64,
+        generator=torch.Generator().manual_seed(1),
+        requires_grad=True,
+    )
     lag = torch.arange(50)[:, None] - torch.arange(50)
     forward, backward = vandermonde_kernel(ssm, 50)
-    toeplitz = torch.where(lag >= 0, forward[:, lag.clamp(min=0)], backward[:, (-1 - lag).clamp(min=0)])
+    toeplitz = torch.where(
+        lag >= 0, forward[:, lag.clamp(min=0)], backward[:, (-1 - lag).clamp(min=0)]
+    )
     expected = torch.einsum("fjm,bmf->bjf", toeplitz, x) + ssm.D * x
     inputs = [x, *ssm.parameters()]
     found = (torch.autograd.grad(y.cos().sum(), inputs) for y in (ssm(x), expected))
@@ -168,7 +200,9 @@ def test_convolution_equals_the_sums(n_times: int) -> None:
         got = ssm(x)
         (forward, backward), D = ssm.kernel(n_times).numpy(), ssm.D.numpy()
     for row, result in zip(x.numpy(), got.numpy(), strict=True):
-        np.testing.assert_allclose(result, looped_convolution(forward, backward, D, row), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            result, looped_convolution(forward, backward, D, row), rtol=0, atol=1e-12
+        )
 
 
 def test_backward_direction_starts_at_the_next_sample() -> None:
@@ -190,10 +224,12 @@ def test_autocast_leaves_the_kernel_in_full_precision() -> None:
     assert torch.equal(got, ssm(x))
     expected = torch.autograd.grad(ssm(x).sum(), [ssm.C, ssm.log_dt])
     for gradient, reference in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(gradient, reference, rtol=1e-4, atol=1e-4)  # bfloat16 would be 4e-3 off
+        torch.testing.assert_close(
+            gradient, reference, rtol=1e-4, atol=1e-4
+        )  # bfloat16 would be 4e-3 off
 
 
-# ------------------------------------------------------------------------------------------------------ kept spectra
+# ----------------------------------------------------------------------------------- kept spectra
 
 
 def sgd_step(ssm: S4D) -> S4D:
@@ -209,7 +245,9 @@ def write_in_place(ssm: S4D) -> S4D:
 
 
 def write_through_data(ssm: S4D) -> S4D:
-    ssm.C.data.lerp_(torch.zeros_like(ssm.C), 0.1)  # as ema-pytorch updates its model; no version counter moves
+    ssm.C.data.lerp_(
+        torch.zeros_like(ssm.C), 0.1
+    )  # as ema-pytorch updates its model; no version counter moves
     return ssm
 
 
@@ -224,7 +262,16 @@ def assign_others(ssm: S4D) -> S4D:
 
 
 @pytest.mark.parametrize(
-    "change", [sgd_step, write_in_place, write_through_data, load_others, assign_others, S4D.double, copy.deepcopy]
+    "change",
+    [
+        sgd_step,
+        write_in_place,
+        write_through_data,
+        load_others,
+        assign_others,
+        S4D.double,
+        copy.deepcopy,
+    ],
 )
 @torch.no_grad()
 def test_kept_spectrum_never_outlives_its_parameters(change) -> None:

@@ -1,4 +1,6 @@
-"""What bad input gets: one line that says what was found, what is allowed and what to do; status 2; nothing left behind."""
+"""What bad input gets: one line that says what was found, what is allowed and what to do; status 2;
+nothing left behind.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def export(raw: mne.io.BaseRaw, path: Path) -> Path:
     return path
 
 
-def edited(change: Callable[[np.ndarray], object], seconds: float = 12.0, sfreq: float = 256.0) -> mne.io.RawArray:
+def edited(
+    change: Callable[[np.ndarray], object], seconds: float = 12.0, sfreq: float = 256.0
+) -> mne.io.RawArray:
     raw = made_up(seconds, sfreq)
     change(raw._data)
     return raw
@@ -88,14 +92,32 @@ BAD = [
     (_cut_off, r"cut.edf is cut off or damaged: 12 records promised, 9 there"),
     (_short, r"short.edf: 1.0 s long; this model looks at windows of 5 s"),
     (_half_a_second, r"half_raw.fif: the recording lasts 0.5 s, at least 1 s is needed"),
-    (_two_channels, r"two.edf: cannot derive F7-T3 \(no T3\).*The file has EEG Fp1-REF, EEG F7-REF.*missing=drop"),
+    (
+        _two_channels,
+        (
+            r"two.edf: cannot derive F7-T3 \(no T3\).*The file has EEG Fp1-REF, EEG"
+            r" F7-REF.*missing=drop"
+        ),
+    ),
     (_unknown_channels, r"unknown.edf: cannot derive FP1-F7 \(no FP1; is it 'EEG Fq1-REF'\?\)"),
-    (_microvolts, r"microvolts_raw.fif: suspect units: .* µV \(median\), that of EEG lies between 0.05 and 5000 µV"),
+    (
+        _microvolts,
+        (
+            r"microvolts_raw.fif: suspect units: .* µV \(median\), that of EEG lies between 0.05"
+            r" and 5000 µV"
+        ),
+    ),
     (_nanovolts, r"tiny_raw.fif: suspect units"),
-    (_missing_values, r"nan_raw.fif: channel 'EEG F7-REF' has 512 values that are missing or infinite, the first at 4.000 s"),
+    (
+        _missing_values,
+        (
+            r"nan_raw.fif: channel 'EEG F7-REF' has 512 values that are missing or infinite, the"
+            r" first at 4.000 s"
+        ),
+    ),
     (_flat, r"flat_raw.fif: all channels are flat"),
     (_too_slow, r"slow_raw.fif: sampled at 16 Hz; EEG between 20 and 20000 Hz can be used"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +128,24 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("command", ["predict", "embed"])
 @pytest.mark.parametrize(("make", "said"), BAD, ids=[make.__name__.strip("_") for make, _ in BAD])
 def test_bad_recordings_are_refused_in_one_line(
-    command: str, make: Callable[[Path], Path], said: str, model: str, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    command: str,
+    make: Callable[[Path], Path],
+    said: str,
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "in").mkdir()
     file, out = make(tmp_path / "in"), tmp_path / "out"
-    words = [command, file, "--model", model, "--out", out if command == "predict" else out / "x.npz"]
+    words = [
+        command,
+        file,
+        "--model",
+        model,
+        "--out",
+        out if command == "predict" else out / "x.npz",
+    ]
     monkeypatch.setattr("sys.argv", ["eegdm", *map(str, words)])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -128,7 +162,9 @@ def test_what_is_odd_but_usable_is_said(tmp_path: Path) -> None:
 
     raw = made_up(40.0, 128.0)
     raw._data[raw.ch_names.index("EEG Fp1-REF")] = 0.0
-    raw._data[raw.ch_names.index("EEG F4-REF")].clip(-2e-5, 2e-5, out=raw._data[raw.ch_names.index("EEG F4-REF")])
+    raw._data[raw.ch_names.index("EEG F4-REF")].clip(
+        -2e-5, 2e-5, out=raw._data[raw.ch_names.index("EEG F4-REF")]
+    )
     found = eegdm.predict(raw, small_model(), step_s=10.0)
     notes = "; ".join(found.notes)
     assert "sampled at 128 Hz, so 57.6 to 75 Hz are missing" in notes

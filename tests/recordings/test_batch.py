@@ -1,4 +1,6 @@
-"""`eegdm predict` on files and folders: what it writes, what a second run leaves alone, what a fault costs."""
+"""`eegdm predict` on files and folders: what it writes, what a second run leaves alone, what a
+fault costs.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +39,23 @@ def edf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def states(folder: Path) -> dict[str, tuple[int, int]]:
-    return {p.name: (p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.name: (p.stat().st_mtime_ns, p.stat().st_size)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
-def test_one_recording_leaves_its_files_and_no_others(edf: Path, model: str, tmp_path: Path) -> None:
+def test_one_recording_leaves_its_files_and_no_others(
+    edf: Path, model: str, tmp_path: Path
+) -> None:
     written = predict_path(edf, model, tmp_path, Options(step_s=2.0), Outputs(copy="edf"))
-    names = {"recording_events.tsv", "recording_probabilities.parquet", "recording_report.html", "recording_annotated.edf"}
+    names = {
+        "recording_events.tsv",
+        "recording_probabilities.parquet",
+        "recording_report.html",
+        "recording_annotated.edf",
+    }
     assert {p.name for p in written} == names
     assert {p.name for p in tmp_path.iterdir()} == names | {"recording_events.json"}
     table = pd.read_parquet(tmp_path / "recording_probabilities.parquet")
@@ -50,7 +63,9 @@ def test_one_recording_leaves_its_files_and_no_others(edf: Path, model: str, tmp
     assert np.allclose(table.iloc[:, 2:].sum(axis=1), 1)
 
 
-def test_the_sidecar_says_how_it_came_about_and_names_nobody(edf: Path, model: str, tmp_path: Path) -> None:
+def test_the_sidecar_says_how_it_came_about_and_names_nobody(
+    edf: Path, model: str, tmp_path: Path
+) -> None:
     predict_path(edf, model, tmp_path, Options(step_s=4.0, threshold=0.25), PLAIN)
     text = (tmp_path / "recording_events.json").read_text()
     sidecar = json.loads(text)
@@ -102,7 +117,9 @@ def test_a_run_that_ended_in_the_middle_goes_on_from_its_chunks(
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_work_of_another_step_is_not_taken_over(edf: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_of_another_step_is_not_taken_over(
+    edf: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def killed(*args: object) -> None:
         raise Killed
 
@@ -116,21 +133,40 @@ def test_work_of_another_step_is_not_taken_over(edf: Path, model: str, tmp_path:
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_an_events_file_of_somebody_else_is_not_replaced(edf: Path, model: str, tmp_path: Path) -> None:
+def test_an_events_file_of_somebody_else_is_not_replaced(
+    edf: Path, model: str, tmp_path: Path
+) -> None:
     (tmp_path / "recording_events.tsv").write_text("onset\tduration\ttrial_type\n")
-    with pytest.raises(UserError, match=r"recording_events.tsv: is there already and was not written by eegdm predict"):
+    with pytest.raises(
+        UserError,
+        match=r"recording_events.tsv: is there already and was not written by eegdm predict",
+    ):
         predict_path(edf, model, tmp_path, Options(), PLAIN)
     assert (tmp_path / "recording_events.tsv").read_text() == "onset\tduration\ttrial_type\n"
 
 
 def test_two_processes_do_not_mix_their_work(edf: Path, model: str, tmp_path: Path) -> None:
-    with artifacts.building(tmp_path / ".recording.eegdm", "prediction", {}, {}), pytest.raises(UserError, match="another process"):
+    with (
+        artifacts.building(tmp_path / ".recording.eegdm", "prediction", {}, {}),
+        pytest.raises(UserError, match="another process"),
+    ):
         predict_path(edf, model, tmp_path, Options(), PLAIN)
 
 
-@pytest.mark.parametrize("by", ["one process", *(pytest.param(by, marks=pytest.mark.ci) for by in ("two processes", "a dask cluster"))])
+@pytest.mark.parametrize(
+    "by",
+    [
+        "one process",
+        *(pytest.param(by, marks=pytest.mark.ci) for by in ("two processes", "a dask cluster")),
+    ],
+)
 def test_a_folder_with_bad_files_gives_the_good_ones_and_a_line_for_each_bad_one(
-    by: str, edf: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+    by: str,
+    edf: Path,
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     workers = 2 if by == "two processes" else 1
     cluster = request.getfixturevalue("cluster") if by == "a dask cluster" else None
@@ -142,13 +178,21 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_a_line_for_each_bad_one
     out = tmp_path / "out"
     written = predict_path(source, model, out, Options(step_s=4.0), PLAIN, workers, cluster=cluster)
     said = capsys.readouterr().out
-    assert {p.relative_to(out).as_posix() for p in written if p.suffix == ".tsv"} == {"a_events.tsv", "night/b_events.tsv"}
-    assert f"failed   {source / 'text.edf'}: " in said or f"failed   {source / 'text.edf'} is no EDF file" in said
+    assert {p.relative_to(out).as_posix() for p in written if p.suffix == ".tsv"} == {
+        "a_events.tsv",
+        "night/b_events.tsv",
+    }
+    assert (
+        f"failed   {source / 'text.edf'}: " in said
+        or f"failed   {source / 'text.edf'} is no EDF file" in said
+    )
     assert "2 of 3 recordings" in said and "1 failed" in said
     assert not list(out.rglob(".text.eegdm"))
     before = states(out)
     with pytest.raises(UserError, match="1 of 3 recordings failed"):
-        predict_path(source, model, out, Options(step_s=4.0), PLAIN, workers, strict=True, cluster=cluster)
+        predict_path(
+            source, model, out, Options(step_s=4.0), PLAIN, workers, strict=True, cluster=cluster
+        )
     assert states(out) == before
     alone = eegdm.predict(edf, model, step_s=4.0).windows
     for path in (out / "a_probabilities.parquet", out / "night" / "b_probabilities.parquet"):
@@ -156,14 +200,20 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_a_line_for_each_bad_one
     assert capsys.readouterr().out.count("finished before") == 2
 
 
-def test_recordings_beside_which_results_lie_are_found_but_not_our_copies(edf: Path, model: str, tmp_path: Path) -> None:
+def test_recordings_beside_which_results_lie_are_found_but_not_our_copies(
+    edf: Path, model: str, tmp_path: Path
+) -> None:
     shutil.copy(edf, tmp_path / "a.edf")
-    predict_path(tmp_path / "a.edf", model, None, Options(step_s=4.0), Outputs(report=False, copy="edf"))
+    predict_path(
+        tmp_path / "a.edf", model, None, Options(step_s=4.0), Outputs(report=False, copy="edf")
+    )
     assert (tmp_path / "a_annotated.edf").is_file()
     assert [job.file.name for job in find_jobs(tmp_path, None)] == ["a.edf"]
 
 
-def test_a_wrong_rule_is_told_once_before_any_recording(edf: Path, model: str, tmp_path: Path) -> None:
+def test_a_wrong_rule_is_told_once_before_any_recording(
+    edf: Path, model: str, tmp_path: Path
+) -> None:
     shutil.copy(edf, tmp_path / "a.edf")
     with pytest.raises(UserError, match="event class 'SEIZ' is none of the model's"):
         predict_path(tmp_path, model, None, Options(event_classes=("SEIZ",)), PLAIN)
@@ -173,12 +223,32 @@ def test_a_wrong_rule_is_told_once_before_any_recording(edf: Path, model: str, t
 def test_the_table_is_what_szcore_reads(tmp_path: Path) -> None:
     from epilepsy2bids.annotations import Annotations
 
-    events = pd.DataFrame({"onset_s": [3.0, 9.5], "duration_s": [2.0, 4.25], "label": "seizure", "probability": [0.75, 0.5]})
+    events = pd.DataFrame(
+        {
+            "onset_s": [3.0, 9.5],
+            "duration_s": [2.0, 4.25],
+            "label": "seizure",
+            "probability": [0.75, 0.5],
+        }
+    )
     for name, found in (("some", events), ("none", events.iloc[:0])):
         szcore_table(found, 20.0).to_csv(tmp_path / f"{name}.tsv", sep="\t", index=False)
     some, none = (Annotations.loadTsv(str(tmp_path / f"{name}.tsv")) for name in ("some", "none"))
     assert some.getEvents() == [(3.0, 5.0), (9.5, 13.75)]
     assert [event["confidence"] for event in some.events] == [0.75, 0.5]
     (row,) = none.events
-    assert (row["onset"], row["duration"], row["eventType"].value, row["recordingDuration"]) == (0.0, 20.0, "bckg", 20.0)
-    assert list(szcore_table(events, 20.0)) == ["onset", "duration", "eventType", "confidence", "channels", "dateTime", "recordingDuration"]
+    assert (row["onset"], row["duration"], row["eventType"].value, row["recordingDuration"]) == (
+        0.0,
+        20.0,
+        "bckg",
+        20.0,
+    )
+    assert list(szcore_table(events, 20.0)) == [
+        "onset",
+        "duration",
+        "eventType",
+        "confidence",
+        "channels",
+        "dateTime",
+        "recordingDuration",
+    ]

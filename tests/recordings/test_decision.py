@@ -17,12 +17,26 @@ RULE = Rule(("A", "B", "BCKG"), ("A", "B"), threshold=0.5, min_duration_s=1.0)
 
 def windows(*rows: tuple[float, float]) -> pd.DataFrame:
     a, b = np.array(rows).T
-    return pd.DataFrame({"onset_s": 2.0 + np.arange(len(rows)), "duration_s": 1.0, "A": a, "B": b, "BCKG": 1 - a - b})
+    return pd.DataFrame(
+        {
+            "onset_s": 2.0 + np.arange(len(rows)),
+            "duration_s": 1.0,
+            "A": a,
+            "B": b,
+            "BCKG": 1 - a - b,
+        }
+    )
 
 
 def test_neighbouring_windows_of_a_class_are_one_event() -> None:
-    events = find_events(windows((0.1, 0), (0.6, 0.1), (0.9, 0), (0.2, 0.5), (0.1, 0.1), (0, 0.8)), RULE)
-    assert events[["onset_s", "duration_s", "label"]].values.tolist() == [[3.0, 2.0, "A"], [5.0, 1.0, "B"], [7.0, 1.0, "B"]]
+    events = find_events(
+        windows((0.1, 0), (0.6, 0.1), (0.9, 0), (0.2, 0.5), (0.1, 0.1), (0, 0.8)), RULE
+    )
+    assert events[["onset_s", "duration_s", "label"]].values.tolist() == [
+        [3.0, 2.0, "A"],
+        [5.0, 1.0, "B"],
+        [7.0, 1.0, "B"],
+    ]
     assert events.probability.tolist() == pytest.approx([0.9, 0.5, 0.8])
 
 
@@ -40,7 +54,9 @@ def test_smoothing_is_the_mean_of_the_neighbours_that_exist() -> None:
     table = windows(*rng.uniform(0, 0.5, (9, 2)))
     for seconds, reach in ((0.0, 0), (1.0, 0), (3.0, 1), (5.0, 2), (100.0, 4)):
         found = smoothed(table, replace(RULE, smoothing_s=seconds))
-        expected = [table[["A", "B"]].iloc[max(0, i - reach) : i + reach + 1].mean() for i in range(9)]
+        expected = [
+            table[["A", "B"]].iloc[max(0, i - reach) : i + reach + 1].mean() for i in range(9)
+        ]
         assert np.allclose(found, expected, atol=1e-12)
 
 
@@ -60,7 +76,13 @@ def test_one_logit_is_the_second_of_two_classes() -> None:
 
 
 def test_each_part_of_the_rule_can_be_changed() -> None:
-    changes = {"threshold": 0.1, "min_duration_s": 7.0, "smoothing_s": 2.0, "temperature": 3.0, "event_classes": ("GPED",)}
+    changes = {
+        "threshold": 0.1,
+        "min_duration_s": 7.0,
+        "smoothing_s": 2.0,
+        "temperature": 3.0,
+        "event_classes": ("GPED",),
+    }
     rule = rule_of(small_model(), **changes)
     assert {name: getattr(rule, name) for name in changes} == changes
     assert rule_of(small_model(), **dict.fromkeys(changes)) == rule_of(small_model())

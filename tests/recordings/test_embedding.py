@@ -29,13 +29,17 @@ def tokens() -> np.ndarray:
     signal = preprocess(raw, derive(raw.ch_names), Filtering()).signal
     x = torch.from_numpy(compand(signal.reshape(22, 4, 1000).transpose(1, 0, 2)).astype(np.float32))
     with torch.inference_mode():
-        return MODEL.backbone.tokens(x, range(22), query=["gate", "inter"], pool=["std", "mean"]).numpy()
+        return MODEL.backbone.tokens(
+            x, range(22), query=["gate", "inter"], pool=["std", "mean"]
+        ).numpy()
 
 
 @pytest.fixture(scope="module")
 def edf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("edf") / "recording.edf"
-    mne.export.export_raw(path, made_up(20.0), fmt="edf", physical_range=(-1000, 1000), verbose="ERROR")
+    mne.export.export_raw(
+        path, made_up(20.0), fmt="edf", physical_range=(-1000, 1000), verbose="ERROR"
+    )
     return path
 
 
@@ -47,7 +51,9 @@ def test_all_axes_of_the_tokens(tokens: np.ndarray) -> None:
     assert found.about.onset_s.tolist() == [0.0, 5.0, 10.0, 15.0]
 
 
-def test_pooled_embeddings_are_the_mean_over_pools_and_their_features_are_named(tokens: np.ndarray) -> None:
+def test_pooled_embeddings_are_the_mean_over_pools_and_their_features_are_named(
+    tokens: np.ndarray,
+) -> None:
     found = eegdm.embed(made_up(20.0), MODEL)
     assert found.values.shape == (4, 22, 2 * 2 * 8)
     place = found.about.features.index("inter.1.5")
@@ -71,7 +77,10 @@ def test_the_file_s_own_channels_are_conditioned_on_the_nearest() -> None:
     found = eegdm.embed(raw, MODEL, channels="file")
     assert found.about.ch_names == ["EEG Fc3-REF", "EEG CP3-REF"]
     assert found.about.taken_for == ["F3-C3", "C3-P3"]
-    assert "each taken for the nearest" in found.about.notes[0] and "left out, no EEG by their names: ECG" in found.about.notes[1]
+    assert (
+        "each taken for the nearest" in found.about.notes[0]
+        and "left out, no EEG by their names: ECG" in found.about.notes[1]
+    )
 
 
 def test_the_native_rate_has_pools_of_as_many_samples_as_a_second_has() -> None:
@@ -87,10 +96,18 @@ def test_three_kinds_of_file_hold_the_same(edf: Path, tmp_path: Path) -> None:
     folder = embed_file(edf, model, tmp_path / "x")
     table = pd.read_parquet(embed_file(edf, model, tmp_path / "x.parquet"))
     mapped = np.load(folder / "embeddings.npy", mmap_mode="r", allow_pickle=False)
-    for values in (npz["embeddings"], mapped, np.stack(table.embedding).reshape(expected.values.shape)):
+    for values in (
+        npz["embeddings"],
+        mapped,
+        np.stack(table.embedding).reshape(expected.values.shape),
+    ):
         assert np.array_equal(values, expected.values)
     assert npz["ch_names"].tolist() == table.channel[:22].tolist() == expected.about.ch_names
-    assert npz["onset_s"].tolist() == table.onset_s[::22].tolist() == pd.read_parquet(folder / "windows.parquet").onset_s.tolist()
+    assert (
+        npz["onset_s"].tolist()
+        == table.onset_s[::22].tolist()
+        == pd.read_parquet(folder / "windows.parquet").onset_s.tolist()
+    )
     assert json.loads((folder / "about.json").read_text())["features"] == npz["features"].tolist()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "x", "x.npz", "x.parquet"]
 
@@ -103,6 +120,8 @@ def test_three_kinds_of_file_hold_the_same(edf: Path, tmp_path: Path) -> None:
         ("", {}, r"is there already; name a new folder"),
     ],
 )
-def test_what_can_not_be_written_is_told_before_any_work(out: str, options: dict, said: str, tmp_path: Path) -> None:
+def test_what_can_not_be_written_is_told_before_any_work(
+    out: str, options: dict, said: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=said):
         embed_file(Path(__file__), "nomodel", tmp_path / out, EmbedOptions(**options))

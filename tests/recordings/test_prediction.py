@@ -1,4 +1,6 @@
-"""The same recording gives the same probabilities, whatever holds it and however the work is cut."""
+"""The same recording gives the same probabilities, whatever holds it and however the work is
+cut.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def assert_same(found: eegdm.recordings.Prediction, expected: eegdm.recordings.P
     assert np.abs(probabilities(found.windows) - probabilities(expected.windows)).max() <= 1e-5
 
 
-def test_it_equals_filtering_the_whole_recording_and_reading_each_window(edf: Path, expected: eegdm.recordings.Prediction) -> None:
+def test_it_equals_filtering_the_whole_recording_and_reading_each_window(
+    edf: Path, expected: eegdm.recordings.Prediction
+) -> None:
     raw = mne.io.read_raw(edf, verbose="ERROR")
     signal = preprocess(raw, derive(raw.ch_names), Filtering()).signal
     cut = np.stack([signal[:, 200 * k : 200 * k + 1000] for k in range(36)])
@@ -71,34 +75,63 @@ def test_the_container_and_the_order_of_channels_do_not_matter(
         given = tmp_path / "recording.vhdr"
         mne.export.export_raw(given, raw, fmt="brainvision", verbose="ERROR")
     elif kind == "shuffled":
-        given = raw.copy().reorder_channels(list(np.random.default_rng(1).permutation(raw.ch_names)))
+        given = raw.copy().reorder_channels(
+            list(np.random.default_rng(1).permutation(raw.ch_names))
+        )
     elif kind == "bipolar names":
-        pairs = {d.name: raw.get_data(d.plus)[0] - raw.get_data(d.minus)[0] for d in derive(raw.ch_names)}
-        given = mne.io.RawArray(np.stack(list(pairs.values())), mne.create_info(list(pairs), 256.0, "eeg"), verbose="ERROR")
+        pairs = {
+            d.name: raw.get_data(d.plus)[0] - raw.get_data(d.minus)[0] for d in derive(raw.ch_names)
+        }
+        given = mne.io.RawArray(
+            np.stack(list(pairs.values())),
+            mne.create_info(list(pairs), 256.0, "eeg"),
+            verbose="ERROR",
+        )
     assert_same(eegdm.predict(given, MODEL), expected)
 
 
-def test_the_file_s_own_channels_stand_for_the_nearest_of_the_model_s(edf: Path, expected: eegdm.recordings.Prediction) -> None:
+def test_the_file_s_own_channels_stand_for_the_nearest_of_the_model_s(
+    edf: Path, expected: eegdm.recordings.Prediction
+) -> None:
     raw = mne.io.read_raw(edf, verbose="ERROR")
-    pairs = {d.name: raw.get_data(d.plus)[0] - raw.get_data(d.minus)[0] for d in derive(raw.ch_names)}
-    own = mne.io.RawArray(np.stack(list(pairs.values())), mne.create_info(list(pairs), 256.0, "eeg"), verbose="ERROR")
-    assert_same(eegdm.predict(own, MODEL, channels="file"), expected)  # channels of the montage lie where they lie
+    pairs = {
+        d.name: raw.get_data(d.plus)[0] - raw.get_data(d.minus)[0] for d in derive(raw.ch_names)
+    }
+    own = mne.io.RawArray(
+        np.stack(list(pairs.values())), mne.create_info(list(pairs), 256.0, "eeg"), verbose="ERROR"
+    )
+    assert_same(
+        eegdm.predict(own, MODEL, channels="file"), expected
+    )  # channels of the montage lie where they lie
 
     file = made_up(20.0, names=("FC3", "FC1", "C1"))
     found = eegdm.predict(file, MODEL, channels="file")
-    named = file.copy().drop_channels(["EEG FC1-REF"]).rename_channels({"EEG FC3-REF": "F3-C3", "EEG C1-REF": "C3-CZ"})
+    named = (
+        file.copy()
+        .drop_channels(["EEG FC1-REF"])
+        .rename_channels({"EEG FC3-REF": "F3-C3", "EEG C1-REF": "C3-CZ"})
+    )
     assert_same(found, eegdm.predict(named, MODEL, missing="drop"))
     assert found.ch_names == ["EEG FC3-REF", "EEG C1-REF"]
     assert "EEG FC3-REF for F3-C3 (4 mm away); EEG C1-REF for C3-CZ (8 mm away)" in found.notes[0]
-    assert found.notes[1] == "left out, another channel is nearer to the same one of the model: EEG FC1-REF"
+    assert (
+        found.notes[1]
+        == "left out, another channel is nearer to the same one of the model: EEG FC1-REF"
+    )
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"batch_size": 64}, {"device": "cpu"}])
-def test_how_many_windows_are_read_at_once_does_not_matter(options: dict, edf: Path, expected: eegdm.recordings.Prediction) -> None:
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 1}, {"batch_size": 7}, {"batch_size": 64}, {"device": "cpu"}]
+)
+def test_how_many_windows_are_read_at_once_does_not_matter(
+    options: dict, edf: Path, expected: eegdm.recordings.Prediction
+) -> None:
     assert_same(eegdm.predict(edf, MODEL, **options), expected)
 
 
-def test_chunks_leave_no_seam(edf: Path, expected: eegdm.recordings.Prediction, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_leave_no_seam(
+    edf: Path, expected: eegdm.recordings.Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inference, "CHUNK", 5)
     assert_same(eegdm.predict(edf, MODEL), expected)
 
@@ -113,7 +146,9 @@ def test_the_recording_and_its_data_are_left_as_they_were(edf: Path) -> None:
 def test_the_report_s_way_gives_the_same(edf: Path, expected: eegdm.recordings.Prediction) -> None:
     raw = mne.io.read_raw(edf, verbose="ERROR")
     plan = derive(raw.ch_names)
-    windows, events = predict_signal(preprocess(raw, plan, Filtering()).signal, [d.name for d in plan], MODEL)
+    windows, events = predict_signal(
+        preprocess(raw, plan, Filtering()).signal, [d.name for d in plan], MODEL
+    )
     assert np.abs(probabilities(windows) - probabilities(expected.windows)).max() <= 1e-5
     pd.testing.assert_frame_equal(events, expected.events, atol=1e-5)
 
@@ -124,10 +159,14 @@ def test_a_step_chooses_among_the_windows(edf: Path, expected: eegdm.recordings.
 
 
 def test_annotations_count_from_where_mne_counts(edf: Path) -> None:
-    """In a cropped recording with a date, MNE counts annotations from the date, and shows them at the same samples."""
+    """In a cropped recording with a date, MNE counts annotations from the date, and shows them at
+    the same samples.
+    """
     raw = mne.io.read_raw(edf, preload=True, verbose="ERROR")
     dated = raw.copy().set_meas_date(1_000_000_000).crop(8.0)
-    undated = mne.io.RawArray(dated.get_data(), mne.create_info(dated.ch_names, 256.0, "eeg"), verbose="ERROR")
+    undated = mne.io.RawArray(
+        dated.get_data(), mne.create_info(dated.ch_names, 256.0, "eeg"), verbose="ERROR"
+    )
     samples = []
     for one in (dated, undated):
         found = eegdm.annotate(one, MODEL, threshold=0.3, min_duration_s=0.0)
@@ -137,7 +176,7 @@ def test_annotations_count_from_where_mne_counts(edf: Path) -> None:
     assert np.array_equal(*samples)
 
 
-# ---------------------------------------------------------------------------------------------------------- missing, rates
+# --------------------------------------------------------------------------------- missing, rates
 
 
 def lacking(*names: str, seconds: float = 12.0) -> mne.io.RawArray:
@@ -146,7 +185,9 @@ def lacking(*names: str, seconds: float = 12.0) -> mne.io.RawArray:
 
 
 def test_missing_channels_are_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"cannot derive A1-T3 \(no A1\); A2-T4 \(no A2\).*missing=drop"):
+    with pytest.raises(
+        UserError, match=r"cannot derive A1-T3 \(no A1\); A2-T4 \(no A2\).*missing=drop"
+    ):
         eegdm.predict(lacking("A1", "A2"), MODEL)
 
 
@@ -156,7 +197,9 @@ def test_dropped_channels_are_masked_not_zero() -> None:
     assert any("left out: A1-T3, A2-T4" in note for note in found.notes)
     keep = torch.tensor([name not in ("A1-T3", "A2-T4") for name in MODEL.channels])
     raw = made_up(12.0)
-    signal = compand(preprocess(raw, derive(raw.ch_names), Filtering()).signal[:, :1000]).astype(np.float32)
+    signal = compand(preprocess(raw, derive(raw.ch_names), Filtering()).signal[:, :1000]).astype(
+        np.float32
+    )
     with torch.inference_mode():
         logits = MODEL(torch.from_numpy(signal)[None], keep[None]).numpy()
     assert np.abs(probabilities(found.windows)[0] - class_probabilities(logits)[0]).max() <= 1e-5
@@ -170,20 +213,30 @@ def test_interpolated_channels_are_said() -> None:
 
 def test_a_bipolar_recording_can_not_be_interpolated() -> None:
     raw = made_up(12.0, names=("Fp1-F7", "F7-T3", "T3-T5"))
-    raw.rename_channels({name: name.removeprefix("EEG ").removesuffix("-REF") for name in raw.ch_names})
-    with pytest.raises(UserError, match=r"missing=interpolate: .*bipolar channels can't be interpolated"):
+    raw.rename_channels(
+        {name: name.removeprefix("EEG ").removesuffix("-REF") for name in raw.ch_names}
+    )
+    with pytest.raises(
+        UserError, match=r"missing=interpolate: .*bipolar channels can't be interpolated"
+    ):
         eegdm.predict(raw, MODEL, missing="interpolate")
 
 
 @pytest.mark.parametrize("sfreq", [100.0, 173.61, 512.0, 1000.0])
 def test_the_native_rate_reads_the_same_events_at_the_file_s_own_samples(sfreq: float) -> None:
-    """Windows lie where they lie at 200 Hz, to half a sample (and their middles to a quarter more)."""
+    """Windows lie where they lie at 200 Hz, to half a sample (and their middles to a quarter
+    more).
+    """
     raw = made_up(20.0, sfreq)
     native, resampled = (eegdm.predict(raw, MODEL, rate=rate) for rate in ("native", "resample"))
     assert np.abs(native.windows.onset_s - resampled.windows.onset_s).max() <= 0.75 / sfreq
     assert not any("resampled" in step for step in native.steps)
     missing = [note for note in native.notes if "Hz are missing" in note]
-    assert missing == ([f"sampled at {sfreq:g} Hz, so {0.45 * sfreq:g} to 75 Hz are missing"] if sfreq < 160 else [])
+    assert missing == (
+        [f"sampled at {sfreq:g} Hz, so {0.45 * sfreq:g} to 75 Hz are missing"]
+        if sfreq < 160
+        else []
+    )
 
 
 def test_the_native_rate_has_limits() -> None:

@@ -1,4 +1,5 @@
-"""Run a stage as its command does, and keep what its command does not: weights in full precision and the validated logits.
+"""Run a stage as its command does, and keep what its command does not: weights in full precision
+and the validated logits.
 
 Lightning starts the other processes of a training by running this file again.
 """
@@ -23,7 +24,9 @@ def train(trainer: Any, module: Any, training_loader: Any, validation_loader: An
     training.fit(trainer, module, training_loader, validation_loader)
     if trainer.is_global_zero:
         torch.save(module.state_dict(), Path(KEPT) / f"{trainer.world_size}.pt")
-    if STAGE == "finetune":  # the weights that one process has learned, scored by as many as there are
+    if (
+        STAGE == "finetune"
+    ):  # the weights that one process has learned, scored by as many as there are
         module.load_state_dict(torch.load(Path(KEPT) / "1.pt", weights_only=True))
         training.scores = keep_logits(Path(KEPT) / f"{trainer.world_size}.npz")
         trainer.validate(module, validation_loader, verbose=False)
@@ -32,7 +35,12 @@ def train(trainer: Any, module: Any, training_loader: Any, validation_loader: An
 def keep_logits(path: Path) -> Any:
     def scores(labels: np.ndarray, logits: np.ndarray, binary: bool) -> Any:
         found = real(labels, logits, binary)
-        np.savez(path, labels=labels, logits=logits, scores=[found["kappa"], found["balanced_accuracy"], found["weighted_f1"]])
+        np.savez(
+            path,
+            labels=labels,
+            logits=logits,
+            scores=[found["kappa"], found["balanced_accuracy"], found["weighted_f1"]],
+        )
         return found
 
     real = training.scores

@@ -1,4 +1,6 @@
-"""One made-up corpus and one finished run of the five stages, shared by the tests of this folder; no test changes them."""
+"""One made-up corpus and one finished run of the five stages, shared by the tests of this folder;
+no test changes them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
     root = tmp_path_factory.mktemp("runs")
     words = ["corpus=tuev", f"root={root}", *SIZES]
     recordings = run_stage("preprocess", [*words, f"source={corpus}"])
-    return Finished(corpus, root, recordings, *(run_stage(stage, words) for stage in ("pretrain", "cache", "finetune", "report")))
+    return Finished(
+        corpus,
+        root,
+        recordings,
+        *(run_stage(stage, words) for stage in ("pretrain", "cache", "finetune", "report")),
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""The scripts behind the evidence: their mathematics is right, they go on where they stopped, and each runs through on tiny settings."""
+"""The scripts behind the evidence: their mathematics is right, they go on where they stopped, and
+each runs through on tiny settings.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,29 @@ import denoising  # noqa: E402 - the scripts are beside the tests' folder, not i
 from ledger import Ledger  # noqa: E402
 
 NETWORK = [
-    "backbone.n_blocks=2", "backbone.d_model=8", "backbone.d_state=4", "backbone.d_cond=8", "backbone.d_embed=8", "fusion.n_heads=2",
-    "fusion.depth=1", "pretrain.epochs=1", "pretrain.max_windows=2", "pretrain.samples=0", "finetune.epochs=1", "finetune.patience_from=1",
-]  # fmt: skip
+    "backbone.n_blocks=2",
+    "backbone.d_model=8",
+    "backbone.d_state=4",
+    "backbone.d_cond=8",
+    "backbone.d_embed=8",
+    "fusion.n_heads=2",
+    "fusion.depth=1",
+    "pretrain.epochs=1",
+    "pretrain.max_windows=2",
+    "pretrain.samples=0",
+    "finetune.epochs=1",
+    "finetune.patience_from=1",
+]
 
 
 def script(name: str, *words: object, cwd: Path) -> str:
     run = subprocess.run(
-        [sys.executable, SCRIPTS / name, *map(str, words)], capture_output=True, text=True, timeout=800, cwd=cwd, env=one_thread()
+        [sys.executable, SCRIPTS / name, *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=800,
+        cwd=cwd,
+        env=one_thread(),
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return run.stdout
@@ -56,15 +73,22 @@ def coloured(rng: np.random.Generator, n_rows: int, n_times: int = 200) -> np.nd
 
 
 def test_the_linear_denoiser_is_the_best_linear_one() -> None:
-    """Against least squares from every sample of the noised window to the velocity, learned from 20,000 windows."""
+    """Against least squares from every sample of the noised window to the velocity, learned from
+    20,000 windows.
+    """
     rng, schedule, n_times = np.random.default_rng(0), NoiseSchedule(), 40
     learned = denoising.Rows(coloured(rng, 20_000, n_times), np.zeros(20_000, int))
-    wiener, rows = denoising.Wiener(learned), denoising.Rows(coloured(rng, 2000, n_times), np.zeros(2000, int))
+    wiener, rows = (
+        denoising.Wiener(learned),
+        denoising.Rows(coloured(rng, 2000, n_times), np.zeros(2000, int)),
+    )
     for step in (0, 10, 25, 40, 49):
         level = schedule.alphas_cumprod[step].item()
         a, s = level**0.5, (1 - level) ** 0.5
         noise = rng.standard_normal(learned.x.shape)
-        weights = np.linalg.lstsq(a * learned.x + s * noise, a * noise - s * learned.x, rcond=None)[0]
+        weights = np.linalg.lstsq(a * learned.x + s * noise, a * noise - s * learned.x, rcond=None)[
+            0
+        ]
         best = denoising.loss(lambda x, *_, w=weights: x @ w, rows, schedule, step)
         ours = denoising.loss(wiener, rows, schedule, step)
         assert ours == pytest.approx(best, rel=0.03)
@@ -76,7 +100,9 @@ def test_a_channel_that_was_not_learned_from_gets_the_mean_of_those_that_were() 
     learned = denoising.Rows(coloured(rng, 40), np.repeat([3, 7], 20))
     wiener, x = denoising.Wiener(learned), coloured(rng, 2)
     together = denoising.Wiener(denoising.Rows(learned.x, np.zeros(40, int)))
-    np.testing.assert_allclose(wiener(x, 0.5, np.array([1, 1])), together(x, 0.5, np.array([0, 0])), atol=1e-10)
+    np.testing.assert_allclose(
+        wiener(x, 0.5, np.array([1, 1])), together(x, 0.5, np.array([0, 0])), atol=1e-10
+    )
     assert np.abs(wiener(x, 0.5, np.array([3, 3])) - wiener(x, 0.5, np.array([7, 7]))).max() > 1e-4
 
 
@@ -84,11 +110,17 @@ def test_few_labels_are_even_over_classes_nested_and_a_function_of_the_seed() ->
     label = np.repeat([0, 1, 2], [100, 3, 40])
     assert np.bincount(label[few_labels(label, 9, 0)]).tolist() == [3, 3, 3]
     assert np.bincount(label[few_labels(label, 29, 0)]).tolist() == [13, 3, 13]
-    assert set(few_labels(label, 9, 0)) < set(few_labels(label, 29, 0)) != set(few_labels(label, 29, 1))
+    assert (
+        set(few_labels(label, 9, 0))
+        < set(few_labels(label, 29, 0))
+        != set(few_labels(label, 29, 1))
+    )
     assert few_labels(label, 1000, 0).tolist() == list(range(143))
 
 
-def test_a_classifier_of_few_labels_leaves_the_others_out_and_its_report_says_so(own: Finished) -> None:
+def test_a_classifier_of_few_labels_leaves_the_others_out_and_its_report_says_so(
+    own: Finished,
+) -> None:
     read = [f"recordings={own.recordings}", f"backbone={own.backbone}", f"latents={own.latents}"]
     words = ["corpus=tuev", f"root={own.root / 'few'}", *SIZES, *read, "finetune.epochs=1"]
     run_stage("finetune", [*words, "finetune.max_samples=12"])
@@ -102,29 +134,79 @@ def test_a_classifier_of_few_labels_leaves_the_others_out_and_its_report_says_so
 def test_the_label_curve_runs_through_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     corpus = ["corpus.n_train=5", "corpus.n_eval=1", "corpus.minutes=1.2"]
     words = ["--root", tmp_path / "r", "--seeds", "0", "--steps", "2", "--", *corpus, *NETWORK]
-    first = script("labels.py", "--labels", "12", "--ways", "pretrained, frozen;from scratch", *words, cwd=tmp_path)
+    first = script(
+        "labels.py",
+        "--labels",
+        "12",
+        "--ways",
+        "pretrained, frozen;from scratch",
+        *words,
+        cwd=tmp_path,
+    )
     assert "| 12 | pretrained, frozen |" in first and "| 12 | from scratch |" in first
     before = snapshot(tmp_path / "r" / "shared", tmp_path / "r" / "from-scratch")
-    again = script("labels.py", "--labels", "12,all", "--ways", "pretrained, frozen;from scratch", *words, cwd=tmp_path)
+    again = script(
+        "labels.py",
+        "--labels",
+        "12,all",
+        "--ways",
+        "pretrained, frozen;from scratch",
+        *words,
+        cwd=tmp_path,
+    )
     table = pd.read_csv(tmp_path / "r" / "labels.csv")
-    assert list(table["learned from"][:2]) == [12, 12] and (table["learned from"][2:] > 12).all() and len(table) == 4
-    assert "labels 12" not in again and {k: v for k, v in snapshot(*(tmp_path / "r").glob("*")).items() if k in before} == before
+    assert (
+        list(table["learned from"][:2]) == [12, 12]
+        and (table["learned from"][2:] > 12).all()
+        and len(table) == 4
+    )
+    assert (
+        "labels 12" not in again
+        and {k: v for k, v in snapshot(*(tmp_path / "r").glob("*")).items() if k in before}
+        == before
+    )
 
 
 @pytest.mark.ci
 @pytest.mark.timeout(900)
 def test_rates_and_generation_run_through(finished: Finished, tmp_path: Path) -> None:
-    text = script("rates.py", "--out", tmp_path / "rates.csv", "--rates", "160,200,250", *finished.words, cwd=tmp_path)
+    text = script(
+        "rates.py",
+        "--out",
+        tmp_path / "rates.csv",
+        "--rates",
+        "160,200,250",
+        *finished.words,
+        cwd=tmp_path,
+    )
     table = pd.read_csv(tmp_path / "rates.csv")
     assert list(zip(table.rate_Hz, table.way, strict=True)) == [
-        (160, "right"), (160, "published"), (200, "right"), (200, "published"), (250, "right"),
-    ]  # fmt: skip
+        (160, "right"),
+        (160, "published"),
+        (200, "right"),
+        (200, "published"),
+        (250, "right"),
+    ]
     assert table.kappa[2] == table.kappa[3] and "| 250.000 | right |" in text
-    generation = ["--backbone", finished.backbone, "--recordings", finished.recordings, "--samples", 2, "--real", 20]
+    generation = [
+        "--backbone",
+        finished.backbone,
+        "--recordings",
+        finished.recordings,
+        "--samples",
+        2,
+        "--real",
+        20,
+    ]
     text = script("generation.py", "--out", tmp_path / "g", *generation, cwd=tmp_path)
     found = pd.read_csv(tmp_path / "g" / "distances.csv")
-    assert set(found.source) == {"floor", *(f"{name}-{n}" for name in ("ddpm", "ddim", "dpmsolver++") for n in (10, 5))}
-    assert (found.groupby("source").size() == 22).all() and np.isfinite(found.select_dtypes("number").to_numpy()).all()
+    assert set(found.source) == {
+        "floor",
+        *(f"{name}-{n}" for name in ("ddpm", "ddim", "dpmsolver++") for n in (10, 5)),
+    }
+    assert (found.groupby("source").size() == 22).all() and np.isfinite(
+        found.select_dtypes("number").to_numpy()
+    ).all()
     assert "| floor |" in text
 
 
@@ -141,12 +223,30 @@ def test_the_evidence_on_real_eeg_runs_through(shared: Path, tmp_path: Path) -> 
     made = ["bash", SCRIPTS / "mini.sh", shared / "data", tmp_path / "m", *NETWORK]
     subprocess.run(made, check=True, cwd=tmp_path, env=env, timeout=800)
     mini = tmp_path / "m" / "mini_a" / "folder" / "mini_a"
-    held_out, chbmit = (tmp_path / "m" / name / "folder" / "mini_a" / "recordings" for name in ("held-out", "chbmit"))
+    held_out, chbmit = (
+        tmp_path / "m" / name / "folder" / "mini_a" / "recordings"
+        for name in ("held-out", "chbmit")
+    )
     denoised = script(
-        "denoising.py", "--out", tmp_path / "d.csv", "--learned", mini / "recordings", "--test", f"runs={held_out}:R(09|10)",
-        "--test", f"chbmit={chbmit}", "--backbone", f"mini={mini / 'backbone'}", "--backbone", f"untrained=random:{mini / 'backbone'}",
-        "--windows", 2, "--steps", "0,10,49", cwd=tmp_path,
-    )  # fmt: skip
+        "denoising.py",
+        "--out",
+        tmp_path / "d.csv",
+        "--learned",
+        mini / "recordings",
+        "--test",
+        f"runs={held_out}:R(09|10)",
+        "--test",
+        f"chbmit={chbmit}",
+        "--backbone",
+        f"mini={mini / 'backbone'}",
+        "--backbone",
+        f"untrained=random:{mini / 'backbone'}",
+        "--windows",
+        2,
+        "--steps",
+        "0,10,49",
+        cwd=tmp_path,
+    )
     assert "over these steps: " in denoised
     table = pd.read_csv(tmp_path / "d.csv")
     assert len(table) == 2 * 3 * 3
@@ -154,7 +254,25 @@ def test_the_evidence_on_real_eeg_runs_through(shared: Path, tmp_path: Path) -> 
     assert (mean.Wiener < mean.untrained).all()
     shutil.rmtree(tmp_path / "m" / "links")
     rest = script(
-        "rest_task.py", "--data", data, "--root", tmp_path / "rest", "--backbone", mini / "backbone", "--labels", "20",
-        "--sets", "imagined", "--tested", "8,10", "--", "recipe=mini_a", *NETWORK, cwd=tmp_path,
-    )  # fmt: skip
-    assert all(f"| imagined | 20 | {m} | 2 |" in rest for m in ("band power", "probe, pretrained", "transformer, random weights"))
+        "rest_task.py",
+        "--data",
+        data,
+        "--root",
+        tmp_path / "rest",
+        "--backbone",
+        mini / "backbone",
+        "--labels",
+        "20",
+        "--sets",
+        "imagined",
+        "--tested",
+        "8,10",
+        "--",
+        "recipe=mini_a",
+        *NETWORK,
+        cwd=tmp_path,
+    )
+    assert all(
+        f"| imagined | 20 | {m} | 2 |" in rest
+        for m in ("band power", "probe, pretrained", "transformer, random weights")
+    )

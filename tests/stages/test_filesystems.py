@@ -1,4 +1,6 @@
-"""Full and read-only file systems, mounted for the purpose: one sentence, exit status 2, and the same command completes later."""
+"""Full and read-only file systems, mounted for the purpose: one sentence, exit status 2, and the
+same command completes later.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from stages.tiny import SIZES, Finished, one_thread
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 
-KIND = {"preprocess": "recordings", "pretrain": "backbone", "cache": "latents", "finetune": "classifier/seed=0", "report": "report"}
+KIND = {
+    "preprocess": "recordings",
+    "pretrain": "backbone",
+    "cache": "latents",
+    "finetune": "classifier/seed=0",
+    "report": "report",
+}
 PRIVATE = ["unshare", "--user", "--map-root-user", "--mount"]
 FULL = """
 place=$1 size=$2; shift 2
@@ -40,7 +48,9 @@ exec "$@"
 def namespaces() -> None:
     tried = subprocess.run([*PRIVATE, "true"], capture_output=True, text=True)
     if tried.returncode:
-        pytest.skip(f"mounting takes a user namespace, which this machine refuses: {tried.stderr.strip()}")
+        pytest.skip(
+            f"mounting takes a user namespace, which this machine refuses: {tried.stderr.strip()}"
+        )
 
 
 def mounted(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -75,19 +85,32 @@ def one_sentence(text: str) -> str:
 
 
 @pytest.mark.parametrize("stage", KIND)
-def test_a_full_disk_is_one_sentence_and_the_same_command_completes(stage: str, finished: Finished, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_the_same_command_completes(
+    stage: str, finished: Finished, tmp_path: Path
+) -> None:
     place, before = tmp_path / "runs", tmp_path / "runs.before"
     place.mkdir()
     before.mkdir()
     upstream(stage, finished, before)
     written = finished.root / "tuev" / "base" / KIND[stage]
-    done = mounted(FULL, place, size_of(before) + size_of(written) // 2, *words_of(stage, place, finished))
-    assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "runs.full.err").read_text()
-    assert (tmp_path / "runs.full").read_text().strip() == "2", (tmp_path / "runs.full.err").read_text()
+    done = mounted(
+        FULL, place, size_of(before) + size_of(written) // 2, *words_of(stage, place, finished)
+    )
+    assert done.returncode == 0, (
+        done.stdout + done.stderr + (tmp_path / "runs.full.err").read_text()
+    )
+    assert (tmp_path / "runs.full").read_text().strip() == "2", (
+        tmp_path / "runs.full.err"
+    ).read_text()
     said = one_sentence((tmp_path / "runs.full.err").read_text())
     assert str(place) in said and "No space left on device" in said
     shutil.copytree(before, tmp_path / "whole")
-    undisturbed = subprocess.run(words_of(stage, tmp_path / "whole", finished), capture_output=True, text=True, env=one_thread())
+    undisturbed = subprocess.run(
+        words_of(stage, tmp_path / "whole", finished),
+        capture_output=True,
+        text=True,
+        env=one_thread(),
+    )
     assert undisturbed.returncode == 0, undisturbed.stderr
     result = tmp_path / "runs.after" / written.relative_to(finished.root)
     assert artifacts.verify(result) == []

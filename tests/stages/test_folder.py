@@ -1,4 +1,6 @@
-"""`corpus=folder`: any folder of recordings, also one with bad ones in it; events from a table, from the files, or none at all."""
+"""`corpus=folder`: any folder of recordings, also one with bad ones in it; events from a table,
+from the files, or none at all.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ BROKEN, PLAIN, STRANGE = "s07_run1", "s08_run1", "s09_run1"
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six good recordings with annotations in the files, a broken one, one without annotations, one with unknown channel names."""
+    """Six good recordings with annotations in the files, a broken one, one without annotations, one
+    with unknown channel names.
+    """
     folder = tmp_path_factory.mktemp("mixed")
     good, *_ = write_folder(folder / "edf", "annotations", n_subjects=3, n_runs=2, minutes=1.2)
     (plain,) = write_folder(folder / "plain", "table", n_subjects=1, n_runs=1, minutes=1.2, seed=1)
@@ -42,16 +46,26 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def renamed(edf: bytes) -> bytes:
-    """Call the first four electrodes of an EDF by numbers: the header's 16-byte labels begin at byte 256."""
+    """Call the first four electrodes of an EDF by numbers: the header's 16-byte labels begin at
+    byte 256.
+    """
     labels = b"".join(f"lead {n}".ljust(16).encode() for n in range(1, 5))
     return edf[:256] + labels + edf[256 + len(labels) :]
 
 
 def words(source: Path, root: Path, *more: str) -> list[str]:
-    return ["corpus=folder", f"source={source}", f"root={root}", *SIZES, "finetune.epochs=1", "pretrain.epochs=1", *more]
+    return [
+        "corpus=folder",
+        f"source={source}",
+        f"root={root}",
+        *SIZES,
+        "finetune.epochs=1",
+        "pretrain.epochs=1",
+        *more,
+    ]
 
 
-# -------------------------------------------------------------------------------------------------- with bad ones among them
+# ----------------------------------------------------------------------- with bad ones among them
 
 
 @pytest.fixture(scope="module")
@@ -75,22 +89,34 @@ def test_the_run_names_each_bad_recording_with_its_reason_and_goes_on(
     preprocessed: subprocess.CompletedProcess[str], typed: list[str]
 ) -> None:
     assert preprocessed.returncode == 0, preprocessed.stderr
-    said = {line.split()[1].removesuffix(":"): line for line in preprocessed.stdout.splitlines() if line.startswith("  ")}
+    said = {
+        line.split()[1].removesuffix(":"): line
+        for line in preprocessed.stdout.splitlines()
+        if line.startswith("  ")
+    }
     assert set(said) == {f"{name}.edf" for name in (BROKEN, PLAIN, STRANGE)}
-    assert "failed" in said[f"{BROKEN}.edf"] and "cut off inside its header" in said[f"{BROKEN}.edf"]
+    assert (
+        "failed" in said[f"{BROKEN}.edf"] and "cut off inside its header" in said[f"{BROKEN}.edf"]
+    )
     assert "failed" in said[f"{STRANGE}.edf"] and "lead 1" in said[f"{STRANGE}.edf"]
     assert "noted" in said[f"{PLAIN}.edf"] and "no events" in said[f"{PLAIN}.edf"]
     assert "Traceback" not in preprocessed.stdout + preprocessed.stderr
 
     table = pd.read_parquet(recordings_of(typed) / "recordings.parquet").set_index("recording")
-    assert table.status.to_dict() == {name: "failed" if name in (BROKEN, STRANGE) else "ok" for name in table.index} and len(table) == 9
+    assert (
+        table.status.to_dict()
+        == {name: "failed" if name in (BROKEN, STRANGE) else "ok" for name in table.index}
+        and len(table) == 9
+    )
     for name in (BROKEN, PLAIN, STRANGE):
         assert table.reason[name] and table.reason[name] in said[f"{name}.edf"]
     assert table.signal.isna().to_dict() == (table.status == "failed").to_dict()
     assert artifacts.open_artifact(recordings_of(typed)).summary["failed"] == 2
 
 
-def test_strict_ends_with_status_2_and_redoes_nothing(preprocessed: subprocess.CompletedProcess[str], typed: list[str]) -> None:
+def test_strict_ends_with_status_2_and_redoes_nothing(
+    preprocessed: subprocess.CompletedProcess[str], typed: list[str]
+) -> None:
     before = snapshot(recordings_of(typed))
     strict = command_line("preprocess", *typed, "strict=true")
     assert strict.returncode == 2
@@ -99,20 +125,31 @@ def test_strict_ends_with_status_2_and_redoes_nothing(preprocessed: subprocess.C
     assert snapshot(recordings_of(typed)) == before
 
 
-def test_annotations_become_events_by_the_label_map(preprocessed: subprocess.CompletedProcess[str], typed: list[str], mixed: Path) -> None:
+def test_annotations_become_events_by_the_label_map(
+    preprocessed: subprocess.CompletedProcess[str], typed: list[str], mixed: Path
+) -> None:
     events = pd.read_parquet(recordings_of(typed) / "events.parquet")
-    files = [mne.io.read_raw_edf(file, verbose="error") for file in sorted(mixed.glob("s0[1-3]*.edf"))]
+    files = [
+        mne.io.read_raw_edf(file, verbose="error") for file in sorted(mixed.glob("s0[1-3]*.edf"))
+    ]
     texts = [text for raw in files for text in raw.annotations.description]
     assert Counter(events.label) == Counter(LABELS[text] for text in texts if text in LABELS)
     assert set(texts) - set(LABELS) == {"EYEM", "ARTF"}
     assert events.channel.isna().all() and PLAIN not in set(events.recording)
 
 
-def test_kfold_by_run_tests_every_run_once(preprocessed: subprocess.CompletedProcess[str], typed: list[str]) -> None:
+def test_kfold_by_run_tests_every_run_once(
+    preprocessed: subprocess.CompletedProcess[str], typed: list[str]
+) -> None:
     folds = ["split=kfold", "windows.kfold_unit=run", "windows.n_folds=3"]
     table = Recordings(recordings_of(typed)).table
-    assert set(zip(table.subject, table.run, strict=True)) == {(f"s0{s}", str(r)) for s in (1, 2, 3) for r in (1, 2)} | {("s08", "1")}
-    parts = [assign_splits(table, "folder", compose([*typed, *folds, f"fold={fold}"]).windows) for fold in range(3)]
+    assert set(zip(table.subject, table.run, strict=True)) == {
+        (f"s0{s}", str(r)) for s in (1, 2, 3) for r in (1, 2)
+    } | {("s08", "1")}
+    parts = [
+        assign_splits(table, "folder", compose([*typed, *folds, f"fold={fold}"]).windows)
+        for fold in range(3)
+    ]
     assert (sum((part == "test").astype(int) for part in parts) == 1).all()
 
     classifier = run_stage("finetune", [*typed, *folds, "fold=1", *WITHOUT_BACKBONE])
@@ -125,7 +162,7 @@ def test_kfold_by_run_tests_every_run_once(preprocessed: subprocess.CompletedPro
     assert set(pd.read_parquet(predictions).recording) == in_test - {PLAIN}
 
 
-# --------------------------------------------------------------------------------------------------- a table, or no events
+# -------------------------------------------------------------------------- a table, or no events
 
 
 def test_a_table_gives_events_and_split(tmp_path: Path) -> None:
@@ -133,18 +170,28 @@ def test_a_table_gives_events_and_split(tmp_path: Path) -> None:
     write_folder(source, "table", n_subjects=3, n_runs=1, minutes=1.2)
     table = pd.read_csv(source / "events.csv")
     table.assign(split=table.subject.map(split)).to_csv(tmp_path / "events.csv", index=False)
-    typed = words(source, tmp_path / "runs", "events=table", f"table={tmp_path / 'events.csv'}", "split=column")
+    typed = words(
+        source,
+        tmp_path / "runs",
+        "events=table",
+        f"table={tmp_path / 'events.csv'}",
+        "split=column",
+    )
     run_stage("preprocess", typed)
     classifier = run_stage("finetune", [*typed, *WITHOUT_BACKBONE])
     assert artifacts.open_artifact(classifier).config["windows"]["split"] == "column"
     samples = open_data(compose([*typed, *WITHOUT_BACKBONE]))[0].samples
-    assert (samples.split == samples.recording.str[:3].map(split)).all() and set(samples.split) == set(split.values())
+    assert (samples.split == samples.recording.str[:3].map(split)).all() and set(
+        samples.split
+    ) == set(split.values())
 
 
 def test_recordings_without_events_are_enough_for_pretraining(tmp_path: Path) -> None:
     source = tmp_path / "edf"
     write_folder(source, "table", n_subjects=3, n_runs=1, minutes=1.2)
-    typed = words(source, tmp_path / "runs", "events=none", "pretrain.max_windows=null", "pretrain.samples=0")
+    typed = words(
+        source, tmp_path / "runs", "events=none", "pretrain.max_windows=null", "pretrain.samples=0"
+    )
     recordings = run_stage("preprocess", typed)
     assert pd.read_parquet(recordings / "recordings.parquet").reason.tolist() == [""] * 3
     train, val = views(compose(typed), Recordings(recordings))

@@ -1,4 +1,6 @@
-"""Training in bfloat16 learns what training in float32 does, within the bounds that docs/determinism.md states."""
+"""Training in bfloat16 learns what training in float32 does, within the bounds that
+docs/determinism.md states.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,32 @@ BOUND = 1e-3
 def trained(stage: str, precision: str, finished: Finished, root: Path) -> Path:
     given = [f"{name}={getattr(finished, name)}" for name in ("recordings", "backbone", "latents")]
     words = [word for word in finished.words if not word.startswith("root=")]
-    return run_stage(stage, [*words, *given, f"root={root / precision}", "device=cpu", f"precision={precision}", f"{stage}.epochs=10"])
+    return run_stage(
+        stage,
+        [
+            *words,
+            *given,
+            f"root={root / precision}",
+            "device=cpu",
+            f"precision={precision}",
+            f"{stage}.epochs=10",
+        ],
+    )
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_bfloat16_learns_what_float32_does(stage: str, finished: Finished, tmp_path: Path) -> None:
-    exact, rough = (trained(stage, precision, finished, tmp_path) for precision in ("32-true", "bf16-mixed"))
+    exact, rough = (
+        trained(stage, precision, finished, tmp_path) for precision in ("32-true", "bf16-mixed")
+    )
     one, other = (pd.read_csv(folder / "curves.csv") for folder in (exact, rough))
     for loss in ("train_loss", "val_loss"):
         assert 0 < np.abs(other[loss] / one[loss] - 1).max() < BOUND
     if stage == "finetune":
         config = compose([*finished.words, "device=cpu"])
         data, _ = open_data(config)
-        found = [logits_of(predict(config, data, eegdm.load(str(folder)), data.samples)) for folder in (exact, rough)]
+        found = [
+            logits_of(predict(config, data, eegdm.load(str(folder)), data.samples))
+            for folder in (exact, rough)
+        ]
         assert np.abs(found[1] - found[0]).max() < BOUND * np.abs(found[0]).max()

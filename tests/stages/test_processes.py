@@ -1,4 +1,6 @@
-"""Two processes learn, score and write what one does, from the user's commands, with shares that are unequal or empty."""
+"""Two processes learn, score and write what one does, from the user's commands, with shares that
+are unequal or empty.
+"""
 
 from __future__ import annotations
 
@@ -41,20 +43,36 @@ def n_samples(stage: str, words: list[str]) -> int:
 
 
 def odd_batches(finished: Finished, stage: str) -> list[str]:
-    """Two batches in an epoch: one that two processes share unequally or almost, and one of a single sample, so that a share is empty."""
-    split = ["windows.split_seed=5"] if stage == "finetune" else []  # its validation subject has an odd number of windows
+    """Two batches in an epoch: one that two processes share unequally or almost, and one of a
+    single sample, so that a share is empty.
+    """
+    split = (
+        ["windows.split_seed=5"] if stage == "finetune" else []
+    )  # its validation subject has an odd number of windows
     n = n_samples(stage, words_of(finished, finished.root, *split))
     return [f"{stage}.batch_size={n - 1}", f"{stage}.epochs={STEPS // 2}", *split]
 
 
 @pytest.mark.parametrize("stage", FOLDER)
-def test_two_processes_learn_the_weights_of_one(stage: str, finished: Finished, tmp_path: Path) -> None:
+def test_two_processes_learn_the_weights_of_one(
+    stage: str, finished: Finished, tmp_path: Path
+) -> None:
     kept, curves = {}, {}
     for devices in (1, 2):
         root = tmp_path / str(devices)
-        words = words_of(finished, root, *odd_batches(finished, stage), f"devices={devices}", "precision=64-true")
-        command = [sys.executable, str(Path(__file__).with_name("as_many_processes.py")), str(tmp_path), stage, *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=one_thread())
+        words = words_of(
+            finished, root, *odd_batches(finished, stage), f"devices={devices}", "precision=64-true"
+        )
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("as_many_processes.py")),
+            str(tmp_path),
+            stage,
+            *words,
+        ]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=280, env=one_thread()
+        )
         assert done.returncode == 0, done.stderr
         kept[devices] = torch.load(tmp_path / f"{devices}.pt", weights_only=True)
         folder = root / "tuev" / "base" / FOLDER[stage]
@@ -73,31 +91,46 @@ def test_two_processes_learn_the_weights_of_one(stage: str, finished: Finished, 
         one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
         assert len(one["logits"]) == len(val)
         np.testing.assert_allclose(two["logits"], one["logits"], rtol=0, atol=1e-12)
-        assert (two["logits"].argmax(1) == one["logits"].argmax(1)).all() and (two["scores"] == one["scores"]).all()
+        assert (two["logits"].argmax(1) == one["logits"].argmax(1)).all() and (
+            two["scores"] == one["scores"]
+        ).all()
 
 
 @pytest.mark.parametrize("stage", FOLDER)
-def test_the_command_on_two_devices_gives_the_curve_of_one(stage: str, finished: Finished, tmp_path: Path) -> None:
+def test_the_command_on_two_devices_gives_the_curve_of_one(
+    stage: str, finished: Finished, tmp_path: Path
+) -> None:
     curves = []
     for devices in (1, 2):
         root = tmp_path / str(devices)
-        done = command_line(stage, *words_of(finished, root, *odd_batches(finished, stage), f"devices={devices}"))
+        done = command_line(
+            stage, *words_of(finished, root, *odd_batches(finished, stage), f"devices={devices}")
+        )
         assert done.returncode == 0, done.stderr
-        assert [line for line in done.stdout.splitlines() if "->" in line][1:] == []  # said once, not by each process
+        assert [line for line in done.stdout.splitlines() if "->" in line][
+            1:
+        ] == []  # said once, not by each process
         curves.append(pd.read_csv(root / "tuev" / "base" / FOLDER[stage] / "curves.csv"))
         assert artifacts.verify(root / "tuev" / "base" / FOLDER[stage]) == []
     np.testing.assert_allclose(curves[1].train_loss, curves[0].train_loss, rtol=1e-4)
     np.testing.assert_allclose(curves[1].val_loss, curves[0].val_loss, rtol=1e-4)
 
 
-def test_a_training_of_two_processes_stops_on_nan_with_a_sentence(finished: Finished, tmp_path: Path) -> None:
-    done = command_line("finetune", *words_of(finished, tmp_path, "finetune.max_lr=1e30", "finetune.grad_clip=0", "devices=2"))
+def test_a_training_of_two_processes_stops_on_nan_with_a_sentence(
+    finished: Finished, tmp_path: Path
+) -> None:
+    done = command_line(
+        "finetune",
+        *words_of(finished, tmp_path, "finetune.max_lr=1e30", "finetune.grad_clip=0", "devices=2"),
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "the loss became" in done.stderr and "Lower the learning rate" in done.stderr
 
 
 @pytest.mark.parametrize("shared", ["two processes", "a dask cluster"])
-def test_shards_that_several_processes_write_are_those_of_one(shared: str, finished: Finished, tmp_path: Path, cluster: str) -> None:
+def test_shards_that_several_processes_write_are_those_of_one(
+    shared: str, finished: Finished, tmp_path: Path, cluster: str
+) -> None:
     more = ["device=cpu", "devices=2" if shared == "two processes" else f"cluster={cluster}"]
     given = [f"{name}={getattr(finished, name)}" for name in ("recordings", "backbone")]
     words = [word for word in finished.words if not word.startswith("root=")]
@@ -105,18 +138,30 @@ def test_shards_that_several_processes_write_are_those_of_one(shared: str, finis
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "tuev" / "base" / "latents"
     assert artifacts.verify(folder) == []
-    pd.testing.assert_frame_equal(pd.read_parquet(folder / "windows.parquet"), pd.read_parquet(finished.latents / "windows.parquet"))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(folder / "windows.parquet"),
+        pd.read_parquet(finished.latents / "windows.parquet"),
+    )
     shards = sorted(path.name for path in (finished.latents / "shards").iterdir())
     assert len(shards) > 3 and shards == sorted(path.name for path in (folder / "shards").iterdir())
     for name in shards:
-        np.testing.assert_allclose(np.load(folder / "shards" / name), np.load(finished.latents / "shards" / name), rtol=0, atol=1e-3)
+        np.testing.assert_allclose(
+            np.load(folder / "shards" / name),
+            np.load(finished.latents / "shards" / name),
+            rtol=0,
+            atol=1e-3,
+        )
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_a_report_by_two_processes_is_that_of_one(cached: bool, finished: Finished, tmp_path: Path) -> None:
+def test_a_report_by_two_processes_is_that_of_one(
+    cached: bool, finished: Finished, tmp_path: Path
+) -> None:
     config = compose([*finished.words, f"latents.cached={str(cached).lower()}", "device=cpu"])
     data, _ = open_data(config)
-    config.finetune.batch_size = (len(shared_windows(data.samples)[0]) - 1) // 2  # batches of unequal shares, the last with one or two
+    config.finetune.batch_size = (
+        len(shared_windows(data.samples)[0]) - 1
+    ) // 2  # batches of unequal shares, the last with one or two
     model = eegdm.load(str(finished.classifier))
     one, two = (predict(config, data, model, data.samples, processes) for processes in (1, 2))
     assert len(one) == len(data.samples)
@@ -128,5 +173,8 @@ def test_the_report_command_on_two_devices(finished: Finished, tmp_path: Path) -
     copy = finished.copied(tmp_path / "copy")
     done = command_line("report", *copy.words, "device=cpu", "devices=2")
     assert done.returncode == 0, done.stderr
-    found, expected = (json.loads((folder / "report.json").read_text()) for folder in (copy.report, finished.report))
+    found, expected = (
+        json.loads((folder / "report.json").read_text())
+        for folder in (copy.report, finished.report)
+    )
     assert found["runs"][0]["scores"] == expected["runs"][0]["scores"]

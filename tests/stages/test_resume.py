@@ -1,4 +1,6 @@
-"""Killed at any moment and started again by the same command, each stage ends with what an undisturbed run would have left."""
+"""Killed at any moment and started again by the same command, each stage ends with what an
+undisturbed run would have left.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,20 @@ from stages.tiny import SIZES, command_line, one_thread
 
 pytestmark = pytest.mark.ci
 
-KIND = {"preprocess": "recordings", "pretrain": "backbone", "cache": "latents", "finetune": "classifier/seed=0", "report": "report"}
-LONGER = ["pretrain.epochs=8", "finetune.epochs=12", "finetune.patience=100", "latents.shard_windows=4", "run.workers=2"]
+KIND = {
+    "preprocess": "recordings",
+    "pretrain": "backbone",
+    "cache": "latents",
+    "finetune": "classifier/seed=0",
+    "report": "report",
+}
+LONGER = [
+    "pretrain.epochs=8",
+    "finetune.epochs=12",
+    "finetune.patience=100",
+    "latents.shard_windows=4",
+    "run.workers=2",
+]
 """So long that kills hit between two checkpoints or shards; with processes that read data ahead."""
 KILLS = 3
 
@@ -46,7 +60,14 @@ class Moment(NamedTuple):
 
 
 def words_of(stage: str, root: Path, corpus: Path) -> list[str]:
-    return [stage, "corpus=tuev", f"root={root}", *SIZES, *LONGER, *([f"source={corpus}"] if stage == "preprocess" else [])]
+    return [
+        stage,
+        "corpus=tuev",
+        f"root={root}",
+        *SIZES,
+        *LONGER,
+        *([f"source={corpus}"] if stage == "preprocess" else []),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +84,9 @@ def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Undis
 
 def start(words: list[str], log: Path) -> tuple[subprocess.Popen, Path]:
     with open(log, "w") as stream:
-        process = subprocess.Popen([sys.executable, "-m", "eegdm", *words], stdout=stream, stderr=stream, env=one_thread())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "eegdm", *words], stdout=stream, stderr=stream, env=one_thread()
+        )
     return process, log
 
 
@@ -77,14 +100,19 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
 def pieces(stage: str, folder: Path) -> list[Path]:
     """The files that stand for finished pieces of work; a killed report begins anew."""
     if stage == "preprocess":
-        return [folder / artifacts.read_json(part)["row"]["signal"] for part in sorted(folder.glob("parts/*.json"))]
+        return [
+            folder / artifacts.read_json(part)["row"]["signal"]
+            for part in sorted(folder.glob("parts/*.json"))
+        ]
     return sorted(folder.glob("shards/shard-*.npy")) if stage == "cache" else []
 
 
 def progress(stage: str, folder: Path) -> int:
     """How many pieces are finished: recordings, shards, epochs."""
     curves = folder / "curves.csv"
-    return len(curves.read_text().splitlines()) - 1 if curves.is_file() else len(pieces(stage, folder))
+    return (
+        len(curves.read_text().splitlines()) - 1 if curves.is_file() else len(pieces(stage, folder))
+    )
 
 
 def moments(stage: str, undisturbed: Undisturbed) -> list[Moment]:
@@ -94,13 +122,21 @@ def moments(stage: str, undisturbed: Undisturbed) -> list[Moment]:
     if total == 0:
         return [Moment(0, part * seconds) for part in sorted(random.uniform(0.05, 0.9, KILLS))]
     done = sorted(random.choice(total - 2, KILLS, replace=False))
-    return [Moment(int(n), part * seconds / total) for n, part in zip(done, random.uniform(0, 1, KILLS), strict=True)]
+    return [
+        Moment(int(n), part * seconds / total)
+        for n, part in zip(done, random.uniform(0, 1, KILLS), strict=True)
+    ]
 
 
 def kill_at(moment: Moment, stage: str, words: list[str], folder: Path, log: Path) -> bool:
     """Run a stage and kill its process; whether it was still there to be killed."""
     process, log = start(words, log)
-    wait_until(lambda: process.poll() is not None or ("->" in log.read_text() and progress(stage, folder) >= moment.pieces))
+    wait_until(
+        lambda: (
+            process.poll() is not None
+            or ("->" in log.read_text() and progress(stage, folder) >= moment.pieces)
+        )
+    )
     time.sleep(moment.seconds)
     process.send_signal(signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
@@ -108,7 +144,9 @@ def kill_at(moment: Moment, stage: str, words: list[str], folder: Path, log: Pat
 
 @pytest.mark.parametrize("stage", KIND)
 @pytest.mark.timeout(600)
-def test_a_killed_stage_ends_as_an_undisturbed_one(stage: str, undisturbed: Undisturbed, tmp_path: Path) -> None:
+def test_a_killed_stage_ends_as_an_undisturbed_one(
+    stage: str, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
     root = tmp_path / "runs"
     for before in list(KIND)[: list(KIND).index(stage)]:
         shutil.copytree(undisturbed.folder(before), root / "tuev" / "base" / KIND[before])
@@ -117,15 +155,21 @@ def test_a_killed_stage_ends_as_an_undisturbed_one(stage: str, undisturbed: Undi
     in_time, kept = 0, {}
     for number, moment in enumerate(moments(stage, undisturbed)):
         killed = kill_at(moment, stage, words, folder, tmp_path / f"{number}.log")
-        in_time += killed and (folder / artifacts.PLAN).is_file() and not artifacts.is_finished(folder)
-        kept |= {piece: piece.stat().st_mtime_ns for piece in pieces(stage, folder) if piece not in kept}
+        in_time += (
+            killed and (folder / artifacts.PLAN).is_file() and not artifacts.is_finished(folder)
+        )
+        kept |= {
+            piece: piece.stat().st_mtime_ns for piece in pieces(stage, folder) if piece not in kept
+        }
     assert in_time >= 1, "no kill hit unfinished work"
     assert kept or stage not in ("preprocess", "cache")
 
     checkpoint = (folder / "checkpoints" / "last.ckpt").is_file()
     last = command_line(*words)
     assert last.returncode == 0, last.stderr
-    assert ("Epoch 0/" in last.stdout) == (stage in ("pretrain", "finetune") and not checkpoint)  # it goes on from the checkpoint
+    assert ("Epoch 0/" in last.stdout) == (
+        stage in ("pretrain", "finetune") and not checkpoint
+    )  # it goes on from the checkpoint
     assert {piece: piece.stat().st_mtime_ns for piece in kept} == kept
     refuse_difference(undisturbed.folder(stage), folder, but=("report.html",))
     assert artifacts.verify(folder) == []
@@ -134,16 +178,29 @@ def test_a_killed_stage_ends_as_an_undisturbed_one(stage: str, undisturbed: Undi
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc which processes there are")
 def test_the_workers_of_a_killed_stage_end(corpus: Path, tmp_path: Path) -> None:
     process, _ = start(words_of("preprocess", tmp_path, corpus), tmp_path / "log")
-    wait_until(lambda: progress("preprocess", tmp_path / "tuev" / "base" / "recordings") > 0 or process.poll() is not None)
-    workers = [Path("/proc", number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    wait_until(
+        lambda: (
+            progress("preprocess", tmp_path / "tuev" / "base" / "recordings") > 0
+            or process.poll() is not None
+        )
+    )
+    workers = [
+        Path("/proc", number)
+        for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and len(workers) >= 2
     wait_until(lambda: not any(is_running(worker) for worker in workers), seconds=20)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks /proc which processes there are")
-def test_a_run_does_not_begin_beside_the_workers_of_a_killed_one(corpus: Path, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    words, folder = words_of("preprocess", tmp_path, corpus), tmp_path / "tuev" / "base" / "recordings"
+def test_a_run_does_not_begin_beside_the_workers_of_a_killed_one(
+    corpus: Path, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    words, folder = (
+        words_of("preprocess", tmp_path, corpus),
+        tmp_path / "tuev" / "base" / "recordings",
+    )
     first, _ = start(words, tmp_path / "first.log")
     wait_until(lambda: any(folder.glob(artifacts.WRITER.format("*"))) or first.poll() is not None)
     workers = [int(file.name.split("-")[-2]) for file in folder.glob(artifacts.WRITER.format("*"))]
@@ -159,7 +216,9 @@ def test_a_run_does_not_begin_beside_the_workers_of_a_killed_one(corpus: Path, u
     try:
         wait_until(lambda: artifacts.run_of(folder) not in ("", run) or second.poll() is not None)
         time.sleep(2)
-        assert second.poll() is None and len(list(folder.glob("parts/*.json"))) == done, log.read_text()
+        assert second.poll() is None and len(list(folder.glob("parts/*.json"))) == done, (
+            log.read_text()
+        )
     finally:
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
@@ -168,21 +227,36 @@ def test_a_run_does_not_begin_beside_the_workers_of_a_killed_one(corpus: Path, u
     assert artifacts.verify(folder) == []
 
 
-@pytest.mark.parametrize(("stage", "number"), [
-    ("preprocess", signal.SIGINT), ("pretrain", signal.SIGTERM), ("cache", signal.SIGTERM), ("finetune", signal.SIGINT),
-    ("report", signal.SIGINT),
-])  # fmt: skip
-def test_a_stage_that_is_asked_to_end_says_one_line(stage: str, number: signal.Signals, undisturbed: Undisturbed, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        ("preprocess", signal.SIGINT),
+        ("pretrain", signal.SIGTERM),
+        ("cache", signal.SIGTERM),
+        ("finetune", signal.SIGINT),
+        ("report", signal.SIGINT),
+    ],
+)
+def test_a_stage_that_is_asked_to_end_says_one_line(
+    stage: str, number: signal.Signals, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
     root = tmp_path / "runs"
     for before in list(KIND)[: list(KIND).index(stage)]:
         shutil.copytree(undisturbed.folder(before), root / "tuev" / "base" / KIND[before])
     folder = root / "tuev" / "base" / KIND[stage]
     process, log = start(words_of(stage, root, undisturbed.corpus), tmp_path / "log")
-    wait_until(lambda: process.poll() is not None or ("->" in log.read_text() and (folder / artifacts.PLAN).is_file()))
+    wait_until(
+        lambda: (
+            process.poll() is not None
+            or ("->" in log.read_text() and (folder / artifacts.PLAN).is_file())
+        )
+    )
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number, log.read_text()
     said = log.read_text()
-    assert said.rstrip().endswith("eegdm: interrupted; what is finished is kept, the same command goes on from there")
+    assert said.rstrip().endswith(
+        "eegdm: interrupted; what is finished is kept, the same command goes on from there"
+    )
     assert "Traceback" not in said and not artifacts.is_finished(folder)
     with artifacts.building(folder, **artifacts_plan(folder)):  # nobody holds it any more
         assert not list(folder.rglob("*.tmp*"))
@@ -205,7 +279,9 @@ def refuse_difference(expected: Path, found: Path, but: tuple[str, ...]) -> None
     """Compare two artefacts file by file; pages of ``but`` without the time they were made at."""
     wanted, got = artifacts.open_artifact(expected), artifacts.open_artifact(found)
     assert set(got.files) == set(wanted.files)
-    assert [name for name in wanted.files if name not in but and got.files[name] != wanted.files[name]] == []
+    assert [
+        name for name in wanted.files if name not in but and got.files[name] != wanted.files[name]
+    ] == []
     for name in set(but) & set(wanted.files):
         assert undated(found / name) == undated(expected / name)
     if not set(but) & set(wanted.files):

@@ -1,1 +1,3 @@
-"""Recordings, events and windows: everything between files on disk and arrays of EEG. Knows nothing of models."""
+"""Recordings, events and windows: everything between files on disk and arrays of EEG. Knows nothing
+of models.
+"""

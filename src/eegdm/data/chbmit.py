@@ -1,6 +1,8 @@
-"""CHB-MIT's own annotations: a summary per patient (text) and one `.edf.seizures` per recording with seizures (binary).
+"""CHB-MIT's own annotations: a summary per patient (text) and one `.edf.seizures` per recording
+with seizures (binary).
 
-Summaries decide. The two agree on all 198 seizures but one: chb24_21's start is 2804 s in the summary and 2404 s in the binary.
+Summaries decide. The two agree on all 198 seizures but one: chb24_21's start is 2804 s in the
+summary and 2404 s in the binary.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ SEIZURE = "seizure"
 Intervals = list[tuple[float, float]]
 """(start, end) of each seizure, in s from the start of the recording."""
 
-# Every line that the 24 summaries hold. Some number seizures and some do not, and chb09 numbers an end wrongly, so the number is
-# not read. Clock times run past 24:00 and are absent in chb24; nothing here depends on them.
+# Every line that the 24 summaries hold. Some number seizures and some do not, and chb09 numbers an
+# end wrongly, so the number is not read. Clock times run past 24:00 and are absent in chb24;
+# nothing here depends on them.
 _LINE = re.compile(
     r"File Name: *(?P<file>\S+\.edf)"
     r"|Number of Seizures in File: *(?P<count>\d{1,4})"
@@ -44,11 +47,12 @@ class _Entry:
 def read_seizures_of(file: Path, summary: Path) -> list[Event]:
     """Return the seizures of one recording as its patient's summary has them.
 
-    A summary that lists recordings without seizures lists all recordings; chb24's lists only those with seizures. An `.edf.seizures`
-    file beside the recording must hold as many seizures.
+    A summary that lists recordings without seizures lists all recordings; chb24's lists only those
+    with seizures. An `.edf.seizures` file beside the recording must hold as many seizures.
 
     Raises:
-        UserError: a file is damaged, the two disagree in number, or the summary does not know the recording.
+        UserError: a file is damaged, the two disagree in number, or the summary does not know the
+            recording.
     """
     known = read_summary(summary)
     if file.name not in known and not all(known.values()):
@@ -56,16 +60,21 @@ def read_seizures_of(file: Path, summary: Path) -> list[Event]:
     intervals = known.get(file.name, [])
     binary = file.with_name(f"{file.name}.seizures")
     if binary.is_file() and len(read_seizures(binary)) != len(intervals):
-        raise UserError(f"{binary}: holds {len(read_seizures(binary))} seizures, {summary.name} {len(intervals)}; download both anew")
+        raise UserError(
+            f"{binary}: holds {len(read_seizures(binary))} seizures, {summary.name}"
+            f" {len(intervals)}; download both anew"
+        )
     return [Event(None, start, end - start, SEIZURE) for start, end in intervals]
 
 
 def read_summary(path: Path) -> dict[str, Intervals]:
-    """Read a `chbNN-summary.txt`: the seizures of each recording that it lists, by file name, in the file's order.
+    """Read a `chbNN-summary.txt`: the seizures of each recording that it lists, by file name, in
+    the file's order.
 
     Raises:
-        UserError: a line is not one that summaries have, starts and ends do not alternate, an end is not after its start, a recording
-            is listed twice, or the number of its seizures is not the number declared.
+        UserError: a line is not one that summaries have, starts and ends do not alternate, an end
+            is not after its start, a recording is listed twice, or the number of its seizures is
+            not the number declared.
     """
     entries: dict[str, _Entry] = {}
     for number, line in enumerate(read_text(path).split("\n"), start=1):
@@ -113,15 +122,17 @@ def _take_seizure(match: re.Match[str], entry: _Entry) -> None:
 
 def _intervals(path: Path, name: str, entry: _Entry) -> Intervals:
     if not entry.count == len(entry.starts) == len(entry.ends):
-        raise UserError(f"{path}: declares {entry.count} seizures for {name} and gives {len(entry.starts)} starts and "
-                        f"{len(entry.ends)} ends")
+        raise UserError(
+            f"{path}: declares {entry.count} seizures for {name} and gives {len(entry.starts)}"
+            f" starts and {len(entry.ends)} ends"
+        )
     return list(zip(entry.starts, entry.ends, strict=True))
 
 
-# ----------------------------------------------------------------------------------------------------------- .edf.seizures
+# ---------------------------------------------------------------------------------- .edf.seizures
 
-# The binary is WFDB's "MIT format" (https://wfdb.io/annot, annot(5)): little-endian 16-bit words of a 6-bit code and a 10-bit number
-# that counts samples since the mark before. Codes used by CHB-MIT:
+# The binary is WFDB's "MIT format" (https://wfdb.io/annot, annot(5)): little-endian 16-bit words of
+# a 6-bit code and a 10-bit number that counts samples since the mark before. Codes used by CHB-MIT:
 _NOT_QRS, _NOTE, _START, _END, _SKIP, _AUX = 0, 22, 32, 33, 59, 63
 _RESOLUTION = re.compile(rb"## time resolution: (\d{1,5})", re.ASCII)
 
@@ -151,7 +162,9 @@ def read_seizures(path: Path) -> Intervals:
 
 
 def _marks(data: bytes) -> tuple[list[tuple[int, int]], bytes]:
-    """Return the (code, sample) of each seizure's start and end, and the text of the file's first note."""
+    """Return the (code, sample) of each seizure's start and end, and the text of the file's first
+    note.
+    """
     marks: list[tuple[int, int]] = []
     sample, text = 0, b""
     for code, number, payload in _words(data):

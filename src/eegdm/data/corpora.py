@@ -1,4 +1,5 @@
-"""Corpora: which recordings a folder holds, whose they are, where their events stand, and the published splits.
+"""Corpora: which recordings a folder holds, whose they are, where their events stand, and the
+published splits.
 
 A layout is found by its folders and file names alone; recordings are opened later, one by one.
 """
@@ -34,7 +35,8 @@ class Source(NamedTuple):
     """A recording that was found, not yet opened.
 
     Attributes:
-        recording: its id: posix path below the corpus folder without suffix; with it where two files would share an id.
+        recording: its id: posix path below the corpus folder without suffix; with it where two
+            files would share an id.
         file: the file to open.
         subject: what must not be in two parts of a split by subject.
         session: None if the corpus does not say, like run.
@@ -65,22 +67,32 @@ def find_sources(corpus: CorpusConfig) -> list[Source]:
     """List the recordings below ``corpus.source``, sorted by id.
 
     Raises:
-        UserError: no such folder, nothing in the corpus's layout, file names that ``corpus.pattern`` does not fit, or a table that
-            contradicts itself or names none of the files.
+        UserError: no such folder, nothing in the corpus's layout, file names that
+            ``corpus.pattern`` does not fit, or a table that contradicts itself or names none of the
+            files.
     """
     root = _root(corpus)
     layout = _LAYOUTS[corpus.name]
     places = sorted(layout.find(root, corpus))
     if not places:
-        raise UserError(f"{root}: holds no recordings as corpus={corpus.name} lays them out; looked for {layout.looked_for}")
+        raise UserError(
+            f"{root}: holds no recordings as corpus={corpus.name} lays them out; looked for"
+            f" {layout.looked_for}"
+        )
     if corpus.events == "table":
         places = _told_by_table(root, places, corpus)
     nameless = [place.file for place in places if not place.subject]
     if nameless:
-        raise UserError(f"{nameless[0]}: corpus.pattern={corpus.pattern} finds no subject in its path below {root} "
-                        f"({len(nameless)} of {len(places)} files); name subjects in the table, or give a pattern that fits all")
+        raise UserError(
+            f"{nameless[0]}: corpus.pattern={corpus.pattern} finds no subject in its path below"
+            f" {root} ({len(nameless)} of {len(places)} files); name subjects in the table, or give"
+            " a pattern that fits all"
+        )
     ids = recording_ids([place.file.relative_to(root).as_posix() for place in places])
-    sources = [Source(name, *place, _annotation(place.file, corpus)) for name, place in zip(ids, places, strict=True)]
+    sources = [
+        Source(name, *place, _annotation(place.file, corpus))
+        for name, place in zip(ids, places, strict=True)
+    ]
     return sorted(sources)
 
 
@@ -110,7 +122,7 @@ def _extension(file: str) -> str:
     return file[-len(max(fitting, key=len)) :] if fitting else ""
 
 
-# ---------------------------------------------------------------------------------------------------------------- layouts
+# ---------------------------------------------------------------------------------------- layouts
 
 
 class _Layout(NamedTuple):
@@ -129,7 +141,12 @@ def _tuev(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
 def _chbmit(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
     for file in _visible(root, root.glob("chb[0-9][0-9]/*.edf")):
         patient = file.parent.name
-        yield _Place(file, SAME_PERSON.get(patient, patient), session=patient, run=file.stem.removeprefix(patient).lstrip("_"))
+        yield _Place(
+            file,
+            SAME_PERSON.get(patient, patient),
+            session=patient,
+            run=file.stem.removeprefix(patient).lstrip("_"),
+        )
 
 
 def _bids(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
@@ -160,8 +177,14 @@ _LAYOUTS = {
 
 
 def _visible(root: Path, files: Iterable[Path]) -> Iterator[Path]:
-    """Leave out hidden files and folders, such as the ``._x.edf`` that macOS leaves beside copies."""
-    return (file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts))
+    """Leave out hidden files and folders, such as the ``._x.edf`` that macOS leaves beside
+    copies.
+    """
+    return (
+        file
+        for file in files
+        if not any(part.startswith(".") for part in file.relative_to(root).parts)
+    )
 
 
 def _pattern(corpus: CorpusConfig) -> re.Pattern[str]:
@@ -169,15 +192,24 @@ def _pattern(corpus: CorpusConfig) -> re.Pattern[str]:
     try:
         pattern = re.compile(corpus.pattern)
     except re.error as error:
-        raise UserError(f"corpus.pattern={corpus.pattern}: is no regular expression ({error})") from error
+        raise UserError(
+            f"corpus.pattern={corpus.pattern}: is no regular expression ({error})"
+        ) from error
     unknown = [name for name in pattern.groupindex if name not in groups]
     if unknown or "subject" not in pattern.groupindex:
-        fault = f"has a group {unknown[0]!r}{did_you_mean(unknown[0], groups)}" if unknown else "has no group (?P<subject>...)"
-        raise UserError(f"corpus.pattern={corpus.pattern}: {fault}; groups are subject, and if you like session and run")
+        fault = (
+            f"has a group {unknown[0]!r}{did_you_mean(unknown[0], groups)}"
+            if unknown
+            else "has no group (?P<subject>...)"
+        )
+        raise UserError(
+            f"corpus.pattern={corpus.pattern}: {fault}; groups are subject, and if you like session"
+            " and run"
+        )
     return pattern
 
 
-# ----------------------------------------------------------------------------------------------------------------- events
+# ----------------------------------------------------------------------------------------- events
 
 
 def _expected_annotation(file: Path, corpus: CorpusConfig) -> Path | None:
@@ -196,7 +228,8 @@ def _annotation(file: Path, corpus: CorpusConfig) -> Path | None:
 
 
 def read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame:
-    """Return the events of one recording as ``corpus.events`` says, labels as they stand in the file (see ``events.map_labels``).
+    """Return the events of one recording as ``corpus.events`` says, labels as they stand in the
+    file (see ``events.map_labels``).
 
     Args:
         source: one of :func:`find_sources`.
@@ -204,17 +237,21 @@ def read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame:
         raw: the opened recording, an ``mne.io.Raw``.
 
     Returns:
-        An event table (:mod:`eegdm.data.events`), empty if the annotations are there and hold none for this recording.
+        An event table (:mod:`eegdm.data.events`), empty if the annotations are there and hold none
+            for this recording.
 
     Raises:
-        UserError: annotations are missing or at fault, or an event starts after the end of the recording.
+        UserError: annotations are missing or at fault, or an event starts after the end of the
+            recording.
     """
     found = _read_events(source, corpus, raw)
     length = raw.n_times / raw.info["sfreq"]
     late = found[found.onset_s > length]
     if len(late):
-        raise UserError(f"{source.annotation or source.file}: an event starts at {late.onset_s.iloc[0]:g} s, "
-                        f"{source.file.name} ends at {length:g} s")
+        raise UserError(
+            f"{source.annotation or source.file}: an event starts at {late.onset_s.iloc[0]:g} s, "
+            f"{source.file.name} ends at {length:g} s"
+        )
     return found
 
 
@@ -224,20 +261,26 @@ def _read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame
     if corpus.events == "annotations":
         return events.from_annotations(raw)
     if source.annotation is None:
-        raise UserError(f"{source.file}: has no annotations ({_expected_annotation(source.file, corpus)} is missing); "
-                        "events=none reads it without")
+        raise UserError(
+            f"{source.file}: has no annotations ({_expected_annotation(source.file, corpus)} is"
+            " missing); events=none reads it without"
+        )
     if corpus.events == "table":
         return _table_events(source, corpus)
     if corpus.events == "summary":
         return events.event_table(chbmit.read_seizures_of(source.file, source.annotation))
-    return {"rec": events.read_rec, "bids": events.read_bids_events}[corpus.events](source.annotation)
+    return {"rec": events.read_rec, "bids": events.read_bids_events}[corpus.events](
+        source.annotation
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------ table
+# ------------------------------------------------------------------------------------------ table
 
 
 def _table(path: str | None) -> dict[str, pd.DataFrame]:
-    """The rows of a table by what stands in ``file``, read once per process and state of the file."""
+    """The rows of a table by what stands in ``file``, read once per process and state of the
+    file.
+    """
     try:
         state = Path(path or "").stat()
     except OSError as error:
@@ -251,7 +294,9 @@ def _read_table(path: str, mtime_ns: int, size: int) -> dict[str, pd.DataFrame]:
 
 
 def _rows_of(file: Path, root: Path, table: dict[str, pd.DataFrame]) -> pd.DataFrame | None:
-    """The rows that name a file by its path below the root, or by its bare name, in the table's order."""
+    """The rows that name a file by its path below the root, or by its bare name, in the table's
+    order.
+    """
     names = dict.fromkeys([file.relative_to(root).as_posix(), file.name])
     rows = [table[name] for name in names if name in table]
     return pd.concat(rows).sort_index() if rows else None
@@ -267,16 +312,32 @@ def _table_events(source: Source, corpus: CorpusConfig) -> pd.DataFrame:
 def _told_by_table(root: Path, places: list[_Place], corpus: CorpusConfig) -> list[_Place]:
     """Let a table say subject, session, run and split of the files that it names."""
     table = _table(corpus.table)
-    named = Counter(name for place in places for name in {place.file.relative_to(root).as_posix(), place.file.name})
+    named = Counter(
+        name
+        for place in places
+        for name in {place.file.relative_to(root).as_posix(), place.file.name}
+    )
     shared = [name for name in table if named[name] > 1]
     if shared:
-        raise UserError(f"{corpus.table}: {shared[0]!r} is the name of {named[shared[0]]} files below {root}; write their paths")
+        raise UserError(
+            f"{corpus.table}: {shared[0]!r} is the name of {named[shared[0]]} files below {root};"
+            " write their paths"
+        )
     strange = [name for name in table if name not in named]
     if len(strange) == len(table):
-        raise UserError(f"{corpus.table}: names none of the {len(places)} recordings below {root}; "
-                        f"expected for example {places[0].file.relative_to(root).as_posix()!r}")
+        raise UserError(
+            f"{corpus.table}: names none of the {len(places)} recordings below {root}; "
+            f"expected for example {places[0].file.relative_to(root).as_posix()!r}"
+        )
     if strange:
-        log.warning("%s: %d of %d files are not below %s, the first is %r", corpus.table, len(strange), len(table), root, strange[0])
+        log.warning(
+            "%s: %d of %d files are not below %s, the first is %r",
+            corpus.table,
+            len(strange),
+            len(table),
+            root,
+            strange[0],
+        )
     return [_overridden(place, _rows_of(place.file, root, table), corpus) for place in places]
 
 
@@ -285,21 +346,30 @@ def _overridden(place: _Place, rows: pd.DataFrame | None, corpus: CorpusConfig) 
     for name in ("subject", "session", "run", "split"):
         values = [] if rows is None else list(rows[name].dropna().unique())
         if len(values) > 1:
-            raise UserError(f"{corpus.table}: gives {place.file.name} more than one {name}: {', '.join(map(repr, values[:3]))}")
+            raise UserError(
+                f"{corpus.table}: gives {place.file.name} more than one {name}:"
+                f" {', '.join(map(repr, values[:3]))}"
+            )
         if values:
             told[name] = values[0]
     return place._replace(**told)
 
 
-# ------------------------------------------------------------------------------------------------------- published splits
+# ------------------------------------------------------------------------------- published splits
 
 
-def tuev_validation_subjects(subjects: Iterable[str], seed: int = 4523, fraction: float = 0.2) -> list[str]:
-    """The training subjects of TUEV that validate as published, sorted: numpy's legacy choice without replacement (SPEC 1)."""
+def tuev_validation_subjects(
+    subjects: Iterable[str], seed: int = 4523, fraction: float = 0.2
+) -> list[str]:
+    """The training subjects of TUEV that validate as published, sorted: numpy's legacy choice
+    without replacement (SPEC 1).
+    """
     names = sorted(set(subjects))
     if not names:
         return []
-    picked = np.random.RandomState(seed).choice(names, size=int(fraction * len(names)), replace=False)
+    picked = np.random.RandomState(seed).choice(
+        names, size=int(fraction * len(names)), replace=False
+    )
     return sorted(picked.tolist())
 
 

@@ -1,4 +1,6 @@
-"""Reading the channels of a montage from a recording, and watching what is read: missing, flat and clipped samples."""
+"""Reading the channels of a montage from a recording, and watching what is read: missing, flat and
+clipped samples.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class ChannelQuality(NamedTuple):
     flat: float
     """Share of the seconds in which one of its electrodes does not move at all."""
     clipped: float
-    """Share of the samples at an electrode's largest or smallest value, flat seconds aside; near 0 if nothing cuts it off."""
+    """Share of the samples at an electrode's largest or smallest value, flat seconds aside; near 0
+    if nothing cuts it off.
+    """
     spread_uv: float
     """Robust standard deviation (interquartile range / 1.349) of the finished signal, in µV."""
 
@@ -38,30 +42,39 @@ class DerivedChannels:
 
     def __init__(self, raw: mne.io.BaseRaw, derivations: Sequence[Derivation]) -> None:
         index = {name: i for i, name in enumerate(raw.ch_names)}
-        self.picks = sorted({index[name] for d in derivations for name in (d.plus, d.minus) if name is not None})
+        self.picks = sorted(
+            {index[name] for d in derivations for name in (d.plus, d.minus) if name is not None}
+        )
         row = {raw.ch_names[pick]: i for i, pick in enumerate(self.picks)}
         self._raw = raw
         self._sfreq = float(raw.info["sfreq"])
         self._names = [d.name for d in derivations]
-        self._rows = [[row[name] for name in (d.plus, d.minus) if name is not None] for d in derivations]
+        self._rows = [
+            [row[name] for name in (d.plus, d.minus) if name is not None] for d in derivations
+        ]
         self._watch = _Watch(len(self.picks), max(round(self._sfreq), 1))
 
     def read(self, start: int, stop: int) -> Float[ndarray, "channel time"]:
         """Samples start..stop in model units, float64.
 
         Raises:
-            UserError: if a value is not finite (the file's channel and the time are named) or the file can't be read there.
+            UserError: if a value is not finite (the file's channel and the time are named) or the
+                file can't be read there.
         """
         try:
             volts = self._raw.get_data(self.picks, start, stop, verbose="ERROR")
         except Exception as fault:  # readers fail in every way there is
             at = start / self._sfreq
-            raise UserError(f"the data cannot be read from {at:.3f} s on: {' '.join(str(fault).split())[:200]}") from fault
+            raise UserError(
+                f"the data cannot be read from {at:.3f} s on: {' '.join(str(fault).split())[:200]}"
+            ) from fault
         self._refuse_missing(volts, start)
         self._watch.see(volts, start)
         signal = np.empty((len(self._rows), volts.shape[1]))
         for channel, (plus, *minus) in zip(signal, self._rows, strict=True):
-            np.multiply(volts[plus] - volts[minus[0]] if minus else volts[plus], PER_VOLT, out=channel)
+            np.multiply(
+                volts[plus] - volts[minus[0]] if minus else volts[plus], PER_VOLT, out=channel
+            )
         return signal
 
     def _refuse_missing(self, volts: Float[ndarray, "electrode time"], start: int) -> None:
@@ -72,10 +85,14 @@ class DerivedChannels:
             return
         row, sample = np.argwhere(missing)[0]
         name, at = self._raw.ch_names[self.picks[row]], (start + sample) / self._sfreq
-        raise UserError(f"channel {ascii(name)} has {missing[row].sum()} values that are missing or infinite, the first at {at:.3f} s")
+        raise UserError(
+            f"channel {ascii(name)} has {missing[row].sum()} values that are missing or infinite,"
+            f" the first at {at:.3f} s"
+        )
 
     def quality(self, spread_uv: Float[ndarray, " channel"]) -> list[ChannelQuality]:
-        """What was seen of each channel so far; the spread of the finished signal is told by who finished it.
+        """What was seen of each channel so far; the spread of the finished signal is told by who
+        finished it.
 
         Raises:
             UserError: if the spreads cannot be those of EEG.
@@ -100,28 +117,37 @@ def refuse_implausible(spread_uv: Float[ndarray, " channel"]) -> None:
     low, high = _PLAUSIBLE_UV
     if not low <= (middle := float(np.median(moving))) <= high:
         raise UserError(
-            f"suspect units: the channels' robust spread is {middle:.3g} µV (median), that of EEG lies between {low:g} and "
-            f"{high:g} µV; see that the file states its unit (uV, mV or V) and its physical range rightly"
+            f"suspect units: the channels' robust spread is {middle:.3g} µV (median), that of EEG"
+            f" lies between {low:g} and {high:g} µV; see that the file states its unit (uV, mV or"
+            " V) and its physical range rightly"
         )
 
 
 class _Watch:
-    """Counts flat seconds and samples at the extremes of each electrode, each sample once, whatever the overlap of what it sees."""
+    """Counts flat seconds and samples at the extremes of each electrode, each sample once, whatever
+    the overlap of what it sees.
+    """
 
     def __init__(self, n_electrodes: int, second: int) -> None:
         self._second = second
         self._n_seconds = 0
         self._n_flat = np.zeros(n_electrodes, int)
-        self._extreme = np.full((2, n_electrodes), -np.inf)  # largest value, largest of the negated values
+        self._extreme = np.full(
+            (2, n_electrodes), -np.inf
+        )  # largest value, largest of the negated values
         self._n_extreme = np.zeros((2, n_electrodes), int)
 
     def see(self, volts: Float[ndarray, "electrode time"], start: int) -> None:
-        """Take in the whole seconds that continue what was seen; `start` is the first sample's place in the recording."""
+        """Take in the whole seconds that continue what was seen; `start` is the first sample's
+        place in the recording.
+        """
         skipped = self._n_seconds * self._second - start
         n_seconds = (volts.shape[1] - skipped) // self._second
         if skipped < 0 or n_seconds <= 0:
             return
-        new = volts[:, skipped : skipped + n_seconds * self._second].reshape(len(volts), n_seconds, self._second)
+        new = volts[:, skipped : skipped + n_seconds * self._second].reshape(
+            len(volts), n_seconds, self._second
+        )
         high, low = new.max(axis=2), new.min(axis=2)
         flat = high == low
         self._n_flat += flat.sum(axis=1)
@@ -129,13 +155,17 @@ class _Watch:
         self._count(0, new, np.where(flat, -np.inf, high), sign=1)
         self._count(1, new, np.where(flat, -np.inf, -low), sign=-1)
 
-    def _count(self, side: int, new: ndarray, peaks: Float[ndarray, "electrode second"], sign: int) -> None:
+    def _count(
+        self, side: int, new: ndarray, peaks: Float[ndarray, "electrode second"], sign: int
+    ) -> None:
         for row, peak in enumerate(peaks.max(axis=1)):
             if np.isneginf(peak) or peak < self._extreme[side, row]:
                 continue
             if peak > self._extreme[side, row]:
                 self._extreme[side, row], self._n_extreme[side, row] = peak, 0
-            self._n_extreme[side, row] += np.count_nonzero(new[row, peaks[row] == peak] == sign * peak)
+            self._n_extreme[side, row] += np.count_nonzero(
+                new[row, peaks[row] == peak] == sign * peak
+            )
 
     @property
     def flat(self) -> Float[ndarray, " electrode"]:
@@ -143,4 +173,6 @@ class _Watch:
 
     @property
     def clipped(self) -> Float[ndarray, " electrode"]:
-        return self._n_extreme.sum(axis=0) / np.maximum((self._n_seconds - self._n_flat) * self._second, 1)
+        return self._n_extreme.sum(axis=0) / np.maximum(
+            (self._n_seconds - self._n_flat) * self._second, 1
+        )

@@ -1,7 +1,9 @@
-"""Getting the corpora: CHB-MIT from PhysioNet, resumable and checked; TUEV, which is given out on request, checked where it lies.
+"""Getting the corpora: CHB-MIT from PhysioNet, resumable and checked; TUEV, which is given out on
+request, checked where it lies.
 
-What has arrived of a file waits in ``.<name>.part`` beside its place. After a break, a stall or a killed run the next attempt asks the
-server for the rest. Only a file whose SHA-256 is that of the database's SHA256SUMS.txt gets its name.
+What has arrived of a file waits in ``.<name>.part`` beside its place. After a break, a stall or a
+killed run the next attempt asks the server for the rest. Only a file whose SHA-256 is that of the
+database's SHA256SUMS.txt gets its name.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ TUEV, the TUH EEG Events Corpus, is free of charge and given out by Temple Unive
 1. Open https://isip.piconepress.com/projects/nedc/html/tuh_eeg/ and follow "request access" to the form of the TUH EEG Corpus.
 2. Fill it in (name, institution, address, purpose), sign it, and send it to the mail address on the form. An answer takes days.
 3. The answer holds a user name and how to log in; fetch tuh_eeg_events, v2.0.1, with rsync as it describes.
-4. `eegdm download tuev --out DIR` checks the folder; then `eegdm preprocess corpus=tuev source=DIR`."""
+4. `eegdm download tuev --out DIR` checks the folder; then `eegdm preprocess corpus=tuev source=DIR`."""  # noqa: E501
 
 _CHUNK = 2**14  # bytes; a break loses what has come of one
 _CHECKS = 3  # a file that arrives this often with another checksum is given up
@@ -54,13 +56,18 @@ class Patience(NamedTuple):
 PATIENCE = Patience()
 
 
-# --------------------------------------------------------------------------------------------------------------- CHB-MIT
+# ---------------------------------------------------------------------------------------- CHB-MIT
 
 
 def download_chbmit(
-    out: Path, patients: Sequence[str] = (), base_url: str = CHBMIT_URL, connections: int = 4, patience: Patience = PATIENCE
+    out: Path,
+    patients: Sequence[str] = (),
+    base_url: str = CHBMIT_URL,
+    connections: int = 4,
+    patience: Patience = PATIENCE,
 ) -> Path:
-    """Download patients' recordings, summaries and seizures into ``out``, in PhysioNet's layout; go on where an earlier call stopped.
+    """Download patients' recordings, summaries and seizures into ``out``, in PhysioNet's layout; go
+    on where an earlier call stopped.
 
     Args:
         out: the folder; files in it that have their checksum are left as they are.
@@ -70,8 +77,8 @@ def download_chbmit(
         patience: when to give up.
 
     Raises:
-        UserError: an unknown patient, a server that doesn't answer or holds something else, or files that could not be got; what
-            arrived is kept.
+        UserError: an unknown patient, a server that doesn't answer or holds something else, or
+            files that could not be got; what arrived is kept.
     """
     from filelock import FileLock, Timeout
 
@@ -82,7 +89,9 @@ def download_chbmit(
         with FileLock(out / ".lock").acquire(timeout=0):
             _fetch_all(out, wanted, f"{base_url.rstrip('/')}/", connections, patience)
     except Timeout:
-        raise UserError(f"{out}: another process downloads into it; wait for it to end, or choose another --out") from None
+        raise UserError(
+            f"{out}: another process downloads into it; wait for it to end, or choose another --out"
+        ) from None
     except OSError as error:
         fault = f"{error.filename or out}: {error.strerror or error}"
         raise UserError(f"{fault}; what has arrived is kept, the same command goes on") from error
@@ -92,18 +101,30 @@ def download_chbmit(
 def _known_patients(patients: Sequence[str]) -> Sequence[str]:
     for name in patients:
         if name not in PATIENTS:
-            raise UserError(f"patients={name}: CHB-MIT has chb01 to chb24{did_you_mean(name, PATIENTS)}")
+            raise UserError(
+                f"patients={name}: CHB-MIT has chb01 to chb24{did_you_mean(name, PATIENTS)}"
+            )
     return patients or PATIENTS
 
 
-def _fetch_all(out: Path, patients: Sequence[str], base_url: str, connections: int, patience: Patience) -> None:
+def _fetch_all(
+    out: Path, patients: Sequence[str], base_url: str, connections: int, patience: Patience
+) -> None:
     stopped = threading.Event()
     with atomic_path(out / SUMS) as temporary:
         _receive(base_url + SUMS, temporary, patience, stopped, lambda n_bytes: None)
-    sums = {name: digest for name, digest in read_sums(out / SUMS).items() if name in ABOUT or name.split("/")[0] in patients}
-    lacking = [patient for patient in patients if not any(name.startswith(f"{patient}/") for name in sums)]
+    sums = {
+        name: digest
+        for name, digest in read_sums(out / SUMS).items()
+        if name in ABOUT or name.split("/")[0] in patients
+    }
+    lacking = [
+        patient for patient in patients if not any(name.startswith(f"{patient}/") for name in sums)
+    ]
     if lacking:
-        raise UserError(f"{base_url}{SUMS}: lists no file of {', '.join(lacking)}; is this CHB-MIT's address?")
+        raise UserError(
+            f"{base_url}{SUMS}: lists no file of {', '.join(lacking)}; is this CHB-MIT's address?"
+        )
     say(f"download: {len(sums)} files of {len(patients)} patients from {base_url} -> {out}")
     faults, begun = [], time.monotonic()
     with transfer("download", len(sums)) as progress:
@@ -122,11 +143,15 @@ def _fetch_all(out: Path, patients: Sequence[str], base_url: str, connections: i
     for fault_line in faults:
         say(f"  failed   {fault_line}")
     took = time.monotonic() - begun
-    say(f"download: {len(sums) - len(faults)} of {len(sums)} files are there and have their checksum; "
-        f"{progress.n_bytes / 2**20:.1f} MiB came in {took:.0f} s")  # fmt: skip
+    say(
+        f"download: {len(sums) - len(faults)} of {len(sums)} files are there and have their"
+        f" checksum; {progress.n_bytes / 2**20:.1f} MiB came in {took:.0f} s"
+    )
     if faults:
-        raise UserError(f"{len(faults)} of {len(sums)} files could not be downloaded (above); what has arrived is kept: "
-                        "run the same command again")
+        raise UserError(
+            f"{len(faults)} of {len(sums)} files could not be downloaded (above); what has arrived"
+            " is kept: run the same command again"
+        )
 
 
 def read_sums(path: Path) -> dict[str, str]:
@@ -141,31 +166,50 @@ def read_sums(path: Path) -> dict[str, str]:
         raise UserError(f"{path}: is no list of checksums ({error})") from error
     sums = {}
     for number, line in enumerate(lines, start=1):
-        match = re.fullmatch(r"([0-9a-f]{64}) [ *]?((?:[A-Za-z0-9][\w+.-]*/)?[A-Za-z0-9][\w+.-]*)", line, re.ASCII)
+        match = re.fullmatch(
+            r"([0-9a-f]{64}) [ *]?((?:[A-Za-z0-9][\w+.-]*/)?[A-Za-z0-9][\w+.-]*)", line, re.ASCII
+        )
         if match is None:
-            raise UserError(f"{path}:{number}: {ascii(line[:60])} is no line of a {SUMS}; is the address that of CHB-MIT?")
+            raise UserError(
+                f"{path}:{number}: {ascii(line[:60])} is no line of a {SUMS}; is the address that"
+                " of CHB-MIT?"
+            )
         sums[match[2]] = match[1]
     return sums
 
 
 class _Store:
-    """Files of a database on a server and in a folder, by pooch: which are there, which to get, and whether they are right."""
+    """Files of a database on a server and in a folder, by pooch: which are there, which to get, and
+    whether they are right.
+    """
 
     def __init__(
-        self, out: Path, base_url: str, sums: dict[str, str], patience: Patience, stopped: threading.Event, seen: Callable[[int], None]
+        self,
+        out: Path,
+        base_url: str,
+        sums: dict[str, str],
+        patience: Patience,
+        stopped: threading.Event,
+        seen: Callable[[int], None],
     ) -> None:
         import pooch
 
         pooch.get_logger().setLevel("WARNING")
         for name in {name.rpartition("/")[0] for name in sums}:
-            (out / name).mkdir(exist_ok=True)  # before the threads: pooch looks whether it is there, then makes it
-            for leftover in (out / name).glob("tmp????????"):  # pooch's, of a run killed while it checked a file
+            (out / name).mkdir(
+                exist_ok=True
+            )  # before the threads: pooch looks whether it is there, then makes it
+            for leftover in (out / name).glob(
+                "tmp????????"
+            ):  # pooch's, of a run killed while it checked a file
                 leftover.unlink()
         self._pooch = pooch.create(path=out, base_url=base_url, registry=sums)
         self._out, self._patience, self._stopped, self._seen = out, patience, stopped, seen
 
     def fetch(self, name: str) -> None:
-        """See that a file is there with its checksum; what arrives with another is fetched anew, from its first byte."""
+        """See that a file is there with its checksum; what arrives with another is fetched anew,
+        from its first byte.
+        """
         for _ in range(_CHECKS):
             try:
                 self._pooch.fetch(name, downloader=self._download)
@@ -174,20 +218,27 @@ class _Store:
                 raise
             except ValueError:  # pooch's word for another checksum
                 continue
-        raise UserError(f"{self._pooch.get_url(name)}: came {_CHECKS} times with another SHA-256 than {SUMS} says")
+        raise UserError(
+            f"{self._pooch.get_url(name)}: came {_CHECKS} times with another SHA-256 than {SUMS}"
+            " says"
+        )
 
     def _download(self, url: str, output_file: str, store: Any) -> None:
-        """Pooch's downloader: bring the file into `.<name>.part` however many attempts that takes, then hand it over."""
+        """Pooch's downloader: bring the file into `.<name>.part` however many attempts that takes,
+        then hand it over.
+        """
         target = self._out / url.removeprefix(store.base_url)
         part = target.with_name(f".{target.name}.part")
         _receive(url, part, self._patience, self._stopped, self._seen)
         os.replace(part, output_file)
 
 
-# ------------------------------------------------------------------------------------------------------------ one file
+# --------------------------------------------------------------------------------------- one file
 
 
-def _receive(url: str, part: Path, patience: Patience, stopped: threading.Event, seen: Callable[[int], None]) -> None:
+def _receive(
+    url: str, part: Path, patience: Patience, stopped: threading.Event, seen: Callable[[int], None]
+) -> None:
     """Append what is missing of a file to ``part``, over as many connections as it takes.
 
     Raises:
@@ -207,14 +258,17 @@ def _receive(url: str, part: Path, patience: Patience, stopped: threading.Event,
         stopped.wait(patience.pause_s * 2**failures)
 
 
-def _receive_rest(url: str, part: Path, timeout_s: float, stopped: threading.Event, seen: Callable[[int], None]) -> None:
+def _receive_rest(
+    url: str, part: Path, timeout_s: float, stopped: threading.Event, seen: Callable[[int], None]
+) -> None:
     import requests
 
     have = _size(part)
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # there is nothing beyond what is there; the checksum tells whether it is the file
+            # There is nothing beyond what is there; the checksum tells whether it is the file
+            return
         response.raise_for_status()
         resumed = response.status_code == requests.codes.partial_content
         length = response.headers.get("Content-Length")
@@ -234,7 +288,9 @@ def _is_refusal(error: RequestException) -> bool:
 
 
 def _innermost(error: BaseException) -> str:
-    """What happened at the bottom of what requests and urllib3 wrapped: `Connection refused`, `timed out`, `404 Client Error`."""
+    """What happened at the bottom of what requests and urllib3 wrapped: `Connection refused`,
+    `timed out`, `404 Client Error`.
+    """
     while error.__context__ is not None:
         error = error.__context__
     text = " ".join(str(getattr(error, "strerror", None) or error).split())
@@ -245,16 +301,18 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-# ------------------------------------------------------------------------------------------------------------------ TUEV
+# ------------------------------------------------------------------------------------------- TUEV
 
 
 def check_tuev(folder: Path) -> Iterator[str]:
-    """Yield what a folder of TUEV holds: a line per recording that is damaged or has no events, then events per class and split.
+    """Yield what a folder of TUEV holds: a line per recording that is damaged or has no events,
+    then events per class and split.
 
     Headers are compared with the sizes of the files and all events are read; samples are not.
 
     Raises:
-        UserError: not TUEV's layout, or (after everything else was said) some recordings are damaged.
+        UserError: not TUEV's layout, or (after everything else was said) some recordings are
+            damaged.
     """
     import pandas as pd
 
@@ -274,9 +332,17 @@ def check_tuev(folder: Path) -> Iterator[str]:
         except UserError as fault:
             n_damaged += 1
             yield f"damaged  {fault}"
-    yield f"{folder}: {len(sources)} recordings of {len({source.subject for source in sources})} subjects, {n_damaged} damaged"
+    yield (
+        f"{folder}: {len(sources)} recordings of {len({source.subject for source in sources})}"
+        f" subjects, {n_damaged} damaged"
+    )
     if tables:
         recordings = pd.DataFrame(sources)
-        yield from told_counts(events_per_split(recordings, pd.concat(tables), "tuev", WindowConfig()), "tuev")
+        yield from told_counts(
+            events_per_split(recordings, pd.concat(tables), "tuev", WindowConfig()), "tuev"
+        )
     if n_damaged:
-        raise UserError(f"{folder}: {n_damaged} of {len(sources)} recordings are damaged (above); fetch them again")
+        raise UserError(
+            f"{folder}: {n_damaged} of {len(sources)} recordings are damaged (above); fetch them"
+            " again"
+        )

@@ -1,9 +1,10 @@
 """Events: who says what happened when, read from each kind of annotation into one kind of table.
 
-An event table is a DataFrame in the file's order with the columns ``channel`` (a name of :data:`eegdm.data.montage.TCP`, or None
-for the whole recording), ``onset_s`` and ``duration_s`` (from the start of the recording), ``label`` (text). Readers refuse a file
-with a fault in one line that names the first bad row and counts the others; they never skip or mend a row.
-CHB-MIT's own formats are in :mod:`eegdm.data.chbmit`.
+An event table is a DataFrame in the file's order with the columns ``channel`` (a name of
+:data:`eegdm.data.montage.TCP`, or None for the whole recording), ``onset_s`` and ``duration_s``
+(from the start of the recording), ``label`` (text). Readers refuse a file with a fault in one line
+that names the first bad row and counts the others; they never skip or mend a row. CHB-MIT's own
+formats are in :mod:`eegdm.data.chbmit`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ TABLE_REQUIRED = ("file", "onset_s", "duration_s", "label")
 TABLE_OPTIONAL = ("channel", "subject", "session", "run", "split")
 SPLITS = ("train", "val", "test")
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)  # float() alone takes 1_0, nan and Arabic digits too
+_NUMBER = re.compile(
+    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII
+)  # float() alone takes 1_0, nan and Arabic digits too
 _WHOLE = re.compile(r"\d{1,4}", re.ASCII)
 
 
@@ -45,22 +48,28 @@ class Event(NamedTuple):
 def event_table(events: Iterable[Event]) -> pd.DataFrame:
     """Return events as a DataFrame; an empty one has the same columns and types."""
     rows = list(events)
-    return pd.DataFrame({
-        "channel": pd.Series([event.channel for event in rows], dtype=object),
-        "onset_s": pd.Series([event.onset_s for event in rows], dtype="float64"),
-        "duration_s": pd.Series([event.duration_s for event in rows], dtype="float64"),
-        "label": pd.Series([event.label for event in rows], dtype=object),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "channel": pd.Series([event.channel for event in rows], dtype=object),
+            "onset_s": pd.Series([event.onset_s for event in rows], dtype="float64"),
+            "duration_s": pd.Series([event.duration_s for event in rows], dtype="float64"),
+            "label": pd.Series([event.label for event in rows], dtype=object),
+        }
+    )
 
 
 def map_labels(events: pd.DataFrame, label_map: dict[str, str]) -> pd.DataFrame:
-    """Rename labels to classes and leave out events whose label is not named; an empty map keeps all as they are.
+    """Rename labels to classes and leave out events whose label is not named; an empty map keeps
+    all as they are.
 
-    A key with ``*`` stands for every label of that shape (``sz*``: all of SzCORE's seizure types); an exact key goes before it.
+    A key with ``*`` stands for every label of that shape (``sz*``: all of SzCORE's seizure types);
+    an exact key goes before it.
     """
     if not label_map:
         return events
-    classes = events.label.map({label: _class_of(label, label_map) for label in events.label.unique()})
+    classes = events.label.map(
+        {label: _class_of(label, label_map) for label in events.label.unique()}
+    )
     named = classes.notna()
     return events[named].assign(label=classes[named].astype(object)).reset_index(drop=True)
 
@@ -68,10 +77,12 @@ def map_labels(events: pd.DataFrame, label_map: dict[str, str]) -> pd.DataFrame:
 def _class_of(label: str, label_map: dict[str, str]) -> str | None:
     if label in label_map:
         return label_map[label]
-    return next((name for key, name in label_map.items() if "*" in key and fnmatchcase(label, key)), None)
+    return next(
+        (name for key, name in label_map.items() if "*" in key and fnmatchcase(label, key)), None
+    )
 
 
-# ------------------------------------------------------------------------------------------------------ what readers share
+# ----------------------------------------------------------------------------- what readers share
 
 
 def read_text(path: Path) -> str:
@@ -79,11 +90,17 @@ def read_text(path: Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read as text ({getattr(error, 'strerror', None) or error})") from error
+        raise UserError(
+            f"{path}: can't be read as text ({getattr(error, 'strerror', None) or error})"
+        ) from error
 
 
-def parse_rows(path: Path, rows: Iterable[tuple[Any, Any]], parse: Callable[[Any], Any]) -> list[Any]:
-    """Parse (row number, row) pairs; raise one UserError that names the first bad row and counts the others."""
+def parse_rows(
+    path: Path, rows: Iterable[tuple[Any, Any]], parse: Callable[[Any], Any]
+) -> list[Any]:
+    """Parse (row number, row) pairs; raise one UserError that names the first bad row and counts
+    the others.
+    """
     parsed, faults = [], []
     for number, row in rows:
         try:
@@ -114,19 +131,23 @@ def _whole(name: str, text: str, low: int, high: int) -> int:
     return int(text)
 
 
-# ------------------------------------------------------------------------------------------------------------------- TUEV
+# ------------------------------------------------------------------------------------------- TUEV
 
 
 def read_rec(path: Path) -> pd.DataFrame:
-    """Read a TUEV ``.rec`` file: rows ``channel,start_s,end_s,code``, channel 0..21 in TCP order, code 1..6 in order of TUEV_CLASSES.
+    """Read a TUEV ``.rec`` file: rows ``channel,start_s,end_s,code``, channel 0..21 in TCP order,
+    code 1..6 in order of TUEV_CLASSES.
 
     Blank lines are no rows. ``onset_s + duration_s`` gives back ``end_s`` within 1e-9 s.
 
     Raises:
-        UserError: a row has another shape, an unknown channel or code, a time that is no number from 0 on, or ends before it starts.
+        UserError: a row has another shape, an unknown channel or code, a time that is no number
+            from 0 on, or ends before it starts.
     """
     lines = enumerate(read_text(path).split("\n"), start=1)
-    return event_table(parse_rows(path, ((number, line) for number, line in lines if line.strip()), _rec_event))
+    return event_table(
+        parse_rows(path, ((number, line) for number, line in lines if line.strip()), _rec_event)
+    )
 
 
 def _rec_event(line: str) -> Event:
@@ -141,18 +162,21 @@ def _rec_event(line: str) -> Event:
     return Event(TCP[channel], start, round(end - start, 9), TUEV_CLASSES[code - 1])
 
 
-# ------------------------------------------------------------------------------------------------------------------ tables
+# ----------------------------------------------------------------------------------------- tables
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read the events of many recordings from CSV, TSV or Parquet with the columns file, onset_s, duration_s and label.
+    """Read the events of many recordings from CSV, TSV or Parquet with the columns file, onset_s,
+    duration_s and label.
 
-    Optional columns: channel (a TCP pair, old or new names), subject, session, run, split (train, val, test); an empty cell is None.
-    A row whose onset_s, duration_s and label are all empty is no event (its label here is ""): it says whose its file is, or its
-    split. ``file`` is a path below the corpus folder or a bare file name, to compare with recordings that were found; never opened.
+    Optional columns: channel (a TCP pair, old or new names), subject, session, run, split (train,
+    val, test); an empty cell is None. A row whose onset_s, duration_s and label are all empty is no
+    event (its label here is ""): it says whose its file is, or its split. ``file`` is a path below
+    the corpus folder or a bare file name, to compare with recordings that were found; never opened.
 
     Returns:
-        An event table with the further columns file, subject, session, run, split. Faults count lines of text files, and the
+        An event table with the further columns file, subject, session, run, split. Faults count
+            lines of text files, and the
         rows of Parquet, from 1.
 
     Raises:
@@ -173,7 +197,10 @@ def read_table(path: Path) -> pd.DataFrame:
 def _table_row(row: dict[str, str]) -> tuple[Event, dict[str, str | None]]:
     about = {name: row[name] or None for name in ("subject", "session", "run", "split")}
     if about["split"] not in (None, *SPLITS):
-        raise UserError(f"split={shown(row['split'])} must be {', '.join(SPLITS)}{did_you_mean(row['split'], SPLITS)}")
+        raise UserError(
+            f"split={shown(row['split'])} must be"
+            f" {', '.join(SPLITS)}{did_you_mean(row['split'], SPLITS)}"
+        )
     return _table_event(row), {"file": _relative(row["file"]), **about}
 
 
@@ -181,7 +208,9 @@ def _table_event(row: dict[str, str]) -> Event:
     if not any(row[name] for name in ("onset_s", "duration_s", "label")):
         return Event(None, math.nan, math.nan, "")
     if not row["label"]:
-        raise UserError("label is empty; leave onset_s and duration_s empty too if the row is no event")
+        raise UserError(
+            "label is empty; leave onset_s and duration_s empty too if the row is no event"
+        )
     onset, duration = _seconds("onset_s", row["onset_s"]), _seconds("duration_s", row["duration_s"])
     return Event(_channel(row["channel"]), onset, duration, row["label"])
 
@@ -189,7 +218,9 @@ def _table_event(row: dict[str, str]) -> Event:
 def _relative(file: str) -> str:
     path = PurePosixPath(file)
     if not file or path.is_absolute() or ".." in path.parts:
-        raise UserError(f"file={shown(file)} must be a path below the folder of the corpus, or a file name")
+        raise UserError(
+            f"file={shown(file)} must be a path below the folder of the corpus, or a file name"
+        )
     return path.as_posix()
 
 
@@ -199,20 +230,30 @@ def _channel(name: str) -> str | None:
         return None
     canonical = "-".join(bipolar(name) or ())
     if canonical not in CHANNEL_ID:
-        raise UserError(f"channel={shown(name)} is none of the TCP pairs {', '.join(TCP)}{did_you_mean(name.upper(), TCP)}; "
-                        "leave it empty for the whole recording")
+        raise UserError(
+            f"channel={shown(name)} is none of the TCP pairs"
+            f" {', '.join(TCP)}{did_you_mean(name.upper(), TCP)}; leave it empty for the whole"
+            " recording"
+        )
     return canonical
 
 
 def _require_columns(path: Path, cells: pd.DataFrame, names: Iterable[str]) -> None:
     missing = [name for name in names if name not in cells]
     if missing:
-        wanted = "; ".join(f"has no column {name!r}{did_you_mean(name, cells.columns)}" for name in missing)
-        raise UserError(f"{path}: {wanted}; its columns are {', '.join(shown(name) for name in cells.columns[:30])}")
+        wanted = "; ".join(
+            f"has no column {name!r}{did_you_mean(name, cells.columns)}" for name in missing
+        )
+        raise UserError(
+            f"{path}: {wanted}; its columns are"
+            f" {', '.join(shown(name) for name in cells.columns[:30])}"
+        )
 
 
 def _read_cells(path: Path) -> pd.DataFrame:
-    """All cells of a table as stripped text, "" where there is none; the index counts lines (Parquet: rows) from 1."""
+    """All cells of a table as stripped text, "" where there is none; the index counts lines
+    (Parquet: rows) from 1.
+    """
     delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
     if delimiter:
         return _read_delimited(path, delimiter)
@@ -239,28 +280,40 @@ def _read_delimited(path: Path, delimiter: str) -> pd.DataFrame:
         raise UserError(f"{path}: is empty; the first line must name the columns")
     (_, header), *body = rows
     if len(set(header)) < len(header):
-        raise UserError(f"{path}: names a column twice: {', '.join(shown(name) for name in header[:30])}")
+        raise UserError(
+            f"{path}: names a column twice: {', '.join(shown(name) for name in header[:30])}"
+        )
 
     def fitting(row: list[str]) -> list[str]:
         if len(row) != len(header):
             raise UserError(f"has {len(row)} cells, the header has {len(header)}")
         return row
 
-    return pd.DataFrame(parse_rows(path, body, fitting), columns=header, index=[line for line, _ in body], dtype=object)
+    return pd.DataFrame(
+        parse_rows(path, body, fitting),
+        columns=header,
+        index=[line for line, _ in body],
+        dtype=object,
+    )
 
 
-# ------------------------------------------------------------------------------------------- files' own annotations, BIDS
+# ------------------------------------------------------------------- files' own annotations, BIDS
 
 
 def from_annotations(raw: Any) -> pd.DataFrame:
-    """Return all annotations of an ``mne.io.Raw`` as events; an annotation of one TCP channel keeps it.
+    """Return all annotations of an ``mne.io.Raw`` as events; an annotation of one TCP channel keeps
+    it.
 
-    MNE's onsets count from the start of the measurement, these from the first sample that `raw` still has.
+    MNE's onsets count from the start of the measurement, these from the first sample that `raw`
+    still has.
     """
     notes = raw.annotations
     onsets = notes.onset - raw.first_time
     rows = zip(notes.ch_names, onsets, notes.duration, notes.description, strict=True)
-    return event_table(Event(_single_channel(names), float(onset), float(length), str(text)) for names, onset, length, text in rows)
+    return event_table(
+        Event(_single_channel(names), float(onset), float(length), str(text))
+        for names, onset, length, text in rows
+    )
 
 
 def _single_channel(names: tuple[str, ...]) -> str | None:
@@ -269,10 +322,12 @@ def _single_channel(names: tuple[str, ...]) -> str | None:
 
 
 def read_bids_events(path: Path) -> pd.DataFrame:
-    """Read a BIDS ``*_events.tsv``: SzCORE's dialect (label in ``eventType``: ``bckg``, ``sz...``) or plain ``trial_type``.
+    """Read a BIDS ``*_events.tsv``: SzCORE's dialect (label in ``eventType``: ``bckg``, ``sz...``)
+    or plain ``trial_type``.
 
-    Rows without a label are left out. In plain BIDS a duration of ``n/a`` is an instant; in SzCORE's dialect it is a fault.
-    Events are of the whole recording: SzCORE's ``channels`` is not read.
+    Rows without a label are left out. In plain BIDS a duration of ``n/a`` is an instant; in
+    SzCORE's dialect it is a fault. Events are of the whole recording: SzCORE's ``channels`` is not
+    read.
 
     Raises:
         UserError: unreadable, a column is missing, or a time is no number from 0 on.
@@ -285,6 +340,10 @@ def read_bids_events(path: Path) -> pd.DataFrame:
         labelled = labelled.assign(duration=labelled.duration.replace("n/a", "0"))
 
     def event(row: dict[str, str]) -> Event:
-        return Event(None, _seconds("onset", row["onset"]), _seconds("duration", row["duration"]), row[label])
+        return Event(
+            None, _seconds("onset", row["onset"]), _seconds("duration", row["duration"]), row[label]
+        )
 
-    return event_table(parse_rows(path, zip(labelled.index, labelled.to_dict("records"), strict=True), event))
+    return event_table(
+        parse_rows(path, zip(labelled.index, labelled.to_dict("records"), strict=True), event)
+    )

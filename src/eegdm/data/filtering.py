@@ -1,8 +1,10 @@
-"""Band-pass, notch and resampling as MNE-Python computes them on a whole recording, for recordings of any length.
+"""Band-pass, notch and resampling as MNE-Python computes them on a whole recording, for recordings
+of any length.
 
-The reference is `raw.filter(highpass, lowpass)`, `raw.notch_filter(notch)`, `raw.resample(sfreq)` with MNE's defaults. Both
-filters are symmetric FIRs, so they are convolved into one. MNE continues a signal beyond its ends by odd reflection,
-and a symmetric FIR turns an odd reflection into an odd reflection; hence one pass equals two, ends included.
+The reference is `raw.filter(highpass, lowpass)`, `raw.notch_filter(notch)`, `raw.resample(sfreq)`
+with MNE's defaults. Both filters are symmetric FIRs, so they are convolved into one. MNE continues
+a signal beyond its ends by odd reflection, and a symmetric FIR turns an odd reflection into an odd
+reflection; hence one pass equals two, ends included.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ from eegdm.data.resampling import Resampling
 from eegdm.errors import UserError
 
 ALLOWED_SFREQ_HZ = (20.0, 20_000.0)
-JOIN_REACH_S = 600.0  # farther from where MNE joins a recording's ends, the jump's ringing is below 2e-6 of it
+JOIN_REACH_S = (
+    600.0  # farther from where MNE joins a recording's ends, the jump's ringing is below 2e-6 of it
+)
 
 
 @dataclass(frozen=True)
 class Filtering:
-    """What is kept of a recording: sampling frequency, pass band, and the mains frequencies taken out; all in Hz."""
+    """What is kept of a recording: sampling frequency, pass band, and the mains frequencies taken
+    out; all in Hz.
+    """
 
     sfreq: float = 200.0
     highpass: float = 0.1
@@ -43,20 +49,29 @@ class Filtering:
             )
 
     def effective(self, file_sfreq: float) -> tuple[Filtering, str | None]:
-        """What can be done to a file sampled at `file_sfreq`, and a note that names the band it lacks, if any.
+        """What can be done to a file sampled at `file_sfreq`, and a note that names the band it
+        lacks, if any.
 
-        The low-pass needs room below half the sampling frequency: 75 Hz needs 160 Hz. Below that it becomes 0.45 times
-        the sampling frequency. Notches above the low-pass have nothing to take out and are left out.
+        The low-pass needs room below half the sampling frequency: 75 Hz needs 160 Hz. Below that it
+        becomes 0.45 times the sampling frequency. Notches above the low-pass have nothing to take
+        out and are left out.
         """
         low, high = ALLOWED_SFREQ_HZ
         if not low <= file_sfreq <= high:
-            raise UserError(f"sampled at {file_sfreq:g} Hz; EEG between {low:g} and {high:g} Hz can be used")
+            raise UserError(
+                f"sampled at {file_sfreq:g} Hz; EEG between {low:g} and {high:g} Hz can be used"
+            )
         lowpass, note = self.lowpass, None
         if file_sfreq < self.lowpass * 160 / 75:
             lowpass = 0.45 * file_sfreq
-            note = f"sampled at {file_sfreq:g} Hz, so {lowpass:g} to {self.lowpass:g} Hz are missing"
+            note = (
+                f"sampled at {file_sfreq:g} Hz, so {lowpass:g} to {self.lowpass:g} Hz are missing"
+            )
         if lowpass <= self.highpass:
-            raise UserError(f"sampled at {file_sfreq:g} Hz: nothing is left above the high-pass of {self.highpass:g} Hz")
+            raise UserError(
+                f"sampled at {file_sfreq:g} Hz: nothing is left above the high-pass of"
+                f" {self.highpass:g} Hz"
+            )
         notch = tuple(frequency for frequency in self.notch if frequency < lowpass)
         return replace(self, lowpass=lowpass, notch=notch), note
 
@@ -83,10 +98,12 @@ def conditioned(
         read: gives file samples start..stop of all channels in float64; stretches overlap.
         n_times, file_sfreq: the recording's length in samples and its sampling frequency in Hz.
         filtering: what to do, possible at `file_sfreq` (see `Filtering.effective`).
-        block: file samples in a block. A recording that is no longer is done at once and equals MNE to rounding; others are
-            within 1e-5 of the largest amplitude.
-        precision: in which the filtered signal is resampled; reading and filtering, with offsets and drifts still there, are in float64.
-        progress: what to call the work in the bar that is shown; none is shown without it, nor if there is one block only.
+        block: file samples in a block. A recording that is no longer is done at once and equals MNE
+            to rounding; others are within 1e-5 of the largest amplitude.
+        precision: in which the filtered signal is resampled; reading and filtering, with offsets
+            and drifts still there, are in float64.
+        progress: what to call the work in the bar that is shown; none is shown without it, nor if
+            there is one block only.
     """
     plan = Resampling.of(n_times, file_sfreq, filtering.sfreq)
 
@@ -96,16 +113,22 @@ def conditioned(
     spans = plan.spans(max(block, filter_length(file_sfreq, filtering)), file_sfreq)
     is_heard = len(spans) > 1 and plan.pad < JOIN_REACH_S * file_sfreq
     jump = np.concatenate(list(_jump(padded, plan))) if is_heard else np.zeros((1, 1))
-    for span in track(spans, progress, len(spans)) if progress is not None and len(spans) > 1 else spans:
+    for span in (
+        track(spans, progress, len(spans)) if progress is not None and len(spans) > 1 else spans
+    ):
         parts = [padded(*piece) for piece in plan.pieces(span)]
-        signals = (np.concatenate(some, axis=1, dtype=precision) for some in zip(*parts, strict=True))
+        signals = (
+            np.concatenate(some, axis=1, dtype=precision) for some in zip(*parts, strict=True)
+        )
         yield Block(span.out_start, plan.resampled(signals, span, jump))
 
 
 def _jump(
     padded: Callable[[int, int], Iterator[Float[ndarray, "some time"]]], plan: Resampling
 ) -> Iterator[Float[ndarray, "some 1"]]:
-    """By how much each channel rises where the ends of the padded recording join, both continued by half a sample."""
+    """By how much each channel rises where the ends of the padded recording join, both continued by
+    half a sample.
+    """
     after = padded(-plan.pad, -plan.pad + 2)
     before = padded(plan.circle - plan.pad - 2, plan.circle - plan.pad)
     for first, last in zip(after, before, strict=True):
@@ -113,7 +136,10 @@ def _jump(
 
 
 def _filtered(
-    read: Callable[[int, int], Float[ndarray, "channel time"]], piece: Reflected, file_sfreq: float, filtering: Filtering
+    read: Callable[[int, int], Float[ndarray, "channel time"]],
+    piece: Reflected,
+    file_sfreq: float,
+    filtering: Filtering,
 ) -> Iterator[Float[ndarray, "some time"]]:
     """The piece after both filters, some channels at a time."""
     taps = _taps(file_sfreq, filtering.highpass, filtering.lowpass, filtering.notch)
@@ -129,7 +155,9 @@ def _filtered(
 
 
 def _batches(signal: Float[ndarray, "channel time"]) -> Iterator[Float[ndarray, "some time"]]:
-    """Four rows at a time: the FFT then works on them at once, in the processor's vector registers."""
+    """Four rows at a time: the FFT then works on them at once, in the processor's vector
+    registers.
+    """
     return (signal[row : row + 4] for row in range(0, len(signal), 4))
 
 
@@ -139,7 +167,9 @@ def filter_length(file_sfreq: float, filtering: Filtering) -> int:
 
 
 class Reflected(NamedTuple):
-    """Samples start..stop of a signal of `n_times` samples, continued at both ends by odd reflection."""
+    """Samples start..stop of a signal of `n_times` samples, continued at both ends by odd
+    reflection.
+    """
 
     start: int
     stop: int
@@ -164,29 +194,40 @@ class Reflected(NamedTuple):
             mirror = source[:, 1 - min(self.stop, 0) : 1 - self.start]
             parts.insert(0, 2 * source[:, :1] - mirror[:, ::-1])
         if self.stop > last + 1:
-            mirror = source[:, 2 * last - self.stop + 1 - low : 2 * last - max(self.start, last + 1) + 1 - low]
+            mirror = source[
+                :, 2 * last - self.stop + 1 - low : 2 * last - max(self.start, last + 1) + 1 - low
+            ]
             parts.append(2 * source[:, last - low : last - low + 1] - mirror[:, ::-1])
         return np.concatenate(parts, axis=1)
 
 
 @lru_cache(maxsize=8)
-def _taps(sfreq: float, highpass: float, lowpass: float, notch: tuple[float, ...]) -> Float[ndarray, " tap"]:
+def _taps(
+    sfreq: float, highpass: float, lowpass: float, notch: tuple[float, ...]
+) -> Float[ndarray, " tap"]:
     """MNE's band-pass and notch filters in one."""
     from mne.filter import create_filter
 
     band_pass = create_filter(None, sfreq, highpass, lowpass, verbose="ERROR")
     if not notch:
         return band_pass
-    # `mne.filter.notch_filter`: each notch is 1/200 of its frequency wide and has half a hertz of transition on either side
+    # `mne.filter.notch_filter`: each notch is 1/200 of its frequency wide and has half a hertz of
+    # transition on either side
     frequency = np.array(notch)
     half_width = frequency / 400 + 0.5
     transition = {"l_trans_bandwidth": 0.5, "h_trans_bandwidth": 0.5}
-    band_stop = create_filter(None, sfreq, frequency + half_width, frequency - half_width, **transition, verbose="ERROR")
+    band_stop = create_filter(
+        None, sfreq, frequency + half_width, frequency - half_width, **transition, verbose="ERROR"
+    )
     return np.convolve(band_pass, band_stop)
 
 
-def _convolved(signal: Float[ndarray, "some time"], taps: Float[ndarray, " tap"]) -> Float[ndarray, "some valid"]:
-    """`np.convolve(row, taps, "valid")` of each row by overlap-save, in transforms that stay in the processor's cache."""
+def _convolved(
+    signal: Float[ndarray, "some time"], taps: Float[ndarray, " tap"]
+) -> Float[ndarray, "some valid"]:
+    """`np.convolve(row, taps, "valid")` of each row by overlap-save, in transforms that stay in the
+    processor's cache.
+    """
     n_fft = 2 ** math.ceil(math.log2(6 * len(taps)))
     skipped = len(taps) - 1
     step = n_fft - skipped
@@ -194,12 +235,18 @@ def _convolved(signal: Float[ndarray, "some time"], taps: Float[ndarray, " tap"]
     result = np.empty((len(signal), signal.shape[1] - skipped))
     for start in range(0, result.shape[1], step):
         kept = result[:, start : start + step]
-        kept[:] = fft.irfft(fft.rfft(signal[:, start : start + n_fft], n_fft) * response, n_fft)[:, skipped : skipped + kept.shape[1]]
+        kept[:] = fft.irfft(fft.rfft(signal[:, start : start + n_fft], n_fft) * response, n_fft)[
+            :, skipped : skipped + kept.shape[1]
+        ]
     return result
 
 
-def _filtered_by_mne(signal: Float[ndarray, "channel time"], sfreq: float, filtering: Filtering) -> Float[ndarray, "channel time"]:
+def _filtered_by_mne(
+    signal: Float[ndarray, "channel time"], sfreq: float, filtering: Filtering
+) -> Float[ndarray, "channel time"]:
     from mne.filter import filter_data, notch_filter
 
     signal = filter_data(signal, sfreq, filtering.highpass, filtering.lowpass, verbose="ERROR")
-    return notch_filter(signal, sfreq, filtering.notch, verbose="ERROR") if filtering.notch else signal
+    return (
+        notch_filter(signal, sfreq, filtering.notch, verbose="ERROR") if filtering.notch else signal
+    )

@@ -1,7 +1,7 @@
 """Electrodes that a recording lacks, made from the others by MNE's spherical splines.
 
-The interpolation is linear in the electrodes, so MNE's own weights are found once, from a recording of unit impulses, and
-any stretch is interpolated on its own: the recording never lies in memory.
+The interpolation is linear in the electrodes, so MNE's own weights are found once, from a recording
+of unit impulses, and any stretch is interpolated on its own: the recording never lies in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ LEAST_ELECTRODES = 8
 
 
 class Interpolated:
-    """A recording with the electrodes that ``channels`` need and it lacks; has what `DerivedChannels` asks of an MNE Raw.
+    """A recording with the electrodes that ``channels`` need and it lacks; has what
+    `DerivedChannels` asks of an MNE Raw.
 
     Args:
         raw: a referential recording.
@@ -39,28 +40,43 @@ class Interpolated:
         group = common_reference(raw.ch_names)
         if len(group.names) < LEAST_ELECTRODES:
             raise UserError(
-                f"missing=interpolate: spherical splines need {LEAST_ELECTRODES} or more electrodes against one reference, the file has "
-                f"{len(group.names)}; bipolar channels can't be interpolated. missing=drop leaves out what the file lacks"
+                f"missing=interpolate: spherical splines need {LEAST_ELECTRODES} or more electrodes"
+                f" against one reference, the file has {len(group.names)}; bipolar channels can't"
+                " be interpolated. missing=drop leaves out what the file lacks"
             )
         wanted = dict.fromkeys(name for channel in channels for name in electrodes_of(channel))
         self.made = [name for name in wanted if name not in group.names]
         self._raw, self._sources = raw, [raw.ch_names.index(name) for name in group.names.values()]
-        self._weights = spline_weights(list(group.names), self.made) if self.made else np.zeros((0, len(self._sources)))
+        self._weights = (
+            spline_weights(list(group.names), self.made)
+            if self.made
+            else np.zeros((0, len(self._sources)))
+        )
         self.ch_names = [*raw.ch_names, *(group.label(name) for name in self.made)]
         self.info, self.n_times = raw.info, raw.n_times
 
-    def get_data(self, picks: Sequence[int], start: int, stop: int, verbose: Any = None) -> Float[ndarray, "pick time"]:
+    def get_data(
+        self, picks: Sequence[int], start: int, stop: int, verbose: Any = None
+    ) -> Float[ndarray, "pick time"]:
         """As MNE's: samples start..stop of the channels with these indices, in volts."""
         n_own = len(self._raw.ch_names)
-        own = sorted({p for p in picks if p < n_own} | (set(self._sources) if max(picks) >= n_own else set()))
+        own = sorted(
+            {p for p in picks if p < n_own} | (set(self._sources) if max(picks) >= n_own else set())
+        )
         read = self._raw.get_data(own, start, stop, verbose=verbose)
         row = {pick: index for index, pick in enumerate(own)}
         sources = read[[row[pick] for pick in self._sources]] if max(picks) >= n_own else None
-        return np.stack([read[row[p]] if p < n_own else self._weights[p - n_own] @ sources for p in picks])
+        return np.stack(
+            [read[row[p]] if p < n_own else self._weights[p - n_own] @ sources for p in picks]
+        )
 
 
-def spline_weights(present: Sequence[str], lacking: Sequence[str]) -> Float[ndarray, "lacking present"]:
-    """Return the matrix by which MNE's `interpolate_bads` makes the lacking electrodes from the present ones."""
+def spline_weights(
+    present: Sequence[str], lacking: Sequence[str]
+) -> Float[ndarray, "lacking present"]:
+    """Return the matrix by which MNE's `interpolate_bads` makes the lacking electrodes from the
+    present ones.
+    """
     import mne
 
     montage = template()

@@ -23,17 +23,20 @@ _BESIDE_HZ = (2.0, 5.0)  # from the mains frequency: what would be there without
 
 
 class LineNoise(NamedTuple):
-    """The stronger of the two mains frequencies in a recording and what each channel holds of it."""
+    """The stronger of the two mains frequencies in a recording and what each channel holds of
+    it.
+    """
 
     mains_hz: float
     rms_uv: Float[ndarray, " channel"]
 
 
 def line_noise(raw: mne.io.BaseRaw, derivations: Sequence[Derivation]) -> LineNoise | None:
-    """Measure the hum in 4 s stretches spread over the recording; None if it is sampled too slowly or is too short.
+    """Measure the hum in 4 s stretches spread over the recording; None if it is sampled too slowly
+    or is too short.
 
-    The power within 1 Hz of 50 and of 60 Hz above that of the band beside it, median over stretches, as a root mean
-    square in µV. The same frequency is told for all channels.
+    The power within 1 Hz of 50 and of 60 Hz above that of the band beside it, median over
+    stretches, as a root mean square in µV. The same frequency is told for all channels.
     """
     sfreq = float(raw.info["sfreq"])
     length = round(_STRETCH_S * sfreq)
@@ -43,12 +46,16 @@ def line_noise(raw: mne.io.BaseRaw, derivations: Sequence[Derivation]) -> LineNo
     starts = np.unique(np.linspace(0, raw.n_times - length, _N_STRETCHES).round().astype(int))
     channels = DerivedChannels(raw, derivations)
     stretches = (channels.read(start, start + length) for start in map(int, starts))
-    power = np.median([[_hum(x / PER_VOLT * 1e6, sfreq, hz) for hz in mains] for x in stretches], axis=0)
+    power = np.median(
+        [[_hum(x / PER_VOLT * 1e6, sfreq, hz) for hz in mains] for x in stretches], axis=0
+    )
     worst = int(power.sum(axis=1).argmax())
     return LineNoise(mains[worst], np.sqrt(power[worst]))
 
 
-def _hum(microvolts: Float[ndarray, "channel time"], sfreq: float, hz: float) -> Float[ndarray, " channel"]:
+def _hum(
+    microvolts: Float[ndarray, "channel time"], sfreq: float, hz: float
+) -> Float[ndarray, " channel"]:
     from scipy.signal import welch
 
     frequency, density = welch(microvolts, sfreq, nperseg=round(2 * sfreq))

@@ -1,7 +1,8 @@
-"""From a recordings folder to batches: windows in model units, seeded order, the same whatever the number of processes.
+"""From a recordings folder to batches: windows in model units, seeded order, the same whatever the
+number of processes.
 
-Randomness is a function, not a state: order, step and noise of sample i in epoch e come from (seed, e, i). A resumed run, or one
-on more devices, sees the same batches.
+Randomness is a function, not a state: order, step and noise of sample i in epoch e come from (seed,
+e, i). A resumed run, or one on more devices, sees the same batches.
 """
 
 from __future__ import annotations
@@ -35,10 +36,14 @@ def generator(*key: int) -> np.random.Generator:
 def _open_signal(path: Path) -> np.ndarray:
     try:
         signal = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy parses the header with Python's own tokenizer, which raises errors of its own
+    # NumPy parses the header with Python's own tokenizer, which raises errors of its own
+    except Exception as error:
         raise UserError(f"{path}: can't be read as a recording's signal ({error})") from error
     if signal.ndim != 2 or signal.dtype != np.float32:
-        raise UserError(f"{path}: holds {signal.dtype} of shape {signal.shape}, expected float32 (channels, samples)")
+        raise UserError(
+            f"{path}: holds {signal.dtype} of shape {signal.shape}, expected float32 (channels,"
+            " samples)"
+        )
     return signal
 
 
@@ -64,15 +69,26 @@ class Recordings:
         self.mu, self.rate = mu, rate
         self.per_window = bool(self.artifact.config["signal"]["per_window"])
         self._files = {r.recording: self.artifact / r.signal for r in self.table.itertuples()}
-        if outside := [r.signal for r in self.table.itertuples() if r.signal not in self.artifact.files]:
-            raise UserError(f"{path}: recordings.parquet names {outside[0]!r}, no file of this folder; run `eegdm preprocess` again")
+        if outside := [
+            r.signal for r in self.table.itertuples() if r.signal not in self.artifact.files
+        ]:
+            raise UserError(
+                f"{path}: recordings.parquet names {outside[0]!r}, no file of this folder; run"
+                " `eegdm preprocess` again"
+            )
         if self.table.empty:
-            raise UserError(f"{path}: no recording could be used; `eegdm info {path}` lists the reasons")
+            raise UserError(
+                f"{path}: no recording could be used; `eegdm info {path}` lists the reasons"
+            )
 
     @property
     def ch_names(self) -> list[str]:
         """All channels that any recording has, in montage order."""
-        ids = {name: i for r in self.table.itertuples() for name, i in zip(r.ch_names, r.channel_ids, strict=True)}
+        ids = {
+            name: i
+            for r in self.table.itertuples()
+            for name, i in zip(r.ch_names, r.channel_ids, strict=True)
+        }
         return sorted(ids, key=lambda name: (ids[name] < 0, ids[name], name))
 
     @property
@@ -80,23 +96,30 @@ class Recordings:
         """Sampling frequency of the windows that :meth:`window` gives, in Hz."""
         found = sorted(set(self.table.sfreq))
         if len(found) > 1:
-            raise UserError(f"{self.artifact.path}: recordings have different sampling frequencies {found}")
+            raise UserError(
+                f"{self.artifact.path}: recordings have different sampling frequencies {found}"
+            )
         return self.rate * (200.0 if self.per_window else float(found[0]))
 
     def require_channel_ids(self) -> None:
         """Refuse channels that the backbone has no id for."""
         if unknown := [name for name in self.ch_names if name not in CHANNEL_ID]:
             raise UserError(
-                f"{self.artifact.path}: the backbone knows the 22 TCP channels, not {', '.join(unknown[:5])}; "
-                "run `eegdm preprocess` with signal.montage=tcp or chbmit"
+                f"{self.artifact.path}: the backbone knows the 22 TCP channels, not"
+                f" {', '.join(unknown[:5])}; run `eegdm preprocess` with signal.montage=tcp or"
+                " chbmit"
             )
 
     def signal(self, recording: str) -> np.ndarray:
         """Return the memory-mapped float32 signal (channel, time), in 100 µV, before companding."""
         return _open_signal(self._files[recording])
 
-    def window(self, recording: str, start: int, n_times: int, row: int | None = None) -> Float[np.ndarray, "channel time"]:
-        """Return a window in model units (100 µV, companded), of one channel (its row) or all; it wraps at the recording's ends."""
+    def window(
+        self, recording: str, start: int, n_times: int, row: int | None = None
+    ) -> Float[np.ndarray, "channel time"]:
+        """Return a window in model units (100 µV, companded), of one channel (its row) or all; it
+        wraps at the recording's ends.
+        """
         signal = self.signal(recording)
         cut = wrap(signal if row is None else signal[row : row + 1], start, n_times)
         if self.per_window:
@@ -113,7 +136,7 @@ def _resampled(window: np.ndarray, rate: float) -> np.ndarray:
     return resample(window.astype(np.float64), up=rate, verbose="error").astype(np.float32)
 
 
-# ---------------------------------------------------------------------------------------------------------------- batches
+# ---------------------------------------------------------------------------------------- batches
 
 
 class DenoisingBatch(NamedTuple):
@@ -128,7 +151,9 @@ class DenoisingBatch(NamedTuple):
 class WindowBatch(NamedTuple):
     """Windows of all channels, as signals or as tokens, with their labels."""
 
-    data: Float[Tensor, "batch ..."]  # signals (batch, channel, time) or tokens (batch, block, pool, query, channel, feature)
+    data: Float[
+        Tensor, "batch ..."
+    ]  # signals (batch, channel, time) or tokens (batch, block, pool, query, channel, feature)
     mask: Bool[Tensor, "batch channel"]  # False where a recording lacks the channel
     label: Int[Tensor, " batch"]
     row: Int[Tensor, " batch"]  # of the dataset
@@ -136,11 +161,17 @@ class WindowBatch(NamedTuple):
 
 
 class Denoising(Dataset):
-    """The rows of :func:`eegdm.data.windows.pretraining_view`, each with its step and noise; indexed by lists of (epoch, row)."""
+    """The rows of :func:`eegdm.data.windows.pretraining_view`, each with its step and noise;
+    indexed by lists of (epoch, row).
+    """
 
     def __init__(self, recordings: Recordings, view: pd.DataFrame, n_steps: int, seed: int) -> None:
         self.recordings, self.n_steps, self.seed = recordings, n_steps, seed
-        self.rows = list(view[["recording", "start_sample", "n_times", "row", "channel_id"]].itertuples(index=False, name=None))
+        self.rows = list(
+            view[["recording", "start_sample", "n_times", "row", "channel_id"]].itertuples(
+                index=False, name=None
+            )
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -156,19 +187,34 @@ class Denoising(Dataset):
             signals.append(signal)
             channels.append(channel)
         return DenoisingBatch(
-            torch.from_numpy(np.stack(signals)), torch.from_numpy(np.stack(noises)), torch.tensor(steps), torch.tensor(channels)
+            torch.from_numpy(np.stack(signals)),
+            torch.from_numpy(np.stack(noises)),
+            torch.tensor(steps),
+            torch.tensor(channels),
         )
 
 
 class Windows(Dataset):
     """Labelled windows of all channels as signals; indexed by lists of (epoch, sample)."""
 
-    def __init__(self, recordings: Recordings, samples: pd.DataFrame, channels: list[str], noisy: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        recordings: Recordings,
+        samples: pd.DataFrame,
+        channels: list[str],
+        noisy: bool = False,
+        seed: int = 0,
+    ) -> None:
         self.recordings, self.channels, self.noisy, self.seed = recordings, channels, noisy, seed
-        self.keys = list(samples[["recording", "start_sample", "n_times"]].itertuples(index=False, name=None))
+        self.keys = list(
+            samples[["recording", "start_sample", "n_times"]].itertuples(index=False, name=None)
+        )
         self.labels = samples.label.to_numpy()
         column = {name: j for j, name in enumerate(channels)}
-        self.columns = {r.recording: np.array([column[n] for n in r.ch_names]) for r in recordings.table.itertuples()}
+        self.columns = {
+            r.recording: np.array([column[n] for n in r.ch_names])
+            for r in recordings.table.itertuples()
+        }
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -180,8 +226,16 @@ class Windows(Dataset):
         for k, (_, i) in enumerate(keys):
             columns = self.columns[self.keys[i][0]]
             data[k, columns], mask[k, columns] = windows[k], True
-        noise = np.stack([generator(self.seed, e, i).standard_normal(data.shape[1:], dtype=np.float32) for e, i in keys]) \
-            if self.noisy else np.zeros(0, np.float32)  # fmt: skip
+        noise = (
+            np.stack(
+                [
+                    generator(self.seed, e, i).standard_normal(data.shape[1:], dtype=np.float32)
+                    for e, i in keys
+                ]
+            )
+            if self.noisy
+            else np.zeros(0, np.float32)
+        )
         index = np.array([i for _, i in keys])
         return WindowBatch(*map(torch.from_numpy, (data, mask, self.labels[index], index, noise)))
 
@@ -189,9 +243,9 @@ class Windows(Dataset):
 class GlobalBatches(Sampler):
     """Yields lists of (epoch, index): this process's share of each global batch.
 
-    The composition of global batches depends on (seed, epoch) alone, not on the number of processes. All processes get as many
-    batches, since they wait for each other in each; one whose share of a small batch is empty gets the batch's first sample, with
-    weight 0.
+    The composition of global batches depends on (seed, epoch) alone, not on the number of
+    processes. All processes get as many batches, since they wait for each other in each; one whose
+    share of a small batch is empty gets the batch's first sample, with weight 0.
 
     Args:
         n: number of samples.
@@ -200,7 +254,9 @@ class GlobalBatches(Sampler):
         rank, world: this process and how many there are.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int | None, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, n: int, batch_size: int, seed: int | None, rank: int = 0, world: int = 1
+    ) -> None:
         self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
         self.epoch = 0
 
@@ -216,18 +272,37 @@ class GlobalBatches(Sampler):
         return min(self.batch_size, self.n - batch * self.batch_size)
 
     def weight(self, batch: int) -> float:
-        """Return what the mean over this process's share counts in the mean over processes, for that to be the global batch's mean."""
+        """Return what the mean over this process's share counts in the mean over processes, for
+        that to be the global batch's mean.
+        """
         return len(range(self.rank, self.size(batch), self.world)) * self.world / self.size(batch)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.arange(self.n) if self.seed is None else generator(self.seed, self.epoch).permutation(self.n)
+        order = (
+            np.arange(self.n)
+            if self.seed is None
+            else generator(self.seed, self.epoch).permutation(self.n)
+        )
         for first in range(0, self.n, self.batch_size):
             batch = order[first : first + self.batch_size]
             share = batch[self.rank :: self.world] if self.rank < len(batch) else batch[:1]
             yield [(self.epoch, int(i)) for i in share]
 
 
-def loader(dataset: Dataset, batch_size: int, seed: int | None, workers: int = 0, rank: int = 0, world: int = 1) -> DataLoader:
+def loader(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int | None,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader:
     """Return a loader of global batches over a dataset that is indexed by lists."""
     sampler = GlobalBatches(len(dataset), batch_size, seed, rank, world)  # type: ignore[arg-type]
-    return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )

@@ -1,7 +1,8 @@
-"""Where electrodes lie on the head, and which channel of the montage lies nearest to one that is not of it.
+"""Where electrodes lie on the head, and which channel of the montage lies nearest to one that is
+not of it.
 
-Positions are MNE's template of the 10-05 system (`standard_1005`, in newer versions `colin27_1005`); a bipolar channel lies
-halfway between its electrodes.
+Positions are MNE's template of the 10-05 system (`standard_1005`, in newer versions
+`colin27_1005`); a bipolar channel lies halfway between its electrodes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def template() -> mne.channels.DigMontage:
     import mne
 
     names = mne.channels.get_builtin_montages()
-    return mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in names else "standard_1005")
+    return mne.channels.make_standard_montage(
+        "colin27_1005" if "colin27_1005" in names else "standard_1005"
+    )
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +47,9 @@ def _positions() -> dict[str, Float[ndarray, "3"]]:
 
 
 def position(name: str) -> Float[ndarray, "3"] | None:
-    """Return where a channel lies, in metres; None if its name is neither an electrode's nor a pair's."""
+    """Return where a channel lies, in metres; None if its name is neither an electrode's nor a
+    pair's.
+    """
     pair = bipolar(name)
     if pair is not None:
         return (_positions()[pair[0]] + _positions()[pair[1]]) / 2
@@ -53,7 +58,8 @@ def position(name: str) -> Float[ndarray, "3"] | None:
 
 
 def place(ch_names: Sequence[str], among: Sequence[str]) -> list[Placed]:
-    """Take each channel that is EEG by its name as it is, for the nearest of ``among`` (names of `TCP`); in the file's order.
+    """Take each channel that is EEG by its name as it is, for the nearest of ``among`` (names of
+    `TCP`); in the file's order.
 
     Raises:
         UserError: no name is an electrode's or a pair's of the 10-05 system.
@@ -68,7 +74,10 @@ def place(ch_names: Sequence[str], among: Sequence[str]) -> list[Placed]:
             derivation = Derivation(name, CHANNEL_ID[among[best]], name, None)
             found.append(Placed(derivation, among[best], 1000 * float(distance[best])))
     if not found:
-        raise UserError(f"no channel is an electrode of the 10-05 system or a pair of two: {', '.join(map(ascii, ch_names[:40]))}")
+        raise UserError(
+            "no channel is an electrode of the 10-05 system or a pair of two:"
+            f" {', '.join(map(ascii, ch_names[:40]))}"
+        )
     return found
 
 

@@ -1,7 +1,9 @@
-"""Opening a recording that may come from a stranger: what MNE-Python reads, with every fault told in one sentence.
+"""Opening a recording that may come from a stranger: what MNE-Python reads, with every fault told
+in one sentence.
 
-EDF and BDF headers are checked against the file before MNE sees them, for a header can promise more than memory holds.
-Format: https://www.edfplus.info/specs/edf.html. Nothing here shows what a header says about the patient.
+EDF and BDF headers are checked against the file before MNE sees them, for a header can promise more
+than memory holds. Format: https://www.edfplus.info/specs/edf.html. Nothing here shows what a header
+says about the patient.
 """
 
 from __future__ import annotations
@@ -47,13 +49,16 @@ class EdfHeader(NamedTuple):
 
 
 def open_recording(path: str | Path) -> mne.io.Raw:
-    """Open a recording of any format MNE reads (EDF, BDF, GDF, BrainVision, FIF, EEGLAB, ...), data left on disk.
+    """Open a recording of any format MNE reads (EDF, BDF, GDF, BrainVision, FIF, EEGLAB, ...), data
+    left on disk.
 
-    Of EDF and BDF files, signals without a scale and signals faster than most others are left out (MNE would bring
-    all channels to the fastest rate), and there are as many records as the header says.
+    Of EDF and BDF files, signals without a scale and signals faster than most others are left out
+    (MNE would bring all channels to the fastest rate), and there are as many records as the header
+    says.
 
     Raises:
-        UserError: if the file is missing, is not what its name says, is cut off, has gaps, no samples, or cannot be read by MNE.
+        UserError: if the file is missing, is not what its name says, is cut off, has gaps, no
+            samples, or cannot be read by MNE.
     """
     path = Path(path)
     if not path.exists():
@@ -70,11 +75,20 @@ def open_recording(path: str | Path) -> mne.io.Raw:
         _check_brainvision(path)
     raw = _read(path)
     folder = path.resolve().parent
-    outside = [name for name in raw.filenames if name is not None and not Path(name).resolve().is_relative_to(folder)]
+    outside = [
+        name
+        for name in raw.filenames
+        if name is not None and not Path(name).resolve().is_relative_to(folder)
+    ]
     if outside:
-        raise UserError(f"{path} takes its data from outside its folder; keep the files of a recording together")
+        raise UserError(
+            f"{path} takes its data from outside its folder; keep the files of a recording together"
+        )
     if kind == ".gdf" and raw.n_times * len(raw.ch_names) > path.stat().st_size:
-        raise UserError(f"{path} is cut off or damaged: its header promises more samples than the file has bytes")
+        raise UserError(
+            f"{path} is cut off or damaged: its header promises more samples than the file has"
+            " bytes"
+        )
     return raw
 
 
@@ -86,20 +100,23 @@ def _read(path: Path, **options: Any) -> mne.io.Raw:
             raw = mne.io.read_raw(path, preload=False, **options)
     except Exception as fault:  # readers fail in every way there is
         reason = " ".join(str(fault).split())[:200]
-        raise UserError(f"{path} cannot be read as a recording: {reason or type(fault).__name__}") from fault
+        raise UserError(
+            f"{path} cannot be read as a recording: {reason or type(fault).__name__}"
+        ) from fault
     if raw.n_times == 0 or not raw.ch_names:
         raise UserError(f"{path} holds no samples")
     return raw
 
 
-# ------------------------------------------------------------------------------------------------------------ EDF and BDF
+# ------------------------------------------------------------------------------------ EDF and BDF
 
 
 def read_edf_header(path: Path) -> EdfHeader:
     """Read and check the header of an EDF or BDF file.
 
     Raises:
-        UserError: naming the first field that is no number, out of range, or at odds with the size of the file.
+        UserError: naming the first field that is no number, out of range, or at odds with the size
+            of the file.
     """
     magic, bytes_per_sample = _KINDS[path.suffix.lower()]
     if not path.is_file():
@@ -108,17 +125,28 @@ def read_edf_header(path: Path) -> EdfHeader:
     with path.open("rb") as file:
         fixed = file.read(_FIXED)
         if not fixed.startswith(magic):
-            raise UserError(f"{path} is no {path.suffix[1:].upper()} file: " + ("it is empty" if size == 0 else "it begins differently"))
+            raise UserError(
+                f"{path} is no {path.suffix[1:].upper()} file: "
+                + ("it is empty" if size == 0 else "it begins differently")
+            )
         if len(fixed) < _FIXED:
             raise UserError(f"{path} is cut off inside its header")
         n_signals = _integer(path, fixed[252:256], "number of signals", least=1)
-        _integer(path, fixed[184:192], "length of the header", least=(wanted := _FIXED * (n_signals + 1)), most=wanted)
+        _integer(
+            path,
+            fixed[184:192],
+            "length of the header",
+            least=(wanted := _FIXED * (n_signals + 1)),
+            most=wanted,
+        )
         signals = file.read(_FIXED * n_signals)
     if len(signals) < _FIXED * n_signals:
         raise UserError(f"{path} is cut off inside its header")
     record_s = _number(path, fixed[244:252], "duration of a record")
     if not record_s > 0:
-        raise UserError(f"{path}: a record lasts {record_s:g} s by its header; it must be longer than 0")
+        raise UserError(
+            f"{path}: a record lasts {record_s:g} s by its header; it must be longer than 0"
+        )
     header = EdfHeader(
         labels=[field.strip().decode("latin-1") for field in _fields(signals, n_signals, 0, 16)],
         samples_per_record=[
@@ -138,7 +166,9 @@ def read_edf_header(path: Path) -> EdfHeader:
 
 
 def _with_records(path: Path, header: EdfHeader, size: int) -> EdfHeader:
-    """The header with its number of records, found from the file if the recorder left it at -1, checked against it else."""
+    """The header with its number of records, found from the file if the recorder left it at -1,
+    checked against it else.
+    """
     held = (size - header.data_offset) // header.record_bytes
     promised = held if header.n_records == -1 else header.n_records
     if promised == 0:
@@ -149,16 +179,30 @@ def _with_records(path: Path, header: EdfHeader, size: int) -> EdfHeader:
 
 
 def _fields(signals: bytes, n_signals: int, offset: int, width: int) -> list[bytes]:
-    """The entries of one field, which lie together for all signals; `offset` is within a signal's 256 bytes."""
+    """The entries of one field, which lie together for all signals; `offset` is within a signal's
+    256 bytes.
+    """
     start = offset * n_signals
-    return [signals[start + index * width : start + (index + 1) * width] for index in range(n_signals)]
+    return [
+        signals[start + index * width : start + (index + 1) * width] for index in range(n_signals)
+    ]
 
 
 def _scales(path: Path, signals: bytes, n_signals: int) -> list[bool]:
-    """Whether each signal's physical and digital ranges are more than a point (dummy channels of CHB-MIT are not)."""
-    names = {104: "physical minimum", 112: "physical maximum", 120: "digital minimum", 128: "digital maximum"}
+    """Whether each signal's physical and digital ranges are more than a point (dummy channels of
+    CHB-MIT are not).
+    """
+    names = {
+        104: "physical minimum",
+        112: "physical maximum",
+        120: "digital minimum",
+        128: "digital maximum",
+    }
     physical_low, physical_high, digital_low, digital_high = (
-        [_number(path, field, f"{name} of signal {index + 1}") for index, field in enumerate(_fields(signals, n_signals, at, 8))]
+        [
+            _number(path, field, f"{name} of signal {index + 1}")
+            for index, field in enumerate(_fields(signals, n_signals, at, 8))
+        ]
         for at, name in names.items()
     )
     ranges = zip(physical_low, physical_high, digital_low, digital_high, strict=True)
@@ -175,13 +219,21 @@ def _integer(path: Path, field: bytes, what: str, least: int, most: int | None =
         raise UserError(f"{path}: {what} is {ascii(text)} in its header, not a whole number")
     value = int(text)
     if value < least or (most is not None and value > most):
-        allowed = f"at least {least}" if most is None else f"{least}" if least == most else f"{least} to {most}"
+        allowed = (
+            f"at least {least}"
+            if most is None
+            else f"{least}"
+            if least == most
+            else f"{least} to {most}"
+        )
         raise UserError(f"{path}: {what} is {value} in its header, it must be {allowed}")
     return value
 
 
 def _number(path: Path, field: bytes, what: str) -> float:
-    text = _text(field).replace(",", ".")  # some recorders write their country's decimal comma, MNE reads it too
+    text = _text(field).replace(
+        ",", "."
+    )  # some recorders write their country's decimal comma, MNE reads it too
     if not _NUMBER.fullmatch(text) or not np.isfinite(float(text)):
         raise UserError(f"{path}: {what} is {ascii(text)} in its header, not a number")
     return float(text)
@@ -202,28 +254,40 @@ def _common_rate(header: EdfHeader) -> int:
 def _left_out(header: EdfHeader) -> list[str]:
     rate = _common_rate(header)
     signals = zip(header.labels, header.samples_per_record, header.has_scale, strict=True)
-    return [label for label, samples, scaled in signals if label not in _ANNOTATIONS and (samples > rate or not scaled)]
+    return [
+        label
+        for label, samples, scaled in signals
+        if label not in _ANNOTATIONS and (samples > rate or not scaled)
+    ]
 
 
 def _refuse_gaps(path: Path, header: EdfHeader) -> None:
     """EDF+D allows time to pass between records; MNE reads them as if it did not."""
     at = next((index for index, label in enumerate(header.labels) if label in _ANNOTATIONS), None)
     if at is None:
-        raise UserError(f"{path} may have gaps (EDF+D) and does not say where: it has no annotation signal")
+        raise UserError(
+            f"{path} may have gaps (EDF+D) and does not say where: it has no annotation signal"
+        )
     start = sum(header.samples_per_record[:at]) * header.bytes_per_sample
     stop = start + header.samples_per_record[at] * header.bytes_per_sample
     shape = (header.n_records, header.record_bytes)
     stamps = np.memmap(path, np.uint8, "r", header.data_offset, shape)[:, start:stop]
-    onsets = np.array([_number(path, bytes(stamp).split(b"\x14")[0], "time stamp of a record") for stamp in stamps])
+    onsets = np.array(
+        [
+            _number(path, bytes(stamp).split(b"\x14")[0], "time stamp of a record")
+            for stamp in stamps
+        ]
+    )
     gaps = np.flatnonzero(np.abs(np.diff(onsets) - header.record_s) > 1e-3)
     if len(gaps):
         raise UserError(
-            f"{path} has {len(gaps)} gaps, the first after {onsets[gaps[0]] - onsets[0] + header.record_s:g} s; "
-            "split it there into files without gaps"
+            f"{path} has {len(gaps)} gaps, the first after"
+            f" {onsets[gaps[0]] - onsets[0] + header.record_s:g} s; split it there into files"
+            " without gaps"
         )
 
 
-# ------------------------------------------------------------------------------------------------------------ BrainVision
+# ------------------------------------------------------------------------------------ BrainVision
 
 
 def _check_brainvision(path: Path) -> None:
@@ -231,4 +295,6 @@ def _check_brainvision(path: Path) -> None:
     text = path.read_bytes().decode("latin-1")
     for name in re.findall(r"^\s*(?:DataFile|MarkerFile)\s*=\s*(.*?)\s*$", text, re.MULTILINE):
         if "/" in name or "\\" in name or name == "..":
-            raise UserError(f"{path} names the file {ascii(name)}; only a plain name beside it is allowed")
+            raise UserError(
+                f"{path} names the file {ascii(name)}; only a plain name beside it is allowed"
+            )

@@ -1,14 +1,19 @@
-"""FFT resampling onto the time grid of MNE's `raw.resample`, at once or in overlapping blocks of bounded memory.
+"""FFT resampling onto the time grid of MNE's `raw.resample`, at once or in overlapping blocks of
+bounded memory.
 
-MNE continues a recording by odd reflection to a power of two, P samples, and keeps the lowest frequencies of one FFT of
-that circle, which gives M = round(P sfreq_out / sfreq_in) samples. Two consequences, both reproduced here:
+MNE continues a recording by odd reflection to a power of two, P samples, and keeps the lowest
+frequencies of one FFT of that circle, which gives M = round(P sfreq_out / sfreq_in) samples. Two
+consequences, both reproduced here:
 
-- Output samples are P/M file samples apart, not sfreq_in / sfreq_out, and the first one need not fall on the file's first.
-- The circle has a jump where its ends join; the sharp cut in frequency makes it ring, by about jump / (5 distance in samples).
+- Output samples are P/M file samples apart, not sfreq_in / sfreq_out, and the first one need not
+  fall on the file's first.
+- The circle has a jump where its ends join; the sharp cut in frequency makes it ring, by about jump
+  / (5 distance in samples).
 
-A block of the circle is faded out at both ends, resampled by an FFT of its own whose spacing differs from P/M by very
-little, and moved onto the grid by a phase and, for what is left (a drift), by its Taylor series in time. The ringing that
-reaches it from the join, or the difference between that on the whole circle and that on its own, is put in by formula.
+A block of the circle is faded out at both ends, resampled by an FFT of its own whose spacing
+differs from P/M by very little, and moved onto the grid by a phase and, for what is left (a drift),
+by its Taylor series in time. The ringing that reaches it from the join, or the difference between
+that on the whole circle and that on its own, is put in by formula.
 """
 
 from __future__ import annotations
@@ -27,7 +32,9 @@ TAYLOR_TOLERANCE = 1e-6  # at the highest frequency, where filtered EEG has next
 
 
 class Span(NamedTuple):
-    """The output samples of a block and the stretch of the circle, in file samples from the recording's first, they come from."""
+    """The output samples of a block and the stretch of the circle, in file samples from the
+    recording's first, they come from.
+    """
 
     out_start: int
     out_stop: int
@@ -38,7 +45,9 @@ class Span(NamedTuple):
 
 
 class Resampling(NamedTuple):
-    """MNE's layout: `n_times` file samples padded to `circle`, resampled to `new_circle`, `n_out` samples kept."""
+    """MNE's layout: `n_times` file samples padded to `circle`, resampled to `new_circle`, `n_out`
+    samples kept.
+    """
 
     n_times: int
     pad: int
@@ -49,25 +58,39 @@ class Resampling(NamedTuple):
 
     @classmethod
     def of(cls, n_times: int, sfreq_in: float, sfreq_out: float) -> Resampling:
-        """The layout of `raw.resample(sfreq_out)`; nothing is padded where the frequencies agree."""
+        """The layout of `raw.resample(sfreq_out)`; nothing is padded where the frequencies
+        agree.
+        """
         if math.isclose(sfreq_in, sfreq_out, rel_tol=1e-6):
             return cls(n_times, 0, n_times, n_times, 0, n_times)
         ratio = sfreq_out / sfreq_in
         circle = 2 ** math.ceil(math.log2(n_times + 2 * min(n_times // 8, 100)))
         pad = (circle - n_times) // 2
-        return cls(n_times, pad, circle, max(round(ratio * circle), 1), round(ratio * pad), max(round(ratio * n_times), 1))
+        return cls(
+            n_times,
+            pad,
+            circle,
+            max(round(ratio * circle), 1),
+            round(ratio * pad),
+            max(round(ratio * n_times), 1),
+        )
 
     @property
     def is_identity(self) -> bool:
         return self.circle == self.n_times
 
     def spans(self, block: int, sfreq: float) -> list[Span]:
-        """Cut the recording into stretches of at most about `block` file samples at `sfreq` Hz; one if it is no longer."""
+        """Cut the recording into stretches of at most about `block` file samples at `sfreq` Hz; one
+        if it is no longer.
+        """
         n_blocks = math.ceil(self.n_times / block)
         if n_blocks == 1:
             return [self._whole(0, self.n_out)]
         edges = [self.n_out * index // n_blocks for index in range(n_blocks + 1)]
-        return [self._span(start, stop, sfreq) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+        return [
+            self._span(start, stop, sfreq)
+            for start, stop in zip(edges[:-1], edges[1:], strict=True)
+        ]
 
     def _whole(self, out_start: int, out_stop: int) -> Span:
         return Span(out_start, out_stop, -self.pad, self.circle - self.pad, self.new_circle, fade=0)
@@ -82,10 +105,14 @@ class Resampling(NamedTuple):
         length = self._good_length(stop + margin - start)
         if length >= self.circle:
             return self._whole(out_start, out_stop)
-        return Span(out_start, out_stop, start, start + length, self._n_resampled(length), fade=margin // 2)
+        return Span(
+            out_start, out_stop, start, start + length, self._n_resampled(length), fade=margin // 2
+        )
 
     def _good_length(self, least: int) -> int:
-        """A length, up to a tenth more than `least`, fast to transform and as near as can be to a whole number of output samples."""
+        """A length, up to a tenth more than `least`, fast to transform and as near as can be to a
+        whole number of output samples.
+        """
         lengths = [fft.next_fast_len(least, real=True)]
         while (longer := fft.next_fast_len(lengths[-1] + 1, real=True)) < 1.1 * least:
             lengths.append(longer)
@@ -100,7 +127,9 @@ class Resampling(NamedTuple):
         return round(length * self.new_circle / self.circle)
 
     def pieces(self, span: Span) -> list[tuple[int, int]]:
-        """The span as stretches between the two ends of the padded recording; two if it runs over the join."""
+        """The span as stretches between the two ends of the padded recording; two if it runs over
+        the join.
+        """
         low, high = -self.pad, self.circle - self.pad
         if span.start < low:
             return [(span.start + self.circle, high), (low, span.stop)]
@@ -109,11 +138,16 @@ class Resampling(NamedTuple):
         return [(span.start, span.stop)]
 
     def resampled(
-        self, signals: Iterable[Float[ndarray, "some span"]], span: Span, jump: Float[ndarray, "channel 1"]
+        self,
+        signals: Iterable[Float[ndarray, "some span"]],
+        span: Span,
+        jump: Float[ndarray, "channel 1"],
     ) -> Float[ndarray, "channel out"]:
-        """Output samples out_start..out_stop of the channels' signals over the span (its pieces joined).
+        """Output samples out_start..out_stop of the channels' signals over the span (its pieces
+        joined).
 
-        The signals come some at a time and are overwritten; `jump` is by how much each rises at the join.
+        The signals come some at a time and are overwritten; `jump` is by how much each rises at the
+        join.
         """
         if self.is_identity:
             return np.concatenate(list(signals))
@@ -123,7 +157,10 @@ class Resampling(NamedTuple):
         gain = np.exp(grid.shift * angle) * (new_length / length)
         if min(length, new_length) % 2 == 0:  # the one frequency that is its own mirror image
             gain[-1] *= 2 if new_length < length else 0.5
-        series = [grid.drift**order / math.factorial(order) for order in range(1, grid.taylor_order(angle[-1]) + 1)]
+        series = [
+            grid.drift**order / math.factorial(order)
+            for order in range(1, grid.taylor_order(angle[-1]) + 1)
+        ]
         kept = slice(grid.first, grid.first + span.out_stop - span.out_start)
         results = []
         for signal in signals:
@@ -141,7 +178,9 @@ class Resampling(NamedTuple):
 
     def _missing_ringing(self, span: Span) -> Float[ndarray, " out"]:
         """What a block's samples lack, after a rise of 1 at the join."""
-        position = (self.removed + np.arange(span.out_start, span.out_stop)) * (self.circle / self.new_circle) + 0.5
+        position = (self.removed + np.arange(span.out_start, span.out_stop)) * (
+            self.circle / self.new_circle
+        ) + 0.5
         missing = _ringing(position, self.circle, self.new_circle)
         length = span.stop - span.start
         if span.start < -self.pad:
@@ -153,10 +192,15 @@ class Resampling(NamedTuple):
     def _grid(self, span: Span) -> _Grid:
         length, new_length = span.stop - span.start, span.n_resampled
         middle = (span.out_start + span.out_stop) // 2
-        # where the middle output sample lies, in file samples from the span's start; exact integers until divided
-        position = ((self.removed + middle) * self.circle - (span.start + self.pad) * self.new_circle) / self.new_circle
+        # where the middle output sample lies, in file samples from the span's start; exact integers
+        # until divided
+        position = (
+            (self.removed + middle) * self.circle - (span.start + self.pad) * self.new_circle
+        ) / self.new_circle
         nearest = round(position * new_length / length)
-        longer = (self.circle * new_length - length * self.new_circle) / (self.new_circle * new_length)
+        longer = (self.circle * new_length - length * self.new_circle) / (
+            self.new_circle * new_length
+        )
         return _Grid(
             first=nearest - (middle - span.out_start),
             shift=position - nearest * length / new_length,
@@ -175,7 +219,9 @@ class _Grid(NamedTuple):
     """By how many file samples more each other one is later."""
 
     def taylor_order(self, highest: complex) -> int:
-        """Terms needed, beyond the first, to move frequencies up to `highest` (times i, per file sample) by the drift."""
+        """Terms needed, beyond the first, to move frequencies up to `highest` (times i, per file
+        sample) by the drift.
+        """
         largest = np.abs(self.drift).max() * abs(highest)
         order = 0
         while largest ** (order + 1) / math.factorial(order + 1) > TAYLOR_TOLERANCE:
@@ -183,16 +229,21 @@ class _Grid(NamedTuple):
         return order
 
 
-def _ringing(distance: Float[ndarray, " out"], circle: int, new_circle: int) -> Float[ndarray, " out"]:
-    """What cutting off high frequencies takes from a sawtooth around a circle, which jumps by 1 `distance` samples before.
+def _ringing(
+    distance: Float[ndarray, " out"], circle: int, new_circle: int
+) -> Float[ndarray, " out"]:
+    """What cutting off high frequencies takes from a sawtooth around a circle, which jumps by 1
+    `distance` samples before.
 
-    The sawtooth is a sum of sin(k angle) / (circle sin(pi k / circle)). Cut off after k = K, the sum lacks, by summation by
-    parts, a term at K; the next one is smaller by the distance.
+    The sawtooth is a sum of sin(k angle) / (circle sin(pi k / circle)). Cut off after k = K, the
+    sum lacks, by summation by parts, a term at K; the next one is smaller by the distance.
     """
     angle = 2 * np.pi * distance / circle
     if new_circle < circle:
         last = new_circle // 2 + 0.5
-        return np.cos(last * angle) / (2 * circle * np.sin(np.pi * last / circle) * np.sin(angle / 2))
+        return np.cos(last * angle) / (
+            2 * circle * np.sin(np.pi * last / circle) * np.sin(angle / 2)
+        )
     return np.cos(np.pi * distance) / (2 * circle * np.tan(angle / 2))
 
 

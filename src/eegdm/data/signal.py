@@ -1,4 +1,6 @@
-"""From a recording to model units: derivation, filters, resampling, companding and windows (SPEC 1)."""
+"""From a recording to model units: derivation, filters, resampling, companding and windows (SPEC
+1).
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,18 @@ from eegdm.errors import UserError
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["ChannelQuality", "Filtering", "Prepared", "compand", "expand", "first_sample", "open_recording", "preprocess",
-           "published_chbmit_window", "wrap"]  # fmt: skip
+__all__ = [
+    "ChannelQuality",
+    "Filtering",
+    "Prepared",
+    "compand",
+    "expand",
+    "first_sample",
+    "open_recording",
+    "preprocess",
+    "published_chbmit_window",
+    "wrap",
+]
 
 BLOCK_VALUES = 2**24  # float64 values of a block, all electrodes: 128 MiB
 SHORTEST_BLOCK_S = 120.0  # of a block that is chosen here
@@ -51,37 +63,52 @@ def preprocess(
 ) -> Prepared:
     """Derive, filter and resample a recording, reading the channels it needs and no others.
 
-    Equals MNE's `filter`, `notch_filter` and `resample` of the whole recording: to rounding if it fits in one block, within
-    1e-5 of the largest amplitude else. All steps are linear, so deriving comes first.
+    Equals MNE's `filter`, `notch_filter` and `resample` of the whole recording: to rounding if it
+    fits in one block, within 1e-5 of the largest amplitude else. All steps are linear, so deriving
+    comes first.
 
     Args:
         raw: the recording, in volts as MNE has it; its data may lie on disk.
         derivations: what each row of the signal is made of (`eegdm.data.montage.derive`).
-        filtering: the filters and the sampling frequency wanted; a recording sampled too slowly for them gets what it allows, and a note.
+        filtering: the filters and the sampling frequency wanted; a recording sampled too slowly for
+            them gets what it allows, and a note.
         block_s: seconds in memory at a time; chosen by the number of channels if not given.
-        out: makes the float32 array (channel, time) to write to, such as a memory map, given its shape.
+        out: makes the float32 array (channel, time) to write to, such as a memory map, given its
+            shape.
         keep_raw: neither filter nor resample.
-        progress: what to call the filtering in the bar that is shown; none is shown without it, nor if there is one block only.
+        progress: what to call the filtering in the bar that is shown; none is shown without it, nor
+            if there is one block only.
 
     Raises:
-        UserError: if a value is missing (channel and time are named); if the recording is shorter than a second, sampled too slowly or
-            too fast, or flat in all channels; if its amplitudes cannot be EEG in volts.
+        UserError: if a value is missing (channel and time are named); if the recording is shorter
+            than a second, sampled too slowly or too fast, or flat in all channels; if its
+            amplitudes cannot be EEG in volts.
     """
     file_sfreq = float(raw.info["sfreq"])
     applied, note = filtering.effective(file_sfreq)
     if raw.n_times < file_sfreq:
-        raise UserError(f"the recording lasts {raw.n_times / file_sfreq:.3g} s, at least 1 s is needed")
+        raise UserError(
+            f"the recording lasts {raw.n_times / file_sfreq:.3g} s, at least 1 s is needed"
+        )
     channels = DerivedChannels(raw, derivations)
     block = _block_samples(block_s, file_sfreq, len(channels.picks))
     if keep_raw:
         n_times, sfreq, notes = int(raw.n_times), file_sfreq, []
         blocks = _unfiltered(channels.read, raw.n_times, block)
     else:
-        n_times, sfreq = Resampling.of(int(raw.n_times), file_sfreq, applied.sfreq).n_out, applied.sfreq
+        n_times, sfreq = (
+            Resampling.of(int(raw.n_times), file_sfreq, applied.sfreq).n_out,
+            applied.sfreq,
+        )
         notes = [] if note is None else [note]
         if raw.n_times < (length := filter_length(file_sfreq, applied)):
-            notes.append(f"shorter than the filters ({length / file_sfreq:.1f} s), so slow waves are distorted")
-        blocks = conditioned(channels.read, raw.n_times, file_sfreq, applied, block, progress=progress)
+            notes.append(
+                f"shorter than the filters ({length / file_sfreq:.1f} s), so slow waves are"
+                " distorted"
+            )
+        blocks = conditioned(
+            channels.read, raw.n_times, file_sfreq, applied, block, progress=progress
+        )
 
     shape = (len(derivations), n_times)
     signal = np.empty(shape, np.float32) if out is None else out(shape)
@@ -101,36 +128,50 @@ def _unfiltered(read: Callable[[int, int], ndarray], n_times: int, block: int) -
 
 
 def _write(blocks: Iterator[Block], signal: Any, n_times: int) -> Float[ndarray, " channel"]:
-    """Write the blocks to `signal`; return the robust spread of each channel in µV, found from 20,000 samples or more of it."""
+    """Write the blocks to `signal`; return the robust spread of each channel in µV, found from
+    20,000 samples or more of it.
+    """
     sampled = []
     stride = max(n_times // 20_000, 1)
     for start, block in blocks:
         signal[:, start : start + block.shape[1]] = block
         _release_written(signal)
-        sampled.append(block[:, -start % stride :: stride].copy())  # a view would keep the whole block
+        sampled.append(
+            block[:, -start % stride :: stride].copy()
+        )  # a view would keep the whole block
     low, high = np.percentile(np.concatenate(sampled, axis=1), (25, 75), axis=1)
     return (high - low) / 1.349 * (1e6 / PER_VOLT)
 
 
 def _release_written(signal: Any) -> None:
-    """Give a memory map's pages back to the system's cache of the file; a day of EEG would count as memory of this process."""
+    """Give a memory map's pages back to the system's cache of the file; a day of EEG would count as
+    memory of this process.
+    """
     if isinstance(getattr(signal, "base", None), mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         signal.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _quality_notes(quality: list[ChannelQuality]) -> list[str]:
     flat = [f"{q.name} ({q.flat:.0%} of the time)" for q in quality if q.flat >= NOTED_FLAT]
-    clipped = [f"{q.name} ({q.clipped:.0%} of the samples)" for q in quality if q.clipped >= NOTED_CLIPPED]
-    return [f"{what}: {', '.join(names)}" for what, names in (("flat", flat), ("clipped", clipped)) if names]
+    clipped = [
+        f"{q.name} ({q.clipped:.0%} of the samples)" for q in quality if q.clipped >= NOTED_CLIPPED
+    ]
+    return [
+        f"{what}: {', '.join(names)}"
+        for what, names in (("flat", flat), ("clipped", clipped))
+        if names
+    ]
 
 
-# ---------------------------------------------------------------------------------------------------------------- windows
+# ---------------------------------------------------------------------------------------- windows
 
 
 def first_sample(onset_s: ArrayLike, sfreq: float) -> Any:
-    """Index of the first sample at or after a time; sample n is at n / sfreq in float64, as in MNE. 0 before the start.
+    """Index of the first sample at or after a time; sample n is at n / sfreq in float64, as in MNE.
+    0 before the start.
 
-    Equals `np.searchsorted(np.arange(n_times) / sfreq, onset_s, "left")` for a recording without end; int64 as `onset_s` is shaped.
+    Equals `np.searchsorted(np.arange(n_times) / sfreq, onset_s, "left")` for a recording without
+    end; int64 as `onset_s` is shaped.
     """
     onset_s = np.asarray(onset_s, np.float64)
     index = np.ceil(onset_s * sfreq)  # the product is rounded, so it may be one off either way
@@ -139,17 +180,23 @@ def first_sample(onset_s: ArrayLike, sfreq: float) -> Any:
     return np.maximum(index, 0).astype(np.int64)[()]
 
 
-def wrap(signal: Float[ndarray, "*channel time"], start: int, n_times: int) -> Float[ndarray, "*channel window"]:
-    """A copy of samples start..start + n_times of a recording taken as periodic; `start` may be negative."""
+def wrap(
+    signal: Float[ndarray, "*channel time"], start: int, n_times: int
+) -> Float[ndarray, "*channel window"]:
+    """A copy of samples start..start + n_times of a recording taken as periodic; `start` may be
+    negative.
+    """
     if start >= 0 and start + n_times <= signal.shape[-1]:
         return np.array(signal[..., start : start + n_times])
     return np.take(np.asarray(signal), np.arange(start, start + n_times), axis=-1, mode="wrap")
 
 
 def published_chbmit_window(x_uv: Float[ndarray, "*batch 2560"]) -> Float[ndarray, "*batch 2000"]:
-    """The published transform of 10 s of CHB-MIT at 256 Hz in µV, each window on its own, to companded model units at 200 Hz.
+    """The published transform of 10 s of CHB-MIT at 256 Hz in µV, each window on its own, to
+    companded model units at 200 Hz.
 
-    FFT-resampled without padding, band-passed 0.5-75 Hz, notch-filtered at 60 Hz, divided by 100, companded.
+    FFT-resampled without padding, band-passed 0.5-75 Hz, notch-filtered at 60 Hz, divided by 100,
+    companded.
     """
     from mne.filter import filter_data, notch_filter
     from scipy.signal import resample
@@ -159,18 +206,28 @@ def published_chbmit_window(x_uv: Float[ndarray, "*batch 2560"]) -> Float[ndarra
     return compand(notch_filter(passed, 200.0, 60.0, verbose="ERROR") / 100.0)
 
 
-# ------------------------------------------------------------------------------------------------------------- companding
+# ------------------------------------------------------------------------------------- companding
 
 
-def compand(x: Float[ndarray, "*shape"], mu: float = 255.0, scale: float = 1.0) -> Float[ndarray, "*shape"]:
-    """Leave `scale` x as it is up to 1, make it the mu-law logarithm above, and divide by `scale` again."""
+def compand(
+    x: Float[ndarray, "*shape"], mu: float = 255.0, scale: float = 1.0
+) -> Float[ndarray, "*shape"]:
+    """Leave `scale` x as it is up to 1, make it the mu-law logarithm above, and divide by `scale`
+    again.
+    """
     scaled = scale * np.asarray(x)
     size = np.abs(scaled)
-    return np.where(size <= 1, scaled, np.sign(scaled) * np.log1p(mu * size) / math.log1p(mu)) / scale
+    return (
+        np.where(size <= 1, scaled, np.sign(scaled) * np.log1p(mu * size) / math.log1p(mu)) / scale
+    )
 
 
-def expand(y: Float[ndarray, "*shape"], mu: float = 255.0, scale: float = 1.0) -> Float[ndarray, "*shape"]:
+def expand(
+    y: Float[ndarray, "*shape"], mu: float = 255.0, scale: float = 1.0
+) -> Float[ndarray, "*shape"]:
     """Inverse of `compand`."""
     scaled = scale * np.asarray(y)
     size = np.abs(scaled)
-    return np.where(size <= 1, scaled, np.sign(scaled) * np.expm1(size * math.log1p(mu)) / mu) / scale
+    return (
+        np.where(size <= 1, scaled, np.sign(scaled) * np.expm1(size * math.log1p(mu)) / mu) / scale
+    )

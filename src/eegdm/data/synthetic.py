@@ -1,13 +1,15 @@
-"""Made-up EEG recordings: subjects with a background of their own, and stretches of each class that TUEV annotates.
+"""Made-up EEG recordings: subjects with a background of their own, and stretches of each class that
+TUEV annotates.
 
-``simulate`` adds up potentials in µV against a distant reference: 1/f noise that neighbouring electrodes share,
-posterior alpha that waxes and wanes, mains, drifts, and in each segment a source of its class. Bipolar channels that
-share the electrode nearest to a source therefore reverse phase, as in real recordings.
+``simulate`` adds up potentials in µV against a distant reference: 1/f noise that neighbouring
+electrodes share, posterior alpha that waxes and wanes, mains, drifts, and in each segment a source
+of its class. Bipolar channels that share the electrode nearest to a source therefore reverse phase,
+as in real recordings.
 
-The strength of a source (its RMS against the background of its segment) comes from one wide distribution for all
-classes, slow activity over the same places occurs in all of them, and the background's level varies with subject and
-segment. So amplitude alone tells the classes apart badly; shape and rhythm tell them apart well. Everything is
-a function of (seed, subject, run).
+The strength of a source (its RMS against the background of its segment) comes from one wide
+distribution for all classes, slow activity over the same places occurs in all of them, and the
+background's level varies with subject and segment. So amplitude alone tells the classes apart
+badly; shape and rhythm tell them apart well. Everything is a function of (seed, subject, run).
 """
 
 from __future__ import annotations
@@ -24,7 +26,16 @@ from scipy.signal.windows import tukey
 
 from eegdm.data import synthetic_sources as sources
 from eegdm.data.montage import TCP
-from eegdm.data.synthetic_sources import ELECTRODES, Field, Potential, Source, Wave, band, near, noise
+from eegdm.data.synthetic_sources import (
+    ELECTRODES,
+    Field,
+    Potential,
+    Source,
+    Wave,
+    band,
+    near,
+    noise,
+)
 from eegdm.errors import UserError
 
 SEIZURE, REST = "SEIZURE", "REST"
@@ -42,11 +53,14 @@ CLASSES = tuple(SOURCES)[:6]
 """In the order of TUEV's codes 1..6."""
 
 CYCLE = (*CLASSES, "SPSW", "ARTF")
-"""The two classes that are marked on few channels come twice, so that no class has far fewer annotations."""
+"""The two classes that are marked on few channels come twice, so that no class has far fewer
+annotations.
+"""
 
 EVENT_S = 1.0
 MARGIN_S = 2.0
-"""A sample reaches 2 s beyond its event on both sides; all of it lies inside the event's segment."""
+"""A sample reaches 2 s beyond its event on both sides; all of it lies inside the event's segment.
+"""
 SEGMENT_S = 7.0
 STRENGTH = (1.5, 4.0)
 """RMS of a source on its strongest bipolar channel, as a multiple of the background's."""
@@ -122,7 +136,7 @@ class Subject:
         )
 
 
-# ----------------------------------------------------------------------------------------------------------- recordings
+# ------------------------------------------------------------------------------------- recordings
 
 
 def generator(seed: int, subject: str, *run: int) -> Generator:
@@ -131,7 +145,8 @@ def generator(seed: int, subject: str, *run: int) -> Generator:
 
 
 def six_classes(rng: Generator, minutes: float) -> list[Segment]:
-    """Fill a recording with segments of about 7 s: those of ``CYCLE`` in random order, again and again.
+    """Fill a recording with segments of about 7 s: those of ``CYCLE`` in random order, again and
+    again.
 
     Raises:
         UserError: if there is no room for one cycle, so that a class might be missing.
@@ -140,10 +155,13 @@ def six_classes(rng: Generator, minutes: float) -> list[Segment]:
     if len(edges) <= len(CYCLE):
         needed = SEGMENT_S * len(CYCLE) / 60
         raise UserError(
-            f"minutes={minutes:g}: too short for a made-up recording with all six classes; give {needed:g} or more"
+            f"minutes={minutes:g}: too short for a made-up recording with all six classes; give"
+            f" {needed:g} or more"
         )
     labels = np.concatenate([rng.permutation(CYCLE) for _ in range(0, len(edges), len(CYCLE))])
-    return [Segment(str(label), *edge) for label, edge in zip(labels, pairwise(edges), strict=False)]
+    return [
+        Segment(str(label), *edge) for label, edge in zip(labels, pairwise(edges), strict=False)
+    ]
 
 
 def rest(rng: Generator, minutes: float) -> list[Segment]:
@@ -158,7 +176,10 @@ def one_seizure(rng: Generator, minutes: float) -> list[Segment]:
         UserError: if there is no room for the longest seizure.
     """
     if minutes < 1.5:
-        raise UserError(f"minutes={minutes:g}: too short for a made-up recording with a seizure; give 1.5 or more")
+        raise UserError(
+            f"minutes={minutes:g}: too short for a made-up recording with a seizure; give 1.5 or"
+            " more"
+        )
     stop_s, duration_s = int(60 * minutes), int(rng.integers(20, 61))
     onset_s = int(rng.integers(10, stop_s - duration_s - 10))
     ictal = Segment(SEIZURE, onset_s, onset_s + duration_s)
@@ -176,13 +197,17 @@ def _edges(rng: Generator, start_s: float, stop_s: float) -> list[float]:
     return (start_s + (stop_s - start_s) * borders).tolist()
 
 
-def record(seed: int, subject: str, run: int, sfreq: float, plan: Callable[[Generator], list[Segment]]) -> Simulation:
+def record(
+    seed: int, subject: str, run: int, sfreq: float, plan: Callable[[Generator], list[Segment]]
+) -> Simulation:
     """Make up one run of a subject: what ``plan`` draws, on the background of that subject."""
     rng = generator(seed, subject, run)
     return simulate(Subject.draw(generator(seed, subject)), plan(rng), rng, sfreq)
 
 
-def simulate(subject: Subject, segments: Sequence[Segment], rng: Generator, sfreq: float) -> Simulation:
+def simulate(
+    subject: Subject, segments: Sequence[Segment], rng: Generator, sfreq: float
+) -> Simulation:
     """Make up one recording.
 
     Args:
@@ -202,11 +227,15 @@ def simulate(subject: Subject, segments: Sequence[Segment], rng: Generator, sfre
         )
         source = SOURCES[segment.label](rng, time)
         activity = fade * _scaled(source.potential, strength_uV)
-        slow = _scaled(sources.slow_activity(rng, time).potential, strength_uV * _between(rng, SLOWING))
+        slow = _scaled(
+            sources.slow_activity(rng, time).potential, strength_uV * _between(rng, SLOWING)
+        )
         potential[:, start:stop] += activity + fade * slow
         events += _annotated(segment, source.times_s, activity)
     potential += _surroundings(rng, subject, n_times, sfreq)
-    return Simulation(sfreq, subject.mains_hz, potential, _heartbeats(rng, subject, n_times, sfreq), events)
+    return Simulation(
+        sfreq, subject.mains_hz, potential, _heartbeats(rng, subject, n_times, sfreq), events
+    )
 
 
 def tcp(potential: Potential) -> Float[np.ndarray, "channel time"]:
@@ -231,9 +260,15 @@ def _scaled(potential: Potential, rms_uV: float) -> Potential:
 
 
 def _annotated(segment: Segment, times_s: sources.Times, activity: Potential) -> list[Event]:
-    """Events of 1 s, each with a discharge, a second or more apart and inside the margin; onsets with two decimals."""
+    """Events of 1 s, each with a discharge, a second or more apart and inside the margin; onsets
+    with two decimals.
+    """
     if segment.label == SEIZURE:
-        return [Event(SEIZURE, segment.start_s, segment.stop_s - segment.start_s, tuple(range(len(TCP))))]
+        return [
+            Event(
+                SEIZURE, segment.start_s, segment.stop_s - segment.start_s, tuple(range(len(TCP)))
+            )
+        ]
     rms = _rms(activity)
     shown = np.flatnonzero(rms >= 0.5 * rms.max())
     onsets: list[float] = []
@@ -244,13 +279,20 @@ def _annotated(segment: Segment, times_s: sources.Times, activity: Potential) ->
     return [Event(segment.label, onset, EVENT_S, tuple(shown.tolist())) for onset in onsets]
 
 
-# ----------------------------------------------------------------------------------------------------------- background
+# ------------------------------------------------------------------------------------- background
 
 
-def _brain(rng: Generator, subject: Subject, segments: Sequence[Segment], n_times: int, sfreq: float) -> Potential:
-    """1/f background and the alpha rhythms of both hemispheres, at levels that change from segment to segment."""
+def _brain(
+    rng: Generator, subject: Subject, segments: Sequence[Segment], n_times: int, sfreq: float
+) -> Potential:
+    """1/f background and the alpha rhythms of both hemispheres, at levels that change from segment
+    to segment.
+    """
     rows = noise(
-        rng, (len(ELECTRODES), n_times), sfreq, lambda f: np.maximum(f, 1.0) ** (-subject.slope / 2) * (f > 0.3)
+        rng,
+        (len(ELECTRODES), n_times),
+        sfreq,
+        lambda f: np.maximum(f, 1.0) ** (-subject.slope / 2) * (f > 0.3),
     )
     background = subject.background_uV * sources.mixing(subject.reach) @ rows
     parts = noise(rng, (6, n_times), sfreq, band(0.0, 0.7))
@@ -260,11 +302,17 @@ def _brain(rng: Generator, subject: Subject, segments: Sequence[Segment], n_time
     left, right = np.sqrt(2) * subject.alpha_uV * np.real(envelopes * carrier)
     alpha = np.outer(near("O1", 0.65), left) + np.outer(near("O2", 0.65), right)
     level, opened = _by_segment(rng, segments, n_times, sfreq)
-    return subject.gains[:, None] * np.exp(0.35 * level) * (background + np.exp(0.4 * opened) * alpha)
+    return (
+        subject.gains[:, None] * np.exp(0.35 * level) * (background + np.exp(0.4 * opened) * alpha)
+    )
 
 
-def _by_segment(rng: Generator, segments: Sequence[Segment], n_times: int, sfreq: float) -> Float[np.ndarray, "2 time"]:
-    """Two standard normal numbers for each segment, with a second of transition between segments."""
+def _by_segment(
+    rng: Generator, segments: Sequence[Segment], n_times: int, sfreq: float
+) -> Float[np.ndarray, "2 time"]:
+    """Two standard normal numbers for each segment, with a second of transition between
+    segments.
+    """
     levels = rng.standard_normal((2, len(segments)))
     edges = [(segment.start_s + 0.5, segment.stop_s - 0.5) for segment in segments]
     time = np.arange(n_times) / sfreq
@@ -278,7 +326,11 @@ def _surroundings(rng: Generator, subject: Subject, n_times: int, sfreq: float) 
     contact = subject.contact_uV[:, None] * rng.standard_normal(size)
     mains = np.sqrt(2) * np.sin(2 * np.pi * subject.mains_hz * np.arange(n_times) / sfreq)
     mains_uV = subject.mains_uV * subject.contact_uV / subject.contact_uV.mean()
-    reference = 0.5 * subject.background_uV * noise(rng, (1, n_times), sfreq, lambda f: 1 / np.maximum(f, 1.0))
+    reference = (
+        0.5
+        * subject.background_uV
+        * noise(rng, (1, n_times), sfreq, lambda f: 1 / np.maximum(f, 1.0))
+    )
     return drift + contact + np.outer(mains_uV, mains) - reference
 
 
@@ -287,7 +339,12 @@ def _heartbeats(rng: Generator, subject: Subject, n_times: int, sfreq: float) ->
     time = np.arange(n_times) / sfreq
     ecg = 5 * rng.standard_normal(n_times)
     for beat in sources.recurring(rng, time[-1], 0.96 / subject.heart_hz, 1.04 / subject.heart_hz):
-        for delay, width, height in ((-0.03, 0.01, -120), (0, 0.012, 1000), (0.03, 0.01, -250), (0.25, 0.04, 220)):
+        for delay, width, height in (
+            (-0.03, 0.01, -120),
+            (0, 0.012, 1000),
+            (0.03, 0.01, -250),
+            (0.25, 0.04, 220),
+        ):
             around = slice(*np.searchsorted(time, beat + delay + np.array([-6, 6]) * width))
             ecg[around] += height * sources.bump(time[around] - beat - delay, width)
     return ecg

@@ -1,8 +1,8 @@
 """A made-up head and the sources of EEG events on it.
 
-A source is a function ``(rng, time) -> Source``: it draws the parameters of one stretch of EEG and returns potentials
-at the electrodes in arbitrary units. The classes are those of the TUH EEG events corpus (Harati et al. 2015). Negative
-is negative, whatever the display does.
+A source is a function ``(rng, time) -> Source``: it draws the parameters of one stretch of EEG and
+returns potentials at the electrodes in arbitrary units. The classes are those of the TUH EEG events
+corpus (Harati et al. 2015). Negative is negative, whatever the display does.
 """
 
 from __future__ import annotations
@@ -14,15 +14,38 @@ import numpy as np
 from jaxtyping import Float
 from numpy.random import Generator
 
-# Inclination from the vertex and azimuth in degrees (negative inclination: left) on a spherical head.
+# Inclination from the vertex and azimuth in degrees (negative inclination: left) on a spherical
+# head.
 _ANGLES = {
-    "FP1": (-92, -72), "FP2": (92, 72), "F3": (-60, -51), "F4": (60, 51), "C3": (-46, 0), "C4": (46, 0),
-    "P3": (-60, 51), "P4": (60, -51), "O1": (-92, 72), "O2": (92, -72), "F7": (-92, -36), "F8": (92, 36),
-    "T3": (-92, 0), "T4": (92, 0), "T5": (-92, 36), "T6": (92, -36), "A1": (-120, 8), "A2": (120, -8),
-    "FZ": (46, 90), "CZ": (0, 0), "PZ": (46, -90), "FT9": (-112, -20), "FT10": (112, 20), "ROC": (112, 48),
-}  # fmt: skip
+    "FP1": (-92, -72),
+    "FP2": (92, 72),
+    "F3": (-60, -51),
+    "F4": (60, 51),
+    "C3": (-46, 0),
+    "C4": (46, 0),
+    "P3": (-60, 51),
+    "P4": (60, -51),
+    "O1": (-92, 72),
+    "O2": (92, -72),
+    "F7": (-92, -36),
+    "F8": (92, 36),
+    "T3": (-92, 0),
+    "T4": (92, 0),
+    "T5": (-92, 36),
+    "T6": (92, -36),
+    "A1": (-120, 8),
+    "A2": (120, -8),
+    "FZ": (46, 90),
+    "CZ": (0, 0),
+    "PZ": (46, -90),
+    "FT9": (-112, -20),
+    "FT10": (112, 20),
+    "ROC": (112, 48),
+}
 ELECTRODES = tuple(_ANGLES)
-"""T3 to T6 are the newer T7, T8, P7, P8; FT9 and FT10 are the older T1 and T2; ROC is beside the right eye."""
+"""T3 to T6 are the newer T7, T8, P7, P8; FT9 and FT10 are the older T1 and T2; ROC is beside the
+right eye.
+"""
 
 _TEMPORAL = ("F7", "T3", "T5", "F8", "T4", "T6")
 _FOCI = (*_TEMPORAL, "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2")
@@ -36,13 +59,15 @@ Spectrum = Callable[[np.ndarray], np.ndarray]
 
 
 class Source(NamedTuple):
-    """Potentials at ``ELECTRODES`` in arbitrary units, and the times of the discharges in s from the start."""
+    """Potentials at ``ELECTRODES`` in arbitrary units, and the times of the discharges in s from
+    the start.
+    """
 
     potential: Potential
     times_s: Times
 
 
-# ----------------------------------------------------------------------------------------------------------------- head
+# ------------------------------------------------------------------------------------------- head
 
 
 def _positions() -> Float[np.ndarray, "electrode 3"]:
@@ -56,13 +81,19 @@ DISTANCES = np.linalg.norm(POSITIONS[:, None] - POSITIONS[None], axis=2)
 
 
 def near(electrode: str, width: float) -> Field:
-    """Gaussian field of unit height centred on an electrode; neighbours in the 10-20 system are about 0.6 apart."""
+    """Gaussian field of unit height centred on an electrode; neighbours in the 10-20 system are
+    about 0.6 apart.
+    """
     return np.exp(-0.5 * (DISTANCES[ELECTRODES.index(electrode)] / width) ** 2)
 
 
 def _generalised(rng: Generator) -> Field:
     """Everywhere, most along the midline, and a little uneven."""
-    return 0.25 + near(rng.choice(("FZ", "CZ", "PZ")), 0.8) + 0.1 * mixing(1.0) @ rng.standard_normal(len(ELECTRODES))
+    return (
+        0.25
+        + near(rng.choice(("FZ", "CZ", "PZ")), 0.8)
+        + 0.1 * mixing(1.0) @ rng.standard_normal(len(ELECTRODES))
+    )
 
 
 def _lateralised(rng: Generator) -> Field:
@@ -78,7 +109,9 @@ def mixing(reach: float) -> Float[np.ndarray, "electrode electrode"]:
 
 
 def noise(rng: Generator, shape: tuple[int, int], sfreq: float, spectrum: Spectrum) -> np.ndarray:
-    """Gaussian noise (row, time) of unit RMS; ``spectrum`` maps frequencies in Hz to relative amplitudes."""
+    """Gaussian noise (row, time) of unit RMS; ``spectrum`` maps frequencies in Hz to relative
+    amplitudes.
+    """
     bins = np.fft.rfft(rng.standard_normal(shape)) * spectrum(np.fft.rfftfreq(shape[1], 1 / sfreq))
     signal = np.fft.irfft(bins, n=shape[1])
     return signal / np.sqrt(np.mean(signal**2))
@@ -89,16 +122,20 @@ def band(low_hz: float, high_hz: float) -> Spectrum:
     return lambda frequency: ((frequency >= low_hz) & (frequency <= high_hz)).astype(float)
 
 
-# ---------------------------------------------------------------------------------------------------------------- waves
+# ------------------------------------------------------------------------------------------ waves
 
 
 def bump(time: np.ndarray, width: float, fall: float | None = None) -> np.ndarray:
-    """Gaussian of unit height at time 0 with standard deviation ``width``, after its peak ``fall``."""
+    """Gaussian of unit height at time 0 with standard deviation ``width``, after its peak
+    ``fall``.
+    """
     return np.exp(-0.5 * (time / np.where(time < 0, width, fall or width)) ** 2)
 
 
 def recurring(rng: Generator, length_s: float, shortest_s: float, longest_s: float) -> Times:
-    """Times whose distances are uniform between two bounds, one of them near the middle, all clear of both ends."""
+    """Times whose distances are uniform between two bounds, one of them near the middle, all clear
+    of both ends.
+    """
     distances = rng.uniform(shortest_s, longest_s, size=2 * int(length_s / shortest_s))
     before, after = np.cumsum(distances.reshape(2, -1), axis=1)
     times = rng.uniform(0.45, 0.53) * length_s + np.concatenate([-before[::-1], [0.0], after])
@@ -111,16 +148,23 @@ def _heights(rng: Generator, times: np.ndarray) -> np.ndarray:
 
 
 def _train(
-    time: np.ndarray, times: np.ndarray, heights: np.ndarray, wave: Callable[[np.ndarray], np.ndarray]
+    time: np.ndarray,
+    times: np.ndarray,
+    heights: np.ndarray,
+    wave: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    return np.sum([height * wave(time - t) for height, t in zip(heights, times, strict=True)], axis=0)
+    return np.sum(
+        [height * wave(time - t) for height, t in zip(heights, times, strict=True)], axis=0
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------- sources
+# ---------------------------------------------------------------------------------------- sources
 
 
 def spike_and_wave(rng: Generator, time: Wave) -> Source:
-    """SPSW: a negative spike of 70 ms and a negative slow wave of 200-300 ms over one electrode and its neighbours."""
+    """SPSW: a negative spike of 70 ms and a negative slow wave of 200-300 ms over one electrode and
+    its neighbours.
+    """
     slow_s, slow_height = rng.uniform(0.2, 0.3), rng.uniform(0.4, 0.65)
 
     def wave(t: np.ndarray) -> np.ndarray:
@@ -140,18 +184,29 @@ def generalised_periodic(rng: Generator, time: Wave) -> Source:
     def wave(t: np.ndarray) -> np.ndarray:
         return -0.45 * bump(t + 0.09, 0.025) + bump(t, 0.032, 0.042) - 0.6 * bump(t - 0.2, 0.07)
 
-    return Source(np.outer(_generalised(rng), _train(time, times, _heights(rng, times), wave)), times)
+    return Source(
+        np.outer(_generalised(rng), _train(time, times, _heights(rng, times), wave)), times
+    )
 
 
 def lateralised_periodic(rng: Generator, time: Wave) -> Source:
-    """PLED: sharp and slow waves every 0.8-1.5 s over one hemisphere, largest temporally or parietally."""
+    """PLED: sharp and slow waves every 0.8-1.5 s over one hemisphere, largest temporally or
+    parietally.
+    """
     period_s = rng.uniform(0.8, 1.5)
     times = recurring(rng, time[-1], 0.92 * period_s, 1.08 * period_s)
 
     def wave(t: np.ndarray) -> np.ndarray:
-        return 0.4 * bump(t + 0.07, 0.022) - bump(t, 0.022) + 0.6 * bump(t - 0.075, 0.026) - 0.4 * bump(t - 0.22, 0.06)
+        return (
+            0.4 * bump(t + 0.07, 0.022)
+            - bump(t, 0.022)
+            + 0.6 * bump(t - 0.075, 0.026)
+            - 0.4 * bump(t - 0.22, 0.06)
+        )
 
-    return Source(np.outer(_lateralised(rng), _train(time, times, _heights(rng, times), wave)), times)
+    return Source(
+        np.outer(_lateralised(rng), _train(time, times, _heights(rng, times), wave)), times
+    )
 
 
 def eye_movement(rng: Generator, time: Wave) -> Source:
@@ -167,14 +222,18 @@ def _blinks(rng: Generator, time: Wave) -> Source:
 
 
 def _gaze(rng: Generator, time: Wave) -> Source:
-    """Saccades to alternating sides, of opposite sign at F7 and F8; the amplifier lets each position decay."""
+    """Saccades to alternating sides, of opposite sign at F7 and F8; the amplifier lets each
+    position decay.
+    """
     times, turn_s = recurring(rng, time[-1], 0.7, 1.8), rng.uniform(0.015, 0.05)
     turns = rng.choice([-1, 1]) * (-1.0) ** np.arange(len(times)) * _heights(rng, times)
 
     def wave(t: np.ndarray) -> np.ndarray:
         return np.exp(-np.clip(t, 0, None) / 0.9) / (1 + np.exp(-np.clip(t / turn_s, -50, 50)))
 
-    return Source(np.outer(near("F7", 0.5) - near("F8", 0.5), _train(time, times, turns, wave)), times)
+    return Source(
+        np.outer(near("F7", 0.5) - near("F8", 0.5), _train(time, times, turns, wave)), times
+    )
 
 
 def artefact(rng: Generator, time: Wave) -> Source:
@@ -200,10 +259,15 @@ def _pops(rng: Generator, time: Wave) -> Source:
 
 
 def slow_activity(rng: Generator, time: Wave) -> Source:
-    """BCKG: irregular delta or theta waves in one of the places where events occur too; the times mark nothing."""
+    """BCKG: irregular delta or theta waves in one of the places where events occur too; the times
+    mark nothing.
+    """
     centre_hz = np.exp(rng.uniform(np.log(1.0), np.log(3.0)))
     waves = noise(
-        rng, (1, len(time)), 1 / (time[1] - time[0]), lambda f: bump(np.log(np.maximum(f, 0.1) / centre_hz), 0.5)
+        rng,
+        (1, len(time)),
+        1 / (time[1] - time[0]),
+        lambda f: bump(np.log(np.maximum(f, 0.1) / centre_hz), 0.5),
     )
     fields = (
         _generalised(rng),
@@ -215,7 +279,9 @@ def slow_activity(rng: Generator, time: Wave) -> Source:
 
 
 def seizure(rng: Generator, time: Wave) -> Source:
-    """A rhythmic discharge that slows from 5-8 to 3-4 Hz while it grows and spreads from a temporal focus."""
+    """A rhythmic discharge that slows from 5-8 to 3-4 Hz while it grows and spreads from a temporal
+    focus.
+    """
     progress = time / time[-1]
     frequency_hz = np.interp(progress, [0, 1], [rng.uniform(5, 8), rng.uniform(3, 4)])
     distance = DISTANCES[ELECTRODES.index(rng.choice(_TEMPORAL))][:, None]

@@ -1,10 +1,12 @@
 """The latents folder: tokens of each distinct window once, in memory-mapped shards.
 
-``windows.parquet`` keys each window by (recording, start_sample, n_times) and says in which shard and from which row its tokens
-lie, one row per channel; ``shard-00000.npy`` is an array (row, block, pool, query, feature). With int8 each feature is
-standardised over its shard, and the array holds round(standardised / scale): ``scale-00000.npy`` has the float32 scale of each
-(row, block, pool, query), ``feature-00000.npy`` (2, block, query, feature) the means and the spreads. A feature's spread
-is a small part of the largest value beside it, and what tells windows apart are its deviations from its mean.
+``windows.parquet`` keys each window by (recording, start_sample, n_times) and says in which shard
+and from which row its tokens lie, one row per channel; ``shard-00000.npy`` is an array (row, block,
+pool, query, feature). With int8 each feature is standardised over its shard, and the array holds
+round(standardised / scale): ``scale-00000.npy`` has the float32 scale of each (row, block, pool,
+query), ``feature-00000.npy`` (2, block, query, feature) the means and the spreads. A feature's
+spread is a small part of the largest value beside it, and what tells windows apart are its
+deviations from its mean.
 """
 
 from __future__ import annotations
@@ -39,8 +41,13 @@ def _feature_name(shard: int) -> str:
 
 
 def shard_is_done(folder: Path, shard: int, dtype: str) -> bool:
-    """Whether a shard was written whole; the tokens are renamed into place after what they are read with."""
-    needed = [shard_name(shard), *([_scale_name(shard), _feature_name(shard)] if dtype == "int8" else [])]
+    """Whether a shard was written whole; the tokens are renamed into place after what they are read
+    with.
+    """
+    needed = [
+        shard_name(shard),
+        *([_scale_name(shard), _feature_name(shard)] if dtype == "int8" else []),
+    ]
     return all((folder / name).is_file() for name in needed)
 
 
@@ -48,7 +55,9 @@ def write_shard(folder: Path, shard: int, rows: np.ndarray, dtype: str) -> None:
     """Write tokens (row, block, pool, query, feature) in the given number format, atomically."""
     if dtype == "int8":
         tiny = np.finfo(np.float32).tiny
-        mean = rows.mean(axis=(0, 2), dtype=np.float64).astype(np.float32)  # (block, query, feature)
+        mean = rows.mean(axis=(0, 2), dtype=np.float64).astype(
+            np.float32
+        )  # (block, query, feature)
         spread = np.maximum(rows.std(axis=(0, 2), dtype=np.float64), tiny).astype(np.float32)
         rows = (rows - mean[:, None]) / spread[:, None]
         scale = np.maximum(np.abs(rows).max(-1, keepdims=True) / 127, tiny)
@@ -62,14 +71,24 @@ def write_shard(folder: Path, shard: int, rows: np.ndarray, dtype: str) -> None:
 def _open_shard(path: Path, dtype: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """Map a file of a shard, whose number format and shape (None: any length) must be these."""
     try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)  # torch takes no read-only array; nobody writes
+        array = np.load(
+            path, mmap_mode="c", allow_pickle=False
+        )  # torch takes no read-only array; nobody writes
     except Exception as error:  # a damaged header fails in NumPy's parser in several ways
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: can't be read as a shard of tokens ({reason}); remove it and run `eegdm cache` again") from error
-    is_right = array.ndim == len(shape) and all(n in (None, found) for n, found in zip(shape, array.shape, strict=True))
+        raise UserError(
+            f"{path}: can't be read as a shard of tokens ({reason}); remove it and run `eegdm"
+            " cache` again"
+        ) from error
+    is_right = array.ndim == len(shape) and all(
+        n in (None, found) for n, found in zip(shape, array.shape, strict=True)
+    )
     if array.dtype != dtype or not is_right:
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
-        raise UserError(f"{path}: holds {array.dtype} {array.shape}, not {dtype} ({wanted}); remove it and run `eegdm cache` again")
+        raise UserError(
+            f"{path}: holds {array.dtype} {array.shape}, not {dtype} ({wanted}); remove it and run"
+            " `eegdm cache` again"
+        )
     return array
 
 
@@ -94,17 +113,26 @@ class TokenStore:
         return key in self._place
 
     def read(self, key: tuple[str, int, int], blocks: slice = slice(None)) -> np.ndarray:
-        """Return the float32 tokens (channel, block, pool, query, feature) of a window, in the recording's channel order.
+        """Return the float32 tokens (channel, block, pool, query, feature) of a window, in the
+        recording's channel order.
 
         Float32 shards give a view of the file's pages: not to be written to.
         """
         shard, row, n = self._place[key]
-        tokens = _open_shard(self.artifact / shard_name(shard), self.dtype, (self._n_rows[shard], None, None, None, None))
+        tokens = _open_shard(
+            self.artifact / shard_name(shard),
+            self.dtype,
+            (self._n_rows[shard], None, None, None, None),
+        )
         stored = torch.from_numpy(tokens[row : row + n, blocks])
         if self.dtype == "int8":
             _, n_blocks, _, n_queries, n_features = tokens.shape
             scales = _open_shard(self.artifact / _scale_name(shard), "float32", tokens.shape[:-1])
-            features = _open_shard(self.artifact / _feature_name(shard), "float32", (2, n_blocks, n_queries, n_features))
+            features = _open_shard(
+                self.artifact / _feature_name(shard),
+                "float32",
+                (2, n_blocks, n_queries, n_features),
+            )
             standardised = stored * torch.from_numpy(scales[row : row + n, blocks, ..., None])
             mean, spread = torch.from_numpy(features[:, blocks, None])
             return torch.addcmul(mean, standardised, spread).numpy()
@@ -112,19 +140,31 @@ class TokenStore:
 
 
 class CachedTokens(Dataset):
-    """Labelled windows as stored tokens; indexed by lists of (epoch, sample), like :class:`eegdm.data.loading.Windows`."""
+    """Labelled windows as stored tokens; indexed by lists of (epoch, sample), like
+    :class:`eegdm.data.loading.Windows`.
+    """
 
-    def __init__(self, store: TokenStore, table: pd.DataFrame, samples: pd.DataFrame, channels: list[str], blocks: slice) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        table: pd.DataFrame,
+        samples: pd.DataFrame,
+        channels: list[str],
+        blocks: slice,
+    ) -> None:
         self.store, self.channels, self.blocks = store, channels, blocks
         self.keys = list(samples[KEY].itertuples(index=False, name=None))
         self.labels = samples.label.to_numpy()
         column = {name: j for j, name in enumerate(channels)}
-        self.columns = {r.recording: np.array([column[n] for n in r.ch_names]) for r in table.itertuples()}
+        self.columns = {
+            r.recording: np.array([column[n] for n in r.ch_names]) for r in table.itertuples()
+        }
         missing = next((key for key in self.keys if key not in store), None)
         if missing is not None:
             raise UserError(
-                f"{store.artifact.path}: has no tokens of the window at sample {missing[1]} of {missing[0]}; "
-                "it was cached with other windows settings: run `eegdm cache` for this run"
+                f"{store.artifact.path}: has no tokens of the window at sample {missing[1]} of"
+                f" {missing[0]}; it was cached with other windows settings: run `eegdm cache` for"
+                " this run"
             )
 
     def __len__(self) -> int:
@@ -139,4 +179,10 @@ class CachedTokens(Dataset):
             data[k, columns], mask[k, columns] = rows[k], True
         index = np.array([i for _, i in keys])
         tokens = torch.from_numpy(data).permute(0, 2, 3, 4, 1, 5)
-        return WindowBatch(tokens, torch.from_numpy(mask), torch.from_numpy(self.labels[index]), torch.from_numpy(index), torch.zeros(0))
+        return WindowBatch(
+            tokens,
+            torch.from_numpy(mask),
+            torch.from_numpy(self.labels[index]),
+            torch.from_numpy(index),
+            torch.zeros(0),
+        )

@@ -1,7 +1,9 @@
-"""Windows: views of recordings, by policy, labelling, edge rule and split. Nothing on disk depends on them.
+"""Windows: views of recordings, by policy, labelling, edge rule and split. Nothing on disk depends
+on them.
 
-A window is (recording, start_sample, n_times); a *sample* is a window with a label, and for event windows with the channel that was
-annotated, so that one window may be several samples. All tables are pandas DataFrames.
+A window is (recording, start_sample, n_times); a *sample* is a window with a label, and for event
+windows with the channel that was annotated, so that one window may be several samples. All tables
+are pandas DataFrames.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ PUBLISHED_SPLIT = ("tuev", "synthetic", "chbmit")
 TUEV_EVENTS = {"v2.0.1": (68_445, 15_487, 29_421), "v2.0.0": (67_436, 15_634, 29_421)}
 """Events of each release in the published train, val and test parts."""
 SEIZURE_LEAD_S = 1.0  # extra windows in a seizure start this long before its onset ...
-SEIZURE_STEP_S = 5.0  # ... and every so often, while they start before its end + SEIZURE_LEAD_S (SPEC 1, CHB-MIT)
+# ... and every so often, while they start before its end + SEIZURE_LEAD_S (SPEC 1, CHB-MIT)
+SEIZURE_STEP_S = 5.0
 
 
-def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowConfig, classes: list[str]) -> pd.DataFrame:
+def make_samples(
+    recordings: pd.DataFrame, events: pd.DataFrame, config: WindowConfig, classes: list[str]
+) -> pd.DataFrame:
     """List the labelled samples of all usable recordings.
 
     Args:
@@ -41,7 +46,8 @@ def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowC
         classes: label of each logit.
 
     Returns:
-        One row per sample in order of recording and event: recording, start_sample, n_times, label (index into classes), channel
+        One row per sample in order of recording and event: recording, start_sample, n_times, label
+            (index into classes), channel
         (name or None), onset_s.
 
     Raises:
@@ -58,21 +64,39 @@ def make_samples(recordings: pd.DataFrame, events: pd.DataFrame, config: WindowC
     none = events.iloc[:0]
     usable = recordings[recordings.status == "ok"]
     rows = [cut(r, by_recording.get(r.recording, none), config) for r in usable.itertuples()]
-    samples = pd.concat([r for r in rows if len(r)], ignore_index=True) if any(len(r) for r in rows) else None
+    samples = (
+        pd.concat([r for r in rows if len(r)], ignore_index=True)
+        if any(len(r) for r in rows)
+        else None
+    )
     if samples is None:
         raise UserError(
-            f"windows.policy={config.policy}, duration_s={config.duration_s:g}: no window fits into {len(usable)} recordings "
-            f"with {len(events)} events; use policy=grid, shorter windows or edge=wrap"
+            f"windows.policy={config.policy}, duration_s={config.duration_s:g}: no window fits into"
+            f" {len(usable)} recordings with {len(events)} events; use policy=grid, shorter windows"
+            " or edge=wrap"
         )
-    if config.policy == "event" and (n_dropped := int(events.recording.isin(usable.recording).sum()) - len(samples)):
+    if config.policy == "event" and (
+        n_dropped := int(events.recording.isin(usable.recording).sum()) - len(samples)
+    ):
         hint = "" if config.edge == "wrap" else "; edge=wrap keeps them"
-        log.warning("windows.edge=%s: %d of %d events are left out, for their windows of %g s stick out of the recording%s",
-                    config.edge, n_dropped, len(events), config.duration_s, hint)  # fmt: skip
-    samples["label"] = samples.label.map({name: i for i, name in enumerate(classes)}).astype("int64")
+        log.warning(
+            "windows.edge=%s: %d of %d events are left out, for their windows of %g s stick out of"
+            " the recording%s",
+            config.edge,
+            n_dropped,
+            len(events),
+            config.duration_s,
+            hint,
+        )
+    samples["label"] = samples.label.map({name: i for i, name in enumerate(classes)}).astype(
+        "int64"
+    )
     return samples
 
 
-def _table(recording: str, start: np.ndarray, n_times: int, label: object, channel: object, sfreq: float) -> pd.DataFrame:
+def _table(
+    recording: str, start: np.ndarray, n_times: int, label: object, channel: object, sfreq: float
+) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "recording": recording,
@@ -86,20 +110,35 @@ def _table(recording: str, start: np.ndarray, n_times: int, label: object, chann
 
 
 def _event_rows(recording: Any, events: pd.DataFrame, config: WindowConfig) -> pd.DataFrame:
-    """One sample per event: a window around the event's middle (SPEC 1: a 1 s event with 2 s on either side)."""
+    """One sample per event: a window around the event's middle (SPEC 1: a 1 s event with 2 s on
+    either side).
+    """
     n_times = round(config.duration_s * recording.sfreq)
-    lead = np.rint((config.duration_s - events.duration_s.to_numpy()) / 2 * recording.sfreq).astype(np.int64)
+    lead = np.rint((config.duration_s - events.duration_s.to_numpy()) / 2 * recording.sfreq).astype(
+        np.int64
+    )
     start = np.array([first_sample(t, recording.sfreq) for t in events.onset_s], np.int64) - lead
-    rows = _table(recording.recording, start, n_times, events.label.to_numpy(), events.channel.to_numpy(), recording.sfreq)
+    rows = _table(
+        recording.recording,
+        start,
+        n_times,
+        events.label.to_numpy(),
+        events.channel.to_numpy(),
+        recording.sfreq,
+    )
     rows["onset_s"] = events.onset_s.to_numpy()
     if config.edge == "wrap":
-        inside = (events.onset_s.to_numpy() >= 0) & (events.onset_s.to_numpy() * recording.sfreq < recording.n_times)
+        inside = (events.onset_s.to_numpy() >= 0) & (
+            events.onset_s.to_numpy() * recording.sfreq < recording.n_times
+        )
         return rows[inside & (n_times <= recording.n_times)]
     return rows[(start >= 0) & (start + n_times <= recording.n_times)]
 
 
 def _grid_rows(recording: Any, events: pd.DataFrame, config: WindowConfig) -> pd.DataFrame:
-    """Windows on a grid; a shorter tail is dropped. `grid+seizure` adds windows along each event."""
+    """Windows on a grid; a shorter tail is dropped. `grid+seizure` adds windows along each
+    event.
+    """
     sfreq = recording.sfreq
     n_times = round(config.duration_s * sfreq)
     start = grid(recording.n_times, n_times, round((config.step_s or config.duration_s) * sfreq))
@@ -112,7 +151,9 @@ def _grid_rows(recording: Any, events: pd.DataFrame, config: WindowConfig) -> pd
 
 
 def grid(n_times: int, length: int, step: int) -> np.ndarray:
-    """Start samples of all whole windows of ``length`` every ``step`` in a recording of ``n_times`` samples."""
+    """Start samples of all whole windows of ``length`` every ``step`` in a recording of ``n_times``
+    samples.
+    """
     return np.arange(0, n_times - length + 1, step, dtype=np.int64)
 
 
@@ -125,7 +166,9 @@ def _seizure_rows(recording: Any, event: Any, n_times: int) -> pd.DataFrame:
 
 
 def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame) -> np.ndarray:
-    """Label of each grid window: the event it shares most time with (``overlap``), or that starts or ends in it (``published``)."""
+    """Label of each grid window: the event it shares most time with (``overlap``), or that starts
+    or ends in it (``published``).
+    """
     label = np.full(len(onset_s), config.background, dtype=object)
     most = np.zeros(len(onset_s))
     stop_s = onset_s + config.duration_s
@@ -133,8 +176,11 @@ def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame
         end = event.onset_s + event.duration_s
         shared = np.minimum(stop_s, end) - np.maximum(onset_s, event.onset_s)
         if config.labels == "published":
-            # SPEC 1: second s belongs to the window (10 m, 10 m + 10]; a window wholly inside a seizure counts as background
-            hit = ((onset_s < event.onset_s) & (event.onset_s <= stop_s)) | ((onset_s < end) & (end <= stop_s))
+            # SPEC 1: second s belongs to the window (10 m, 10 m + 10]; a window wholly inside a
+            # seizure counts as background
+            hit = ((onset_s < event.onset_s) & (event.onset_s <= stop_s)) | (
+                (onset_s < end) & (end <= stop_s)
+            )
         else:
             hit = shared > config.min_overlap_s
         better = hit & (shared >= most)
@@ -149,9 +195,11 @@ def distinct(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def pretraining_view(samples: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
-    """The published single-channel view: one row per distinct window and channel, windows in order of first occurrence.
+    """The published single-channel view: one row per distinct window and channel, windows in order
+    of first occurrence.
 
-    The label is the class on that (window, channel), the last row winning, and -1 where nothing was annotated.
+    The label is the class on that (window, channel), the last row winning, and -1 where nothing was
+    annotated.
     """
     names = recordings.set_index("recording").ch_names
     ids = recordings.set_index("recording").channel_ids
@@ -161,19 +209,26 @@ def pretraining_view(samples: pd.DataFrame, recordings: pd.DataFrame) -> pd.Data
     windows["row"] = windows.recording.map(names.map(lambda n: np.arange(len(n))))
     view = windows.explode(["ch_name", "channel_id", "row"], ignore_index=True)
     last = samples.dropna(subset="channel").drop_duplicates([*KEY, "channel"], keep="last")
-    view = view.merge(last[[*KEY, "channel", "label"]], how="left", left_on=[*KEY, "ch_name"], right_on=[*KEY, "channel"])
+    view = view.merge(
+        last[[*KEY, "channel", "label"]],
+        how="left",
+        left_on=[*KEY, "ch_name"],
+        right_on=[*KEY, "channel"],
+    )
     view["label"] = view.label.fillna(-1).astype("int64")
     return view.drop(columns="channel").astype({"channel_id": "int64", "row": "int64"})
 
 
-# ----------------------------------------------------------------------------------------------------------------- splits
+# ----------------------------------------------------------------------------------------- splits
 
 
 def assign_splits(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> pd.Series:
-    """Return "train", "val", "test" or, for ``config.leave_out``, "left out" for each row of `recordings.parquet`.
+    """Return "train", "val", "test" or, for ``config.leave_out``, "left out" for each row of
+    `recordings.parquet`.
 
     Raises:
-        UserError: the split needs a column that is empty, leaves one part without recordings, or is to leave out what is not there.
+        UserError: the split needs a column that is empty, leaves one part without recordings, or is
+            to leave out what is not there.
     """
     split = pd.Series(LEFT_OUT, index=recordings.index, name="split")
     used = recordings[~_is_left_out(recordings, config)]
@@ -188,8 +243,8 @@ def assign_splits(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -
     empty = [part for part in SPLITS if not (split == part).any()]
     if "train" in empty or ("test" in empty and config.test_fraction > 0):
         raise UserError(
-            f"windows.split={config.split}: no recording is left for {empty[0]} (of {len(recordings)} recordings); "
-            "choose another split or fractions"
+            f"windows.split={config.split}: no recording is left for {empty[0]} (of"
+            f" {len(recordings)} recordings); choose another split or fractions"
         )
     return split
 
@@ -198,12 +253,17 @@ def _is_left_out(recordings: pd.DataFrame, config: WindowConfig) -> pd.Series:
     names = set(recordings.subject) | set(recordings.session.dropna())
     for name in config.leave_out:
         if name not in names:
-            raise UserError(f"windows.leave_out={name}: no recording is of this subject or session{did_you_mean(name, names)}")
+            raise UserError(
+                f"windows.leave_out={name}: no recording is of this subject or"
+                f" session{did_you_mean(name, names)}"
+            )
     return recordings.subject.isin(config.leave_out) | recordings.session.isin(config.leave_out)
 
 
 def published_split(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> np.ndarray:
-    """The parts that the publications use of TUEV (and of made-up corpora in its layout) and CHB-MIT."""
+    """The parts that the publications use of TUEV (and of made-up corpora in its layout) and
+    CHB-MIT.
+    """
     if corpus == "chbmit":
         return np.array([chbmit_split(int(s[3:5])) for s in recordings.session])
     own = recordings.split.to_numpy()
@@ -216,7 +276,10 @@ def _by_column(recordings: pd.DataFrame) -> np.ndarray:
     missing = recordings[~recordings.split.isin(SPLITS)]
     if len(missing):
         row = missing.iloc[0]
-        raise UserError(f"windows.split=column: {row.recording} has split={row.split!r}; each recording needs train, val or test")
+        raise UserError(
+            f"windows.split=column: {row.recording} has split={row.split!r}; each recording needs"
+            " train, val or test"
+        )
     return recordings.split.to_numpy()
 
 
@@ -226,8 +289,15 @@ def _units(recordings: pd.DataFrame, unit: str) -> pd.Series:
         return recordings.recording
     if unit != "subject" and recordings[unit].isna().any():
         row = recordings[recordings[unit].isna()].iloc[0]
-        raise UserError(f"windows.split by {unit}: {row.recording} has no {unit}; name it in the table or by corpus.pattern")
-    return recordings.subject if unit == "subject" else recordings.subject + "/" + recordings[unit].astype(str)
+        raise UserError(
+            f"windows.split by {unit}: {row.recording} has no {unit}; name it in the table or by"
+            " corpus.pattern"
+        )
+    return (
+        recordings.subject
+        if unit == "subject"
+        else recordings.subject + "/" + recordings[unit].astype(str)
+    )
 
 
 def _random(units: pd.Series, config: WindowConfig) -> np.ndarray:
@@ -235,7 +305,10 @@ def _random(units: pd.Series, config: WindowConfig) -> np.ndarray:
     order = np.random.default_rng(config.split_seed).permutation(names)
     n_test = round(config.test_fraction * len(names)) or int(config.test_fraction > 0)
     n_val = round(config.val_fraction * (len(names) - n_test)) or int(config.val_fraction > 0)
-    part = {name: "test" if i < n_test else "val" if i < n_test + n_val else "train" for i, name in enumerate(order)}
+    part = {
+        name: "test" if i < n_test else "val" if i < n_test + n_val else "train"
+        for i, name in enumerate(order)
+    }
     return units.map(part).to_numpy()
 
 
@@ -250,13 +323,19 @@ def _kfold(units: pd.Series, config: WindowConfig) -> np.ndarray:
     return np.where(number == config.fold, "test", np.where(number == validating, "val", "train"))
 
 
-# -------------------------------------------------------------------------------------------------- events of each part
+# ---------------------------------------------------------------------------- events of each part
 
 
-def events_per_split(recordings: pd.DataFrame, events: pd.DataFrame, corpus: str, config: WindowConfig) -> pd.DataFrame:
-    """Count events: a row per label, a column for each of train, val and test of the published split."""
+def events_per_split(
+    recordings: pd.DataFrame, events: pd.DataFrame, corpus: str, config: WindowConfig
+) -> pd.DataFrame:
+    """Count events: a row per label, a column for each of train, val and test of the published
+    split.
+    """
     part = dict(zip(recordings.recording, published_split(recordings, corpus, config), strict=True))
-    return pd.crosstab(events.label, events.recording.map(part)).reindex(columns=list(SPLITS), fill_value=0)
+    return pd.crosstab(events.label, events.recording.map(part)).reindex(
+        columns=list(SPLITS), fill_value=0
+    )
 
 
 def told_counts(counts: pd.DataFrame, corpus: str) -> Iterator[str]:
@@ -267,8 +346,14 @@ def told_counts(counts: pd.DataFrame, corpus: str) -> Iterator[str]:
     if corpus == "tuev":
         found = tuple(int(counts[part].sum()) for part in SPLITS)
         fitting = [release for release, published in TUEV_EVENTS.items() if published == found]
-        releases = "; ".join(f"{release} has {_listed(published)}" for release, published in TUEV_EVENTS.items())
-        fits = f"these are the events of TUEV {fitting[0]}" if fitting else "this fits no release of TUEV"
+        releases = "; ".join(
+            f"{release} has {_listed(published)}" for release, published in TUEV_EVENTS.items()
+        )
+        fits = (
+            f"these are the events of TUEV {fitting[0]}"
+            if fitting
+            else "this fits no release of TUEV"
+        )
         yield f"{_listed(found)} events in train / val / test: {fits} ({releases})"
 
 

@@ -1,6 +1,7 @@
 """EEGDM as a braindecode model: windows of any channels in, logits out, by braindecode's contract.
 
-Needs the extra `braindecode`; `docs/braindecode.md` tells how to install it beside a torch without CUDA.
+Needs the extra `braindecode`; `docs/braindecode.md` tells how to install it beside a torch without
+CUDA.
 """
 
 from __future__ import annotations
@@ -38,13 +39,19 @@ UNITS = {"V": PER_VOLT, "mV": PER_VOLT * 1e-3, "uV": PER_VOLT * 1e-6}
 
 
 class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
-    EEGModuleMixin, nn.Module, license="apache-2.0", library_name="eegdm", tags=["eeg"], docs_url="https://arxiv.org/abs/2508.14086"
+    EEGModuleMixin,
+    nn.Module,
+    license="apache-2.0",
+    library_name="eegdm",
+    tags=["eeg"],
+    docs_url="https://arxiv.org/abs/2508.14086",
 ):
     """Diffusion backbone and latent fusion transformer of Puah et al. 2025.
 
-    A state-space network reads each channel on its own and its activities, pooled over each second, become tokens; a transformer
-    fuses the tokens of all channels. Use :meth:`from_backbone` for a trained backbone; the constructor's has random weights.
-    Any channels and sampling rate are taken: a channel is conditioned on the nearest of the 22 that the backbone knows, one whose
+    A state-space network reads each channel on its own and its activities, pooled over each second,
+    become tokens; a transformer fuses the tokens of all channels. Use :meth:`from_backbone` for a
+    trained backbone; the constructor's has random weights. Any channels and sampling rate are
+    taken: a channel is conditioned on the nearest of the 22 that the backbone knows, one whose
     place its name does not tell on the mean of them all, with a warning.
 
     Parameters
@@ -52,11 +59,14 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     backbone : dict or None
         Arguments of :class:`eegdm.SSMDP`; None: the published size.
     tokens : dict or None
-        What is read from the backbone, see :class:`eegdm.models.latents.TokenSpec`; None: as published.
+        What is read from the backbone, see :class:`eegdm.models.latents.TokenSpec`; None: as
+        published.
     fusion : dict or None
-        Those of the arguments of :class:`eegdm.LatentFusionTransformer` that do not follow from the others, such as `depth`.
+        Those of the arguments of :class:`eegdm.LatentFusionTransformer` that do not follow from the
+        others, such as `depth`.
     unit : str
-        Unit of the windows: V (as MNE has them), mV or uV. They should have been filtered to 0.1-75 Hz.
+        Unit of the windows: V (as MNE has them), mV or uV. They should have been filtered to 0.1-75
+        Hz.
     mu : float
         Companding of amplitudes above 100 µV, as in pretraining; 0 leaves them.
     train_backbone : bool
@@ -64,7 +74,8 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
 
     References
     ----------
-    .. [eegdm] Puah, J. H. et al. (2025). EEGDM: EEG Representation Learning via Generative Diffusion Model. arXiv:2508.14086.
+    .. [eegdm] Puah, J. H. et al. (2025). EEGDM: EEG Representation Learning via Generative
+    Diffusion Model. arXiv:2508.14086.
     """
 
     if TYPE_CHECKING:  # the mixin's, which mypy does not see
@@ -98,23 +109,31 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         self.unit, self.mu, self.train_backbone = unit, mu, train_backbone
         self.spec = TokenSpec.from_dict(tokens or {})
         if self.spec.forward == "noisy":
-            raise UserError("tokens: forward=noisy needs noise, which braindecode's models are not given; choose none or noiseless")
+            raise UserError(
+                "tokens: forward=noisy needs noise, which braindecode's models are not given;"
+                " choose none or noiseless"
+            )
         self.backbone = _with_mean_channel(SSMDP(**(backbone or {}))).requires_grad_(train_backbone)
         self._channel_ids = self._conditions()
         names = [name for name, _ in self.backbone.named_parameters()]
-        self._reading = json.dumps([self.backbone.config, self.spec.to_dict(), self._channel_ids, self.sfreq, names])
+        self._reading = json.dumps(
+            [self.backbone.config, self.spec.to_dict(), self._channel_ids, self.sfreq, names]
+        )
         self.fusion = LatentFusionTransformer(**(self._token_shape() | (fusion or {})))
         self.fusion.out = nn.Identity()  # type: ignore[assignment]  # the decision is braindecode's final_layer
         self.final_layer = nn.Linear(self.fusion.config["d_model"], self.n_outputs)
 
     @classmethod
-    def from_backbone(cls, path_or_hub_id: SSMDP | str | Path, *, train_backbone: bool = False, **options: Any) -> Self:
+    def from_backbone(
+        cls, path_or_hub_id: SSMDP | str | Path, *, train_backbone: bool = False, **options: Any
+    ) -> Self:
         """Return a model that starts from a trained backbone.
 
         Parameters
         ----------
         path_or_hub_id
-            A backbone or classifier (of which the backbone is taken): the model, its folder, checkpoint or hub id.
+            A backbone or classifier (of which the backbone is taken): the model, its folder,
+            checkpoint or hub id.
         train_backbone
             Whether the backbone learns on; published: no.
         **options
@@ -129,9 +148,14 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     def forward(
         self, x: Float[Tensor, "batch channel time"], return_features: bool = False
     ) -> Float[Tensor, "batch output"] | dict[str, Tensor | None]:
-        """Return logits of windows in `unit`; or, with ``return_features``, what the final layer is given, by braindecode's names."""
+        """Return logits of windows in `unit`; or, with ``return_features``, what the final layer is
+        given, by braindecode's names.
+        """
         if x.ndim != 3 or x.shape[1:] != (self.n_chans, self.n_times):
-            raise UserError(f"x has shape {tuple(x.shape)}; this model takes (batch, {self.n_chans}, {self.n_times})")
+            raise UserError(
+                f"x has shape {tuple(x.shape)}; this model takes (batch, {self.n_chans},"
+                f" {self.n_times})"
+            )
         features = self.fusion(self._tokens(self._model_units(x)))
         if return_features:
             return {"features": features, "cls_token": None}
@@ -141,7 +165,9 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         """Replace the final layer by an untrained one of ``n_outputs``."""
         EEGModuleMixin._set_n_outputs(self, n_outputs)
         old = self.final_layer
-        self.final_layer = nn.Linear(old.in_features, n_outputs, device=old.weight.device, dtype=old.weight.dtype)
+        self.final_layer = nn.Linear(
+            old.in_features, n_outputs, device=old.weight.device, dtype=old.weight.dtype
+        )
 
     def _save_pretrained(self, save_directory: str | Path) -> None:
         """Write config.json and model.safetensors, and no pickle beside them."""
@@ -151,9 +177,14 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
 
     @staticmethod
     def _serialize_chs_info(chs_info: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-        """As braindecode's, without places that are unknown: MNE has them as NaN, which JSON has not."""
+        """As braindecode's, without places that are unknown: MNE has them as NaN, which JSON has
+        not.
+        """
         kept = EEGModuleMixin._serialize_chs_info(chs_info)
-        return kept and [{key: value for key, value in info.items() if key != "loc" or np.isfinite(value).all()} for info in kept]
+        return kept and [
+            {key: value for key, value in info.items() if key != "loc" or np.isfinite(value).all()}
+            for info in kept
+        ]
 
     @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **options: Any) -> Self:
@@ -161,35 +192,55 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         return super()._from_pretrained(strict=strict, **options)
 
     def _conditions(self) -> list[int]:
-        """The backbone's id of each channel, the last of its table for a channel without a known place."""
+        """The backbone's id of each channel, the last of its table for a channel without a known
+        place.
+        """
         nowhere = self.backbone.config["n_channel_ids"] - 1
-        ids = [_channel_id(info.get("ch_name"), nowhere) for info in self._chs_info or [{}] * self.n_chans]
+        ids = [
+            _channel_id(info.get("ch_name"), nowhere)
+            for info in self._chs_info or [{}] * self.n_chans
+        ]
         if n_unknown := ids.count(nowhere):
-            warnings.warn(f"{n_unknown} of {len(ids)} channels have no name that tells their place on the head (chs_info); "
-                          "they are conditioned on the mean of all channels", stacklevel=3)  # fmt: skip
+            warnings.warn(
+                f"{n_unknown} of {len(ids)} channels have no name that tells their place on the"
+                " head (chs_info); they are conditioned on the mean of all channels",
+                stacklevel=3,
+            )
         return ids
 
     def _token_shape(self) -> dict[str, Any]:
         """The arguments of the fusion transformer that follow from the other parts."""
         return {
             "n_blocks": len(self.backbone.chosen_blocks(self.spec.blocks)),
-            "n_pools": len(pool_bounds(self.n_times, self.spec.window, self.spec.stride, self.sfreq)),
+            "n_pools": len(
+                pool_bounds(self.n_times, self.spec.window, self.spec.stride, self.sfreq)
+            ),
             "n_queries": len(self.spec.query),
             "n_channels": self.n_chans,
             "n_classes": 1,
             "d_model": self.backbone.config["d_model"],
         }
 
-    def _model_units(self, x: Float[Tensor, "batch channel time"]) -> Float[Tensor, "batch channel time"]:
+    def _model_units(
+        self, x: Float[Tensor, "batch channel time"]
+    ) -> Float[Tensor, "batch channel time"]:
         """As :func:`eegdm.data.signal.compand`, of tensors."""
         scaled = UNITS[self.unit] * x
         if not self.mu:
             return scaled
         size = scaled.abs()
-        return torch.where(size <= 1, scaled, scaled.sign() * (self.mu * size).log1p() / torch.tensor(self.mu).log1p())
+        return torch.where(
+            size <= 1,
+            scaled,
+            scaled.sign() * (self.mu * size).log1p() / torch.tensor(self.mu).log1p(),
+        )
 
-    def _tokens(self, x: Float[Tensor, "batch channel time"]) -> Float[Tensor, "batch block pool query channel feature"]:
-        learns = self.train_backbone and torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    def _tokens(
+        self, x: Float[Tensor, "batch channel time"]
+    ) -> Float[Tensor, "batch block pool query channel feature"]:
+        learns = (
+            self.train_backbone and torch.is_grad_enabled() and not torch.compiler.is_exporting()
+        )
         if torch.compiler.is_compiling() and not learns:
             return _read_backbone(x, list(self.backbone.parameters()), self._reading)
         with torch.set_grad_enabled(learns):
@@ -203,30 +254,39 @@ def _channel_id(name: str | None, nowhere: int) -> int:
 
 
 def _with_mean_channel(backbone: SSMDP) -> SSMDP:
-    """Return a copy that knows one channel more: the mean of them all, for those that are nowhere."""
+    """Return a copy that knows one channel more: the mean of them all, for those that are
+    nowhere.
+    """
     copied = SSMDP(**{**backbone.config, "n_channel_ids": backbone.config["n_channel_ids"] + 1})
     tensors = backbone.state_dict()
     table = tensors["channel_embed.weight"]
-    copied.load_state_dict({**tensors, "channel_embed.weight": torch.cat([table, table.mean(0, keepdim=True)])})
+    copied.load_state_dict(
+        {**tensors, "channel_embed.weight": torch.cat([table, table.mean(0, keepdim=True)])}
+    )
     return copied
 
 
-# ------------------------------------------------------------ the backbone in compiled models: as it is, or as one operation
+# --------------------------------- the backbone in compiled models: as it is, or as one operation
 
 _extract = torch.compiler.disable(extract)
-"""Its loops over tiles that fit a CPU's caches, and its own backward pass, are no gain for a compiler, which takes minutes over them."""
+"""Its loops over tiles that fit a CPU's caches, and its own backward pass, are no gain for a
+compiler, which takes minutes over them.
+"""
 
 
-@torch.library.custom_op("eegdm::read_backbone", mutates_args=())  # PyTorch names operations namespace::name
+@torch.library.custom_op(
+    "eegdm::read_backbone", mutates_args=()
+)  # PyTorch names operations namespace::name
 def _read_backbone(x: Tensor, weights: list[Tensor], reading: str) -> Tensor:
     """Tokens without gradients, as an operation that exported programs can hold."""
     config, spec, channel_ids, sfreq, names = json.loads(reading)
     backbone = _empty_backbone(json.dumps(config))
     with torch.no_grad():
         return torch.func.functional_call(
-            _Reader(backbone), {f"backbone.{name}": weight for name, weight in zip(names, weights, strict=True)},
+            _Reader(backbone),
+            {f"backbone.{name}": weight for name, weight in zip(names, weights, strict=True)},
             (x, channel_ids, TokenSpec.from_dict(spec), sfreq),
-        ).contiguous()  # fmt: skip
+        ).contiguous()
 
 
 @_read_backbone.register_fake
@@ -235,7 +295,9 @@ def _(x: Tensor, weights: list[Tensor], reading: str) -> Tensor:
     read = TokenSpec.from_dict(spec)
     n_blocks = len(range(config["n_blocks"])[read.blocks])
     n_pools = len(pool_bounds(x.shape[2], read.window, read.stride, sfreq))
-    return x.new_empty(x.shape[0], n_blocks, n_pools, len(read.query), len(channel_ids), config["d_model"])
+    return x.new_empty(
+        x.shape[0], n_blocks, n_pools, len(read.query), len(channel_ids), config["d_model"]
+    )
 
 
 class _Reader(nn.Module):

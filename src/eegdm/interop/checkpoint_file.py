@@ -1,6 +1,8 @@
-"""A checkpoint of the original, open for reading: settings as plain values, tensors read when asked for.
+"""A checkpoint of the original, open for reading: settings as plain values, tensors read when asked
+for.
 
-torch writes a zip archive of uncompressed entries: `<name>/data.pkl` says what there is, `<name>/data/<key>` holds raw numbers.
+torch writes a zip archive of uncompressed entries: `<name>/data.pkl` says what there is,
+`<name>/data/<key>` holds raw numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from eegdm.interop.restricted_pickle import (
     Storage,
     TensorHeader,
     read_pickle,
-)  # fmt: skip
+)
 
 _DTYPES = {
     "torch.FloatStorage": torch.float32,
@@ -40,13 +42,16 @@ _DTYPES = {
 MAX_SETTINGS = 10_000
 MAX_DEPTH = 16
 _ENCRYPTED = 1
-# What zipfile raises for damaged archives; NotImplementedError where one names a compression or version that does not exist.
+# What zipfile raises for damaged archives; NotImplementedError where one names a compression or
+# version that does not exist.
 _ZIP_FAULTS = (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError)
 
 
 @dataclass
 class Checkpoint:
-    """What a Lightning checkpoint holds; `progress` is epoch, global step and Lightning's version."""
+    """What a Lightning checkpoint holds; `progress` is epoch, global step and Lightning's
+    version.
+    """
 
     path: Path
     hyper_parameters: dict[str, Any]
@@ -56,10 +61,18 @@ class Checkpoint:
     folder: str
 
     def read_all(self) -> dict[str, Tensor]:
-        """Return the tensors of the state dict, contiguous, on the CPU; keys that name one place in the file share one tensor."""
+        """Return the tensors of the state dict, contiguous, on the CPU; keys that name one place in
+        the file share one tensor.
+        """
         headers = set(self.state_dict.values())
-        if sum(prod(h.shape) * STORAGE_ITEM_BYTES[h.storage.kind] for h in headers) > self.path.stat().st_size:
-            raise UserError(f"{self.path}: is refused: its tensors overlap, so that they would take more memory than the file has bytes")
+        if (
+            sum(prod(h.shape) * STORAGE_ITEM_BYTES[h.storage.kind] for h in headers)
+            > self.path.stat().st_size
+        ):
+            raise UserError(
+                f"{self.path}: is refused: its tensors overlap, so that they would take more memory"
+                " than the file has bytes"
+            )
         places = {}
         for storage in {header.storage for header in headers}:
             numbers = self._read(storage)
@@ -78,12 +91,17 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     """Open a checkpoint without running anything that it names.
 
     Raises:
-        UserError: no such file, not a torch archive, truncated, damaged, or its pickle asks for more than a checkpoint needs.
+        UserError: no such file, not a torch archive, truncated, damaged, or its pickle asks for
+            more than a checkpoint needs.
     """
     with _open_archive(path) as archive:
         folder = _check_entries(path, archive)
         prefix = f"{folder}/data/"
-        storages = {e.filename.removeprefix(prefix): e.file_size for e in archive.infolist() if e.filename.startswith(prefix)}
+        storages = {
+            e.filename.removeprefix(prefix): e.file_size
+            for e in archive.infolist()
+            if e.filename.startswith(prefix)
+        }
         pickled = _entry(path, archive, f"{folder}/data.pkl")
         try:
             parts = _parts(read_pickle(pickled, storages))
@@ -102,8 +120,10 @@ def _open_archive(path: Path) -> zipfile.ZipFile:
     except _ZIP_FAULTS as error:
         if start == b"PK\x03\x04":
             raise UserError(f"{path}: is truncated or damaged; download it again") from error
-        raise UserError(f"{path}: is no torch checkpoint: a zip archive is expected (torch 1.6 or later), "
-                        f"the file starts with {start!r}") from error
+        raise UserError(
+            f"{path}: is no torch checkpoint: a zip archive is expected (torch 1.6 or later), "
+            f"the file starts with {start!r}"
+        ) from error
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
 
@@ -112,22 +132,38 @@ def _entry(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
     except (*_ZIP_FAULTS, OSError) as error:
-        raise UserError(f"{path}: is truncated or damaged at its entry {name!r}; download it again") from error
+        raise UserError(
+            f"{path}: is truncated or damaged at its entry {name!r}; download it again"
+        ) from error
 
 
 def _check_entries(path: Path, archive: zipfile.ZipFile) -> str:
-    """Check that entries are stored as they are and within the file; return the archive's inner folder."""
+    """Check that entries are stored as they are and within the file; return the archive's inner
+    folder.
+    """
     for entry in archive.infolist():
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
-            raise UserError(f"{path}: is refused: its entry {entry.filename!r} is compressed or encrypted, which torch never writes")
+            raise UserError(
+                f"{path}: is refused: its entry {entry.filename!r} is compressed or encrypted,"
+                " which torch never writes"
+            )
     if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
         raise UserError(f"{path}: is refused: its entries claim more bytes than the file has")
-    folders = [e.filename.removesuffix("/data.pkl") for e in archive.infolist() if e.filename.endswith("/data.pkl")]
+    folders = [
+        e.filename.removesuffix("/data.pkl")
+        for e in archive.infolist()
+        if e.filename.endswith("/data.pkl")
+    ]
     if len(folders) != 1 or "/" in folders[0]:
-        raise UserError(f"{path}: is a zip archive but no torch checkpoint: it holds {len(folders)} entries */data.pkl, expected 1")
+        raise UserError(
+            f"{path}: is a zip archive but no torch checkpoint: it holds {len(folders)} entries"
+            " */data.pkl, expected 1"
+        )
     order = f"{folders[0]}/byteorder"
     if order in archive.namelist() and _entry(path, archive, order) != b"little":
-        raise UserError(f"{path}: was written on a big-endian machine; save it again on a little-endian one")
+        raise UserError(
+            f"{path}: was written on a big-endian machine; save it again on a little-endian one"
+        )
     return folders[0]
 
 
@@ -136,16 +172,27 @@ def _parts(content: Any) -> tuple[dict[str, Any], dict[str, TensorHeader], dict[
         if not isinstance(content, dict) or not isinstance(content.get(name), dict | Instance):
             raise PickleFault(f"it is no Lightning checkpoint of the original: it has no {name}")
     state = content["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(state[key], TensorHeader) for key in state):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(state[key], TensorHeader) for key in state
+    ):
         raise PickleFault("its state dict holds something else than named tensors")
     settings = plain(content["hyper_parameters"])
     if not isinstance(settings, dict):
         raise PickleFault("its hyper_parameters are no table of names and values")
-    return settings, state, {key: plain(content.get(key)) for key in ("epoch", "global_step", "pytorch-lightning_version")}
+    return (
+        settings,
+        state,
+        {
+            key: plain(content.get(key))
+            for key in ("epoch", "global_step", "pytorch-lightning_version")
+        },
+    )
 
 
 def plain(value: Any) -> Any:
-    """Return nested settings as dict, list and scalars: omegaconf's nodes are unwrapped, references become their names."""
+    """Return nested settings as dict, list and scalars: omegaconf's nodes are unwrapped, references
+    become their names.
+    """
     visited = itertools.count()
 
     def unwrap(item: Any, depth: int) -> Any:

@@ -1,7 +1,8 @@
-"""The published checkpoints (`backbone.ckpt`, `classifier.ckpt`, `chbmit_classifier.ckpt`): what they hold, as models of ours.
+"""The published checkpoints (`backbone.ckpt`, `classifier.ckpt`, `chbmit_classifier.ckpt`): what
+they hold, as models of ours.
 
-Every key of the state dict is accounted for, and every setting is taken over, has the one value that the published recipes use, or
-says nothing about the model; anything else is refused by name.
+Every key of the state dict is accounted for, and every setting is taken over, has the one value
+that the published recipes use, or says nothing about the model; anything else is refused by name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from eegdm.interop.checkpoint_file import Checkpoint, open_checkpoint
 from eegdm.model_files import listed
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM, TUEV_CLASSES
-from eegdm.pretrained import build_empty, fill, refuse_not_finite, refuse_other_tensors, shapes, with_compat
+from eegdm.pretrained import (
+    build_empty,
+    fill,
+    refuse_not_finite,
+    refuse_other_tensors,
+    shapes,
+    with_compat,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,7 +38,7 @@ _BOOKKEEPING = ("ema.initted", "ema.step")
 _OPTIONAL = ("criterion.pos_weight", "criterion.weight")
 _PER_CHANNEL = ("extractor.cond", "extractor.diffusion_steps")
 
-# ------------------------------------------------------------------------------------------------------ names of weights
+# ------------------------------------------------------------------------------- names of weights
 
 _BACKBONE_NAMES = (
     (r"lift\.", "in_layer.0."),
@@ -67,7 +75,9 @@ _FUSION_NAMES = (
 
 
 def original_name(ours: str) -> str:
-    """Return what the original calls a weight of :class:`EEGDM` (`backbone.`, `fusion.`) or :class:`SSMDP`."""
+    """Return what the original calls a weight of :class:`EEGDM` (`backbone.`, `fusion.`) or
+    :class:`SSMDP`.
+    """
     if ours.startswith("backbone."):
         return "extractor.model." + original_name(ours.removeprefix("backbone."))
     fusion = ours.startswith("fusion.")
@@ -78,38 +88,81 @@ def original_name(ours: str) -> str:
     raise KeyError(f"{ours} has no name in the original")
 
 
-# -------------------------------------------------------------------------------------------------------------- settings
+# --------------------------------------------------------------------------------------- settings
 
 _BACKBONE_SWITCHES = {
-    "in_channels": (1,), "n_ssm": (None,), "kernel_init": ("diag-lin",), "kernel_mode": ("diag",), "bidirectional": (True,),
-    "local_cond_ch": (0,), "have_null_class": (False,), "self_gated": (False,),
-}  # fmt: skip
+    "in_channels": (1,),
+    "n_ssm": (None,),
+    "kernel_init": ("diag-lin",),
+    "kernel_mode": ("diag",),
+    "bidirectional": (True,),
+    "local_cond_ch": (0,),
+    "have_null_class": (False,),
+    "self_gated": (False,),
+}
 _BACKBONE_SIZES = {
-    "d_model": "d_model", "n_layer": "n_blocks", "d_state": "d_state", "d_cond": "d_cond", "d_cond_embed": "d_embed",
+    "d_model": "d_model",
+    "n_layer": "n_blocks",
+    "d_state": "d_state",
+    "d_cond": "d_cond",
+    "d_cond_embed": "d_embed",
     "n_class": "n_channel_ids",
-}  # fmt: skip
+}
 _FUSION_SWITCHES = {
-    "rescale": (False,), "pool_merge": ("share",), "multi_query_merge": ("seq", "share"), "d_embed": (None,), "init_weight": (False,),
-    "embed_query": (False,), "d_query_embed": (None,), "have_ch_pos_embed": (False,), "ch_order": (list(TCP),), "clst_dim": ("TP",),
-    "clst_pos_embed_dim": ("",), "stack_struct": ("scf",), "dropout": (0,), "have_crossnorm": (False,),
-    "across_pool_stack_struct": ("",), "n_ap_clst": (0,), "classifier_use_ap_clst": (False,), "classifier_have_pos_embed": (True,),
-    "classifier_pos_embed_dim": ("TPN",), "classifier_final_act": ("pool",),
-}  # fmt: skip
+    "rescale": (False,),
+    "pool_merge": ("share",),
+    "multi_query_merge": ("seq", "share"),
+    "d_embed": (None,),
+    "init_weight": (False,),
+    "embed_query": (False,),
+    "d_query_embed": (None,),
+    "have_ch_pos_embed": (False,),
+    "ch_order": (list(TCP),),
+    "clst_dim": ("TP",),
+    "clst_pos_embed_dim": ("",),
+    "stack_struct": ("scf",),
+    "dropout": (0,),
+    "have_crossnorm": (False,),
+    "across_pool_stack_struct": ("",),
+    "n_ap_clst": (0,),
+    "classifier_use_ap_clst": (False,),
+    "classifier_have_pos_embed": (True,),
+    "classifier_pos_embed_dim": ("TPN",),
+    "classifier_final_act": ("pool",),
+}
 _FUSION_TAKEN = (
-    "start", "end", "diffusion_t", "query", "reduce", "L", "window_size", "window_step", "n_clst", "num_heads", "ff",
-    "classifier_stack_struct", "n_class",
-)  # fmt: skip
+    "start",
+    "end",
+    "diffusion_t",
+    "query",
+    "reduce",
+    "L",
+    "window_size",
+    "window_step",
+    "n_clst",
+    "num_heads",
+    "ff",
+    "classifier_stack_struct",
+    "n_class",
+)
 _FUSION_OPTIONAL = ("use_cond", "cat_ch_pos_embed", "ch_pos_emb_sym", "ap_clst_dim")
 _CLASSIFIER_SWITCHES = {"cls_version": (1,), "fwd_with_noise": (None, False, True)}
 _BACKBONE_FILE_SWITCHES = {"target_dist": (None,), "kde_kwargs": (None,)}
 _NOISE_SWITCHES = {"prediction_type": ("v_prediction",)}
-_NOISE_TAKEN = {"num_train_timesteps": "n_steps", "beta_schedule": "schedule", "beta_start": "beta_start", "beta_end": "beta_end"}
+_NOISE_TAKEN = {
+    "num_train_timesteps": "n_steps",
+    "beta_schedule": "schedule",
+    "beta_start": "beta_start",
+    "beta_end": "beta_end",
+}
 _TRAINING = ("ema_kwargs", "opt_kwargs", "sch_kwargs", "criterion_kwargs", "lrd_kwargs")
 _FORWARDS = {None: "none", False: "noiseless", True: "noisy"}
 
 
 class Description(NamedTuple):
-    """What a file says it is: a class of ours, the arguments to build it, and facts for `config.json` and the card."""
+    """What a file says it is: a class of ours, the arguments to build it, and facts for
+    `config.json` and the card.
+    """
 
     model_class: type[SSMDP | EEGDM]
     config: dict[str, Any]
@@ -129,12 +182,20 @@ def describe(file: Checkpoint) -> Description:
     except UserError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise UserError(f"{file.path}: is no published checkpoint, its settings can't be understood ({error!r:.200})") from error
+        raise UserError(
+            f"{file.path}: is no published checkpoint, its settings can't be understood"
+            f" ({error!r:.200})"
+        ) from error
 
 
 def _describe_backbone(file: Checkpoint) -> Description:
-    settings = _checked(file.path, file.hyper_parameters, _BACKBONE_FILE_SWITCHES, ("model_kwargs", "noise_sch_kwargs"),
-                        ("gen_kwargs", *_TRAINING))
+    settings = _checked(
+        file.path,
+        file.hyper_parameters,
+        _BACKBONE_FILE_SWITCHES,
+        ("model_kwargs", "noise_sch_kwargs"),
+        ("gen_kwargs", *_TRAINING),
+    )
     sizes = _checked(file.path, settings["model_kwargs"], _BACKBONE_SWITCHES, _BACKBONE_SIZES)
     noise = _checked(file.path, settings["noise_sch_kwargs"], _NOISE_SWITCHES, _NOISE_TAKEN)
     companded = bool(settings.get("gen_kwargs", {}).get("inv_data_trans"))
@@ -147,14 +208,27 @@ def _describe_backbone(file: Checkpoint) -> Description:
 
 
 def _describe_classifier(file: Checkpoint) -> Description:
-    settings = _checked(file.path, file.hyper_parameters, _CLASSIFIER_SWITCHES, ("diffusion_model_checkpoint", "model_kwargs", "is_binary"),
-                        ("data_is_cached", "run_test_together", *_TRAINING))
-    lft = _checked(file.path, settings["model_kwargs"], _FUSION_SWITCHES, _FUSION_TAKEN, _FUSION_OPTIONAL)
+    settings = _checked(
+        file.path,
+        file.hyper_parameters,
+        _CLASSIFIER_SWITCHES,
+        ("diffusion_model_checkpoint", "model_kwargs", "is_binary"),
+        ("data_is_cached", "run_test_together", *_TRAINING),
+    )
+    lft = _checked(
+        file.path, settings["model_kwargs"], _FUSION_SWITCHES, _FUSION_TAKEN, _FUSION_OPTIONAL
+    )
     channels = [TCP[index] for index in lft.get("use_cond") or range(len(TCP))]
     if re.fullmatch("(sf)+", lft["classifier_stack_struct"]) is None:
-        raise UserError(f"{file.path}: uses classifier_stack_struct={lft['classifier_stack_struct']!r:.80}; eegdm reads sf, repeated")
+        raise UserError(
+            f"{file.path}: uses classifier_stack_struct={lft['classifier_stack_struct']!r:.80};"
+            " eegdm reads sf, repeated"
+        )
     if settings["is_binary"] != (lft["n_class"] == 1):
-        raise UserError(f"{file.path}: has is_binary={settings['is_binary']} with n_class={lft['n_class']}; a binary classifier has 1")
+        raise UserError(
+            f"{file.path}: has is_binary={settings['is_binary']} with n_class={lft['n_class']}; a"
+            " binary classifier has 1"
+        )
     config = {
         "backbone": _backbone_sizes(file, "model.extractor.model."),
         "fusion": {
@@ -181,14 +255,24 @@ def _describe_classifier(file: Checkpoint) -> Description:
 
 
 def _corpus(channels: list[str], n_classes: int) -> dict[str, Any]:
-    """Return classes, signal and decision of the corpus that a classifier was trained on, which its file does not name."""
+    """Return classes, signal and decision of the corpus that a classifier was trained on, which its
+    file does not name.
+    """
     if n_classes == 1:
-        signal = SignalConfig(highpass=0.5, notch=[60.0], montage="chbmit" if channels == list(CHBMIT) else "tcp")
+        signal = SignalConfig(
+            highpass=0.5, notch=[60.0], montage="chbmit" if channels == list(CHBMIT) else "tcp"
+        )
         binary = {"classes": ["background", "seizure"], "event_classes": ["seizure"]}
         return {"classes": ["seizure"], "signal": asdict(signal), "decision": binary}
     if n_classes != len(TUEV_CLASSES):
-        return {"classes": [f"class {index}" for index in range(n_classes)], "signal": asdict(SignalConfig())}
-    decision: dict[str, Any] = {"classes": list(TUEV_CLASSES), "event_classes": list(TUEV_CLASSES[:-1])}
+        return {
+            "classes": [f"class {index}" for index in range(n_classes)],
+            "signal": asdict(SignalConfig()),
+        }
+    decision: dict[str, Any] = {
+        "classes": list(TUEV_CLASSES),
+        "event_classes": list(TUEV_CLASSES[:-1]),
+    }
     decision["resolution_s"] = 1.0  # TUEV's events last 1 s, in the middle of the 5 s window
     return {"classes": list(TUEV_CLASSES), "signal": asdict(SignalConfig()), "decision": decision}
 
@@ -198,11 +282,18 @@ def _backbone_sizes(file: Checkpoint, prefix: str) -> dict[str, int]:
 
     def shape(name: str) -> tuple[int, ...]:
         if prefix + name not in file.state_dict:
-            raise UserError(f"{file.path}: its tensors do not fit the model that its settings describe: it lacks {prefix}{name}")
+            raise UserError(
+                f"{file.path}: its tensors do not fit the model that its settings describe: it"
+                f" lacks {prefix}{name}"
+            )
         return file.state_dict[prefix + name].shape
 
     n_channel_ids, d_embed = shape("label_embed.weight")
-    blocks = {name.removeprefix(prefix).split(".")[1] for name in file.state_dict if name.startswith(f"{prefix}layers.")}
+    blocks = {
+        name.removeprefix(prefix).split(".")[1]
+        for name in file.state_dict
+        if name.startswith(f"{prefix}layers.")
+    }
     return {
         "d_model": shape("in_layer.0.weight")[0],
         "n_blocks": len(blocks),
@@ -214,93 +305,160 @@ def _backbone_sizes(file: Checkpoint, prefix: str) -> dict[str, int]:
 
 
 def _checked(
-    path: Path, settings: Any, switches: dict[str, tuple], taken: Collection[str], idle: Collection[str] = ()
+    path: Path,
+    settings: Any,
+    switches: dict[str, tuple],
+    taken: Collection[str],
+    idle: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return the settings: all `taken` are there, every switch has a value that we support, and beyond `idle` there is nothing else."""
+    """Return the settings: all `taken` are there, every switch has a value that we support, and
+    beyond `idle` there is nothing else.
+    """
     if missing := set(taken) - settings.keys():
         raise UserError(f"{path}: is no published checkpoint: its settings lack {listed(missing)}")
     if unknown := settings.keys() - switches.keys() - set(taken) - set(idle):
         raise UserError(f"{path}: has settings that no published checkpoint has: {listed(unknown)}")
     for name, supported in switches.items():
         if settings.get(name, supported[0]) not in supported:
-            raise UserError(f"{path}: uses the original's experimental switch {name}={settings[name]!r:.80}, which eegdm leaves "
-                            f"out; it reads {name}={supported[0]!r:.80}")
+            raise UserError(
+                f"{path}: uses the original's experimental switch {name}={settings[name]!r:.80},"
+                f" which eegdm leaves out; it reads {name}={supported[0]!r:.80}"
+            )
     return settings
 
 
-# --------------------------------------------------------------------------------------------------------------- weights
+# ---------------------------------------------------------------------------------------- weights
 
 
-def load_original(path: str | Path, weights: str = "ema", compat: str | None = None) -> SSMDP | EEGDM:
-    """Return the model of a published checkpoint, in eval mode on the CPU; nothing that the file names is executed.
+def load_original(
+    path: str | Path, weights: str = "ema", compat: str | None = None
+) -> SSMDP | EEGDM:
+    """Return the model of a published checkpoint, in eval mode on the CPU; nothing that the file
+    names is executed.
 
     Args:
         path: a `.ckpt` file. A classifier's holds its backbone too.
         weights: "ema", or "online".
-        compat: "published" repeats the published code's errors. The published CHB-MIT classifier was trained with them:
-            without it its 10 s windows are read rightly, but not as they were in its training.
+        compat: "published" repeats the published code's errors. The published CHB-MIT classifier
+            was trained with them: without it its 10 s windows are read rightly, but not as they
+            were in its training.
 
     Raises:
-        UserError: not such a file, refused by the restricted pickle, missing or left-over keys, NaN, or unsupported settings.
+        UserError: not such a file, refused by the restricted pickle, missing or left-over keys,
+            NaN, or unsupported settings.
     """
     return read_original(path, weights, compat)[0]
 
 
-def read_original(path: str | Path, weights: str = "ema", compat: str | None = None) -> tuple[SSMDP | EEGDM, dict[str, Any]]:
-    """As :func:`load_original`, with the facts that go beside the model: data, recipe, licence, source, settings of training."""
+def read_original(
+    path: str | Path, weights: str = "ema", compat: str | None = None
+) -> tuple[SSMDP | EEGDM, dict[str, Any]]:
+    """As :func:`load_original`, with the facts that go beside the model: data, recipe, licence,
+    source, settings of training.
+    """
     if weights not in WEIGHTS:
         raise UserError(f"weights={weights!r} is unknown; choose from {', '.join(WEIGHTS)}")
     with open_checkpoint(Path(path)) as file:
         model_class, config, info = describe(file)
-        model = build_empty(file.path, model_class, with_compat(file.path, model_class, config, compat), len(file.state_dict))
+        model = build_empty(
+            file.path,
+            model_class,
+            with_compat(file.path, model_class, config, compat),
+            len(file.state_dict),
+        )
         names = {ours: original_name(ours) for ours in shapes(model)}
         _account(file, model, names)
         found = file.read_all()
     refuse_not_finite(file.path, found)
     _check_copies(file.path, config, found, names if weights == "online" else {})
-    fill(file.path, model, {ours: found[WEIGHTS[weights] + names[ours]].reshape(shape) for ours, shape in shapes(model).items()})
+    fill(
+        file.path,
+        model,
+        {
+            ours: found[WEIGHTS[weights] + names[ours]].reshape(shape)
+            for ours, shape in shapes(model).items()
+        },
+    )
     return model, {**info, **_about(file, weights)}
 
 
 def _account(file: Checkpoint, model: nn.Module, names: dict[str, str]) -> None:
-    """Refuse a file whose state dict has not exactly the keys and shapes of the model, three times, and the known bookkeeping."""
-    wanted = {copy + names[ours]: _core(shape) for copy in _COPIES for ours, shape in shapes(model).items()}
+    """Refuse a file whose state dict has not exactly the keys and shapes of the model, three times,
+    and the known bookkeeping.
+    """
+    wanted = {
+        copy + names[ours]: _core(shape)
+        for copy in _COPIES
+        for ours, shape in shapes(model).items()
+    }
     wanted |= dict.fromkeys(_BOOKKEEPING, ())
     if isinstance(model, EEGDM):
-        wanted |= {copy + name: _core((len(model.channels), 1)) for copy in _COPIES for name in _PER_CHANNEL}
+        wanted |= {
+            copy + name: _core((len(model.channels), 1))
+            for copy in _COPIES
+            for name in _PER_CHANNEL
+        }
     found = {name: _core(header.shape) for name, header in file.state_dict.items()}
     wanted |= {name: found[name] for name in _OPTIONAL if name in found}
     refuse_other_tensors(file.path, wanted, found)
 
 
 def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape without leading axes of length 1, which the original keeps in some places and we do not."""
+    """Return a shape without leading axes of length 1, which the original keeps in some places and
+    we do not.
+    """
     while shape[:1] == (1,):
         shape = shape[1:]
     return shape
 
 
-def _check_copies(path: Path, config: dict[str, Any], found: dict[str, Tensor], online: dict[str, str]) -> None:
-    """Refuse a file that contradicts itself: on channel ids and step, or (if used) between its two copies of the online weights."""
+def _check_copies(
+    path: Path, config: dict[str, Any], found: dict[str, Tensor], online: dict[str, str]
+) -> None:
+    """Refuse a file that contradicts itself: on channel ids and step, or (if used) between its two
+    copies of the online weights.
+    """
     if "channels" in config:
-        expected = dict(zip(_PER_CHANNEL, ([TCP.index(name) for name in config["channels"]], [config["tokens"]["step"]]), strict=True))
+        expected = dict(
+            zip(
+                _PER_CHANNEL,
+                ([TCP.index(name) for name in config["channels"]], [config["tokens"]["step"]]),
+                strict=True,
+            )
+        )
         for copy in _COPIES:
             for name, values in expected.items():
-                if (got := found[copy + name].flatten().tolist()) != values * (len(got) // len(values)):
+                if (got := found[copy + name].flatten().tolist()) != values * (
+                    len(got) // len(values)
+                ):
                     raise UserError(f"{path}: {copy}{name} is {got}, its settings say {values}")
-    differing = [theirs for theirs in online.values() if not found["model." + theirs].equal(found["ema.online_model." + theirs])]
+    differing = [
+        theirs
+        for theirs in online.values()
+        if not found["model." + theirs].equal(found["ema.online_model." + theirs])
+    ]
     if differing:
-        raise UserError(f"{path}: holds two unequal copies of the online weights, in {listed(differing)}; take weights=ema")
+        raise UserError(
+            f"{path}: holds two unequal copies of the online weights, in {listed(differing)}; take"
+            " weights=ema"
+        )
 
 
 def _about(file: Checkpoint, weights: str) -> dict[str, Any]:
-    training = {name: file.hyper_parameters[name] for name in _TRAINING if name in file.hyper_parameters}
+    training = {
+        name: file.hyper_parameters[name] for name in _TRAINING if name in file.hyper_parameters
+    }
     return {
-        "data": "Not stated in the checkpoint. The published ones were trained on the TUH EEG Events corpus (backbone, classifier) and "
-                "CHB-MIT (chbmit_classifier, on the same backbone).",
+        "data": (
+            "Not stated in the checkpoint. The published ones were trained on the TUH EEG Events"
+            " corpus (backbone, classifier) and CHB-MIT (chbmit_classifier, on the same backbone)."
+        ),
         "recipe": "Not stated in the checkpoint. The published ones follow the recipe `base`.",
         "metrics": "Not stated in the checkpoint; `eegdm report` measures.",
-        "licence": "Not stated in the checkpoint: ask the authors of the published weights (jhpuah/eegdm on the Hugging Face hub).",
+        "licence": (
+            "Not stated in the checkpoint: ask the authors of the published weights (jhpuah/eegdm"
+            " on the Hugging Face hub)."
+        ),
         "source": {"file": file.path.name, "weights": weights, **file.progress},
         "training": training,
     }

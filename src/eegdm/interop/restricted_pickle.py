@@ -1,8 +1,10 @@
-"""Reads the pickle inside a torch checkpoint as data: nothing that it names is imported, looked up or called.
+"""Reads the pickle inside a torch checkpoint as data: nothing that it names is imported, looked up
+or called.
 
-A pickle is a program for a small stack machine. :func:`read_pickle` runs that program over inert values: the instructions a
-checkpoint needs and no others, names from a short list and no others, and a name is only ever a :class:`Reference`.
-The three places where Python's own machine runs foreign code (a global, a call, a state that is set) are table look-ups here.
+A pickle is a program for a small stack machine. :func:`read_pickle` runs that program over inert
+values: the instructions a checkpoint needs and no others, names from a short list and no others,
+and a name is only ever a :class:`Reference`. The three places where Python's own machine runs
+foreign code (a global, a call, a state that is set) are table look-ups here.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from math import prod
 from typing import Any, NamedTuple
 
 MAX_PICKLE_BYTES = 16 * 2**20
-"""A published full-size file holds under 1 MiB; the limit bounds what a hostile one can make us build."""
+"""A published full-size file holds under 1 MiB; the limit bounds what a hostile one can make us
+build.
+"""
 MAX_AXES = 8
 
 STORAGE_ITEM_BYTES = {
@@ -27,7 +31,15 @@ STORAGE_ITEM_BYTES = {
     "torch.IntStorage": 4,
     "torch.BoolStorage": 1,
 }
-_TYPE_NAMES = {"builtins.dict", "builtins.list", "builtins.int", "builtins.str", "builtins.float", "builtins.bool", "typing.Any"}
+_TYPE_NAMES = {
+    "builtins.dict",
+    "builtins.list",
+    "builtins.int",
+    "builtins.str",
+    "builtins.float",
+    "builtins.bool",
+    "typing.Any",
+}
 _OBJECTS = {
     "omegaconf.base.ContainerMetadata",
     "omegaconf.base.Metadata",
@@ -55,7 +67,9 @@ class Reference(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class Instance:
-    """An object of a listed class: its state, without behaviour. It may contain itself, as omegaconf's nodes do."""
+    """An object of a listed class: its state, without behaviour. It may contain itself, as
+    omegaconf's nodes do.
+    """
 
     name: str
     state: Any = None
@@ -79,20 +93,27 @@ class TensorHeader(NamedTuple):
 
 
 def read_pickle(data: bytes, storage_bytes: Mapping[str, int]) -> Any:
-    """Return what the pickle describes, made of dict, list, tuple, str, numbers and the four classes above.
+    """Return what the pickle describes, made of dict, list, tuple, str, numbers and the four
+    classes above.
 
     Args:
         data: the pickle, any protocol that torch writes.
         storage_bytes: size in bytes of every storage that the archive really has, by key.
 
     Raises:
-        PickleFault: damaged, too large, or it names, calls or uses anything beyond the list; the message says what.
+        PickleFault: damaged, too large, or it names, calls or uses anything beyond the list; the
+            message says what.
     """
     if len(data) > MAX_PICKLE_BYTES:
-        raise PickleFault(f"its pickle has {len(data)} bytes, more than the {MAX_PICKLE_BYTES} that a checkpoint may need")
+        raise PickleFault(
+            f"its pickle has {len(data)} bytes, more than the {MAX_PICKLE_BYTES} that a checkpoint"
+            " may need"
+        )
     machine = _Machine(storage_bytes)
     try:
-        for opcode, argument, _ in pickletools.genops(data):  # which ends after STOP and raises where there is none
+        for opcode, argument, _ in pickletools.genops(
+            data
+        ):  # which ends after STOP and raises where there is none
             machine.step(opcode.name, argument)
         return machine.pop()
     except PickleFault:
@@ -125,7 +146,10 @@ class _Machine:
         elif opcode in _HANDLERS:
             _HANDLERS[opcode](self, argument)
         else:
-            raise PickleFault(f"its pickle uses the instruction {opcode} ({_shown(str(argument))}), which no checkpoint needs")
+            raise PickleFault(
+                f"its pickle uses the instruction {opcode} ({_shown(str(argument))}), which no"
+                " checkpoint needs"
+            )
 
     def pop(self) -> Any:
         return self.stack.pop()
@@ -138,7 +162,10 @@ class _Machine:
 
     def top(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
-            raise PickleFault(f"its pickle changes a {type(self.stack[-1]).__name__} as if it were a {kind.__name__}")
+            raise PickleFault(
+                f"its pickle changes a {type(self.stack[-1]).__name__} as if it were a"
+                f" {kind.__name__}"
+            )
         return self.stack[-1]
 
     def remember(self, slot: int | None) -> None:
@@ -161,14 +188,19 @@ class _Machine:
     def call(self) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Reference) or function.name not in _CALLS:
-            called = function.name if isinstance(function, Reference) else f"a {type(function).__name__}"
+            called = (
+                function.name if isinstance(function, Reference) else f"a {type(function).__name__}"
+            )
             raise PickleFault(f"its pickle calls {called}, which is refused")
         self.stack.append(_CALLS[function.name](*arguments))
 
     def new(self) -> None:
         arguments, kind = self.pop(), self.pop()
         if not isinstance(kind, Reference) or kind.name not in _OBJECTS or arguments != ():
-            raise PickleFault(f"its pickle makes an object of {kind.name if isinstance(kind, Reference) else type(kind).__name__}")
+            raise PickleFault(
+                "its pickle makes an object of"
+                f" {kind.name if isinstance(kind, Reference) else type(kind).__name__}"
+            )
         self.stack.append(Instance(kind.name))
 
     def set_state(self) -> None:
@@ -182,9 +214,14 @@ class _Machine:
         listed = isinstance(kind, Reference) and kind.name in STORAGE_ITEM_BYTES
         if tag != "storage" or not listed or not isinstance(key, str):
             raise PickleFault("its pickle refers to something that is no tensor storage")
-        declared, found = _size(n_elements) * STORAGE_ITEM_BYTES[kind.name], self.storage_bytes.get(key)
+        declared, found = (
+            _size(n_elements) * STORAGE_ITEM_BYTES[kind.name],
+            self.storage_bytes.get(key),
+        )
         if declared != found:
-            raise PickleFault(f"storage {key!r} should have {declared} bytes, the archive holds {found or 'none'}")
+            raise PickleFault(
+                f"storage {key!r} should have {declared} bytes, the archive holds {found or 'none'}"
+            )
         self.stack.append(Storage(kind.name, key, n_elements))
 
 
@@ -206,7 +243,10 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
     "SETITEM": lambda machine, _: machine.set_items([machine.pop(), machine.pop()][::-1]),
     "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
     "APPEND": lambda machine, _: (value := machine.pop(), machine.top(list).append(value)),
-    "APPENDS": lambda machine, _: (values := machine.pop_to_mark(), machine.top(list).extend(values)),
+    "APPENDS": lambda machine, _: (
+        values := machine.pop_to_mark(),
+        machine.top(list).extend(values),
+    ),
     "REDUCE": lambda machine, _: machine.call(),
     "NEWOBJ": lambda machine, _: machine.new(),
     "BUILD": lambda machine, _: machine.set_state(),
@@ -222,7 +262,9 @@ def _listed(module: Any, name: Any) -> Reference:
     known = full in _TYPE_NAMES or full in _OBJECTS or full in _CALLS or full in STORAGE_ITEM_BYTES
     if known or _FUNCTION_OF_THE_ORIGINAL.fullmatch(full):
         return Reference(full)
-    raise PickleFault(f"its pickle names {_shown(full)}, which no EEGDM checkpoint needs; nothing was run")
+    raise PickleFault(
+        f"its pickle names {_shown(full)}, which no EEGDM checkpoint needs; nothing was run"
+    )
 
 
 def _shown(text: str) -> str:
@@ -231,26 +273,44 @@ def _shown(text: str) -> str:
 
 
 def _is_plain_key(key: Any) -> bool:
-    """Whether a key is a scalar or a flat tuple of them: hashing a deeply nested tuple would overflow the C stack."""
+    """Whether a key is a scalar or a flat tuple of them: hashing a deeply nested tuple would
+    overflow the C stack.
+    """
     scalar = str | int | float | None
-    return isinstance(key, scalar) or (type(key) is tuple and all(isinstance(part, scalar) for part in key))
+    return isinstance(key, scalar) or (
+        type(key) is tuple and all(isinstance(part, scalar) for part in key)
+    )
 
 
 def _size(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise PickleFault(f"a tensor's size, stride or offset is {value if type(value) is int else type(value).__name__}")
+        raise PickleFault(
+            "a tensor's size, stride or offset is"
+            f" {value if type(value) is int else type(value).__name__}"
+        )
     return value
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_flags: Any) -> TensorHeader:
-    """Stand in for ``torch._utils._rebuild_tensor_v2``; refuse a tensor that reaches beyond its storage or repeats it."""
+    """Stand in for ``torch._utils._rebuild_tensor_v2``; refuse a tensor that reaches beyond its
+    storage or repeats it.
+    """
     axes = type(shape) is tuple and type(stride) is tuple and len(shape) == len(stride) <= MAX_AXES
     if not isinstance(storage, Storage) or not axes:
         raise PickleFault("its pickle describes a tensor wrongly")
-    header = TensorHeader(storage, _size(offset), tuple(map(_size, shape)), tuple(map(_size, stride)))
-    last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if prod(shape) else offset - 1
+    header = TensorHeader(
+        storage, _size(offset), tuple(map(_size, shape)), tuple(map(_size, stride))
+    )
+    last = (
+        offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        if prod(shape)
+        else offset - 1
+    )
     if last >= storage.n_elements or prod(shape) > storage.n_elements:
-        raise PickleFault(f"a tensor of shape {shape} at {offset} does not fit in its storage of {storage.n_elements} numbers")
+        raise PickleFault(
+            f"a tensor of shape {shape} at {offset} does not fit in its storage of"
+            f" {storage.n_elements} numbers"
+        )
     return header
 
 
@@ -259,8 +319,13 @@ def _parameter(tensor: Any, *_flags: Any) -> Any:
 
 
 def _empty_dict(*arguments: Any) -> dict[Any, Any]:
-    """Stand in for ``OrderedDict()`` and ``defaultdict(dict)``: torch and omegaconf fill them item by item afterwards."""
-    if any(argument not in (Reference("builtins.dict"), Reference("builtins.list")) for argument in arguments):
+    """Stand in for ``OrderedDict()`` and ``defaultdict(dict)``: torch and omegaconf fill them item
+    by item afterwards.
+    """
+    if any(
+        argument not in (Reference("builtins.dict"), Reference("builtins.list"))
+        for argument in arguments
+    ):
         raise PickleFault("its pickle makes a dictionary in an unusual way")
     return {}
 

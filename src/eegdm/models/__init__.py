@@ -1,6 +1,7 @@
 """The method's networks: plain modules that know of no files, recordings or trainers.
 
-Glossary for the shape annotations: ``feature`` is the width of the model (H in the paper) or, inside an S4D layer, its
-number of SSMs; ``mode`` a conjugate pair of SSM states; ``lag`` samples of a convolution kernel; ``block`` one of the
-backbone's residual blocks; ``pool`` a pooling window; ``query`` a kind of activity (gate, filter or inter).
+Glossary for the shape annotations: ``feature`` is the width of the model (H in the paper) or,
+inside an S4D layer, its number of SSMs; ``mode`` a conjugate pair of SSM states; ``lag`` samples of
+a convolution kernel; ``block`` one of the backbone's residual blocks; ``pool`` a pooling window;
+``query`` a kind of activity (gate, filter or inter).
 """

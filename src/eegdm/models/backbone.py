@@ -1,6 +1,7 @@
 """SSMDP: the state-space network that denoises one EEG channel and whose activities become tokens.
 
-Source: EEGDM, arXiv 2508.14086 v3, section "SSMDP"; without arguments the published size, 5,931,649 parameters.
+Source: EEGDM, arXiv 2508.14086 v3, section "SSMDP"; without arguments the published size, 5,931,649
+parameters.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ Compat = str | None  # "published" or None
 
 _SAMPLES_AT_ONCE = {"cpu": 24_000}
 _SAMPLES_AT_ONCE_ELSEWHERE = 512_000
-"""Samples, over all rows, that `SSMDP.tokens` leads through all blocks at once without gradients: a window of 22 channels,
-whose stream stays in a CPU's last cache; what fills an accelerator."""
+"""Samples, over all rows, that `SSMDP.tokens` leads through all blocks at once without gradients: a
+window of 22 channels, whose stream stays in a CPU's last cache; what fills an accelerator.
+"""
 
 
 class Block(nn.Module):
-    """A residual block: norm, condition, widen, SSMs, gate. ``next`` and ``skip`` lead on; the last block has no next."""
+    """A residual block: norm, condition, widen, SSMs, gate. ``next`` and ``skip`` lead on; the last
+    block has no next.
+    """
 
     def __init__(self, d_model: int, d_state: int, d_cond: int, last: bool) -> None:
         super().__init__()
@@ -52,8 +56,9 @@ class Block(nn.Module):
         see: Callable[[Activities], Tensor],
         leads: bool,
     ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch time feature"]]:
-        """Return what ``see`` makes of the activities, and the next block's input: ``x`` itself where it does not lead on,
-        ``x`` changed in place without gradients."""
+        """Return what ``see`` makes of the activities, and the next block's input: ``x`` itself
+        where it does not lead on, ``x`` changed in place without gradients.
+        """
         lead = self.next if leads else None
         if not torch.is_grad_enabled():
             return residual.read(x.mT, self.folded(condition, x.shape[1], rate), see, lead), x
@@ -70,28 +75,42 @@ class Block(nn.Module):
         condition: Float[Tensor, "batch cond"],
         rate: float,
     ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "batch time feature"]]:
-        """Return the next block's input (``x`` after the last) and ``skips`` with this block's added, keeping no activities."""
+        """Return the next block's input (``x`` after the last) and ``skips`` with this block's
+        added, keeping no activities.
+        """
         leads = [self.skip] if self.next is None else [self.next, self.skip]
-        out, bias = (torch.cat([getattr(lead, name) for lead in leads]) for name in ("weight", "bias"))
-        stream, skips = residual.advance(x.mT, skips.mT, self.folded(condition, x.shape[1], rate), out, bias)
+        out, bias = (
+            torch.cat([getattr(lead, name) for lead in leads]) for name in ("weight", "bias")
+        )
+        stream, skips = residual.advance(
+            x.mT, skips.mT, self.folded(condition, x.shape[1], rate), out, bias
+        )
         return x if stream is None else stream.mT, skips.mT
 
-    def folded(self, condition: Float[Tensor, "batch cond"], length: int, rate: float) -> residual.Folded:
-        """Return the weights up to the gates, with all that does not depend on the stream folded in."""
-        constant = self.widen(self.norm.bias + self.condition(condition)).to(self.widen.weight.dtype)
+    def folded(
+        self, condition: Float[Tensor, "batch cond"], length: int, rate: float
+    ) -> residual.Folded:
+        """Return the weights up to the gates, with all that does not depend on the stream folded
+        in.
+        """
+        constant = self.widen(self.norm.bias + self.condition(condition)).to(
+            self.widen.weight.dtype
+        )
         double = torch.ones_like(self.widen.bias)
         double[len(double) // 2 :] = 2
         return residual.Folded(
-            constant * double, self.widen.weight * self.norm.weight * double[:, None], self.ssm.spectrum(length, rate)
+            constant * double,
+            self.widen.weight * self.norm.weight * double[:, None],
+            self.ssm.spectrum(length, rate),
         )
 
 
 class SSMDP(Pretrained, nn.Module):
     """Predicts the diffusion velocity of one channel, given the step and the channel's id.
 
-    Signals are in model units (100 µV, companded); steps count from 0. ``compat="published"`` repeats two errors of
-    the published code: dt is scaled by f/200 instead of 200/f, with pools of 200 samples at any rate, and in signals
-    of several parts channels and parts are mixed up.
+    Signals are in model units (100 µV, companded); steps count from 0. ``compat="published"``
+    repeats two errors of the published code: dt is scaled by f/200 instead of 200/f, with pools of
+    200 samples at any rate, and in signals of several parts channels and parts are mixed up.
 
     Args:
         d_model: features per sample (H).
@@ -115,7 +134,9 @@ class SSMDP(Pretrained, nn.Module):
     ) -> None:
         super().__init__()
         if d_state < 2 or d_state % 2 or d_embed < 4 or d_embed % 2:
-            raise UserError(f"d_state={d_state}, d_embed={d_embed}: both must be even, at least 2 and 4")
+            raise UserError(
+                f"d_state={d_state}, d_embed={d_embed}: both must be even, at least 2 and 4"
+            )
         self.config: dict[str, Any] = {
             "d_model": d_model,
             "n_blocks": n_blocks,
@@ -127,7 +148,9 @@ class SSMDP(Pretrained, nn.Module):
         }
         self.compat = compat
         self.lift = nn.Linear(1, d_model)
-        self.blocks = nn.ModuleList(Block(d_model, d_state, d_cond, last=i == n_blocks - 1) for i in range(n_blocks))
+        self.blocks = nn.ModuleList(
+            Block(d_model, d_state, d_cond, last=i == n_blocks - 1) for i in range(n_blocks)
+        )
         self.head = _head(d_model)
         self.step_mlp = _condition_mlp(d_embed, d_cond)
         self.channel_embed = nn.Embedding(n_channel_ids, d_embed)
@@ -141,7 +164,9 @@ class SSMDP(Pretrained, nn.Module):
         sfreq: float = SFREQ,
         compat: Compat = None,
     ) -> Float[Tensor, "batch 1 time"]:
-        """Return the velocity of the noised signal ``x``, sampled at ``sfreq`` Hz, at diffusion step ``step``."""
+        """Return the velocity of the noised signal ``x``, sampled at ``sfreq`` Hz, at diffusion
+        step ``step``.
+        """
         stream, condition = self._enter(x, step, channel)
         rate, skips = _rate(sfreq, compat or self.compat), torch.zeros_like(stream)
         for block in self._blocks:
@@ -160,7 +185,12 @@ class SSMDP(Pretrained, nn.Module):
         """Return the activities ``query`` (gate, filter or inter) of every block."""
         _check_choices("query", (query,), QUERIES)
         rate, everywhere = _rate(sfreq, compat or self.compat), range(len(self.blocks))
-        return torch.stack(list(self._walk(x, step, channel, rate, everywhere, lambda found: getattr(found, query))), dim=1)
+        return torch.stack(
+            list(
+                self._walk(x, step, channel, rate, everywhere, lambda found: getattr(found, query))
+            ),
+            dim=1,
+        )
 
     def tokens(
         self,
@@ -177,18 +207,20 @@ class SSMDP(Pretrained, nn.Module):
     ) -> Float[Tensor, "batch block pool query channel feature"]:
         """Return pooled activities of every channel, pools in order of time.
 
-        A signal longer than 5 s is taken in parts of 5 s, each on its own. Runs under the caller's grad mode; without
-        gradients the memory is bounded whatever the number of rows.
+        A signal longer than 5 s is taken in parts of 5 s, each on its own. Runs under the caller's
+        grad mode; without gradients the memory is bounded whatever the number of rows.
 
         Args:
             channels: the channel id of each channel of ``x``.
-            query, pool: what to read and how to pool it (std or mean); several queries go with as many pools.
+            query, pool: what to read and how to pool it (std or mean); several queries go with as
+                many pools.
             step: the diffusion step that the backbone is told.
             window, stride: pooling window and its step, in samples at 200 Hz.
             blocks: the blocks to read; those after it are not computed.
 
         Raises:
-            UserError: an unknown query or pool, channel ids that do not fit, or a signal without a whole pool.
+            UserError: an unknown query or pool, channel ids that do not fit, or a signal without a
+                whole pool.
         """
         compat = compat or self.compat
         rate, reads = _rate(sfreq, compat), _reads(query, pool)
@@ -199,7 +231,9 @@ class SSMDP(Pretrained, nn.Module):
         layout = parts(x.shape[2], window, stride, SFREQ if compat == "published" else sfreq)
         rows, row_ids = x.flatten(0, 1)[:, None], ids.repeat(len(x)).to(x.device)
         found = [
-            self._read(rows[..., part.start : part.stop], row_ids, step, rate, part.pools, reads, chosen)
+            self._read(
+                rows[..., part.start : part.stop], row_ids, step, rate, part.pools, reads, chosen
+            )
             for part in layout
         ]
         return torch.cat(found, dim=2).unflatten(0, x.shape[:2]).permute(0, 2, 3, 4, 1, 5)
@@ -209,7 +243,10 @@ class SSMDP(Pretrained, nn.Module):
         n_blocks = len(self.blocks)
         chosen = range(n_blocks)[blocks]
         if not chosen or (blocks.stop or 0) > n_blocks:
-            raise UserError(f"blocks {blocks.start or 0}..{blocks.stop or n_blocks} are not within the backbone's 0..{n_blocks}")
+            raise UserError(
+                f"blocks {blocks.start or 0}..{blocks.stop or n_blocks} are not within the"
+                f" backbone's 0..{n_blocks}"
+            )
         return chosen
 
     def _read(
@@ -225,16 +262,31 @@ class SSMDP(Pretrained, nn.Module):
         """Pool as activities come, so that they never exist at full length but for gradients."""
 
         def pooled(found: Activities) -> Float[Tensor, "row pool query feature"]:
-            return torch.stack([pool(getattr(found, query), bounds, kind) for query, kind in reads], dim=2)
+            return torch.stack(
+                [pool(getattr(found, query), bounds, kind) for query, kind in reads], dim=2
+            )
 
         at_once = len(rows)
         if not torch.is_grad_enabled():
-            at_once = max(1, _SAMPLES_AT_ONCE.get(rows.device.type, _SAMPLES_AT_ONCE_ELSEWHERE) // rows.shape[-1])
+            at_once = max(
+                1,
+                _SAMPLES_AT_ONCE.get(rows.device.type, _SAMPLES_AT_ONCE_ELSEWHERE)
+                // rows.shape[-1],
+            )
         parts = zip(rows.split(at_once), ids.split(at_once), strict=True)
-        return torch.cat([
-            torch.stack(list(self._walk(some, torch.full_like(some_ids, step), some_ids, rate, chosen, pooled)), dim=1)
-            for some, some_ids in parts
-        ])
+        return torch.cat(
+            [
+                torch.stack(
+                    list(
+                        self._walk(
+                            some, torch.full_like(some_ids, step), some_ids, rate, chosen, pooled
+                        )
+                    ),
+                    dim=1,
+                )
+                for some, some_ids in parts
+            ]
+        )
 
     def _walk(
         self,
@@ -245,7 +297,9 @@ class SSMDP(Pretrained, nn.Module):
         chosen: range,
         see: Callable[[Activities], Tensor],
     ) -> Iterator[Float[Tensor, "batch ..."]]:
-        """Yield what ``see`` makes of each chosen block's activities; what comes after the last of them is not computed."""
+        """Yield what ``see`` makes of each chosen block's activities; what comes after the last of
+        them is not computed.
+        """
         stream, condition = self._enter(x, step, channel)
         for index, block in enumerate(islice(self._blocks, chosen.stop)):
             seen, stream = block(stream, condition, rate, see, index + 1 < chosen.stop)
@@ -253,12 +307,20 @@ class SSMDP(Pretrained, nn.Module):
                 yield seen
 
     def _enter(
-        self, x: Float[Tensor, "batch 1 time"], step: Int[Tensor, " batch"], channel: Int[Tensor, " batch"]
+        self,
+        x: Float[Tensor, "batch 1 time"],
+        step: Int[Tensor, " batch"],
+        channel: Int[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "batch cond"]]:
         """Return the first block's input, and the condition."""
         if x.ndim != 3 or x.shape[1] != 1:
-            raise UserError(f"x has shape {tuple(x.shape)}; the backbone takes (batch, 1, time), one channel a row")
-        condition = self.step_mlp(step_embedding(step, self.channel_embed.embedding_dim).to(x.dtype))
+            raise UserError(
+                f"x has shape {tuple(x.shape)}; the backbone takes (batch, 1, time), one channel"
+                " a row"
+            )
+        condition = self.step_mlp(
+            step_embedding(step, self.channel_embed.embedding_dim).to(x.dtype)
+        )
         condition = condition + self.channel_mlp(self.channel_embed(channel))
         return (x * self.lift.weight + self.lift.bias[:, None]).relu().mT, condition
 
@@ -266,18 +328,23 @@ class SSMDP(Pretrained, nn.Module):
     def _blocks(self) -> Iterable[Block]:
         return cast("Iterable[Block]", self.blocks)
 
-    def _channel_ids(self, channels: Sequence[int] | Int[Tensor, " channel"], n_channels: int) -> Int[Tensor, " channel"]:
+    def _channel_ids(
+        self, channels: Sequence[int] | Int[Tensor, " channel"], n_channels: int
+    ) -> Int[Tensor, " channel"]:
         ids = torch.as_tensor(channels).cpu()
         n_ids = self.channel_embed.num_embeddings
         if len(ids) != n_channels or not bool(((ids >= 0) & (ids < n_ids)).all()):
             raise UserError(
-                f"channels={ids.tolist()} for a signal of {n_channels} channels: give each channel's id, 0..{n_ids - 1}"
+                f"channels={ids.tolist()} for a signal of {n_channels} channels: give each"
+                f" channel's id, 0..{n_ids - 1}"
             )
         return ids
 
 
 def step_embedding(step: Int[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:
-    """Return [sin(t f), cos(t f)] with f_i = exp(-i ln(10000)/(w/2-1)), i = 0 .. w/2-1, for each step t."""
+    """Return [sin(t f), cos(t f)] with f_i = exp(-i ln(10000)/(w/2-1)), i = 0 .. w/2-1, for each
+    step t.
+    """
     n_frequencies = width // 2
     index = torch.arange(n_frequencies, device=step.device)
     phase = step[:, None] * torch.exp(-index * (math.log(10_000) / (n_frequencies - 1)))
@@ -285,7 +352,9 @@ def step_embedding(step: Int[Tensor, " batch"], width: int) -> Float[Tensor, "ba
 
 
 def _condition_mlp(d_embed: int, d_cond: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(d_embed, d_cond), nn.SiLU(), nn.Linear(d_cond, d_cond), nn.SiLU())
+    return nn.Sequential(
+        nn.Linear(d_embed, d_cond), nn.SiLU(), nn.Linear(d_cond, d_cond), nn.SiLU()
+    )
 
 
 def _head(d_model: int) -> nn.Sequential:
@@ -298,7 +367,9 @@ def _head(d_model: int) -> nn.Sequential:
 
 
 def _rate(sfreq: float, compat: Compat) -> float:
-    """Return the factor of dt: a lower sampling rate makes a longer step (published: the other way)."""
+    """Return the factor of dt: a lower sampling rate makes a longer step (published: the other
+    way).
+    """
     if compat not in (None, "published"):
         raise UserError(f"compat={compat!r} is unknown; leave it out, or say published")
     if not sfreq > 0:
@@ -323,10 +394,14 @@ def _check_choices(name: str, values: tuple[str, ...], allowed: tuple[str, ...])
 
 
 def _mix_parts(x: Float[Tensor, "batch channel time"]) -> Float[Tensor, "batch channel time"]:
-    """Reorder as the published code does: cut as (channel, part), then taken for (part, channel)."""
+    """Reorder as the published code does: cut as (channel, part), then taken for (part,
+    channel).
+    """
     batch, n_channels, n_times = x.shape
     if n_times <= PART:
         return x
     if n_times % PART:
-        raise UserError(f"compat=published takes up to {PART} samples or a multiple of that, got {n_times}")
+        raise UserError(
+            f"compat=published takes up to {PART} samples or a multiple of that, got {n_times}"
+        )
     return x.reshape(batch, n_times // PART, n_channels, PART).transpose(1, 2).reshape(x.shape)

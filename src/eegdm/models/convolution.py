@@ -1,9 +1,10 @@
 """Long convolutions of many signals with one kernel a feature, by FFT, in tiles that stay in cache.
 
-Why FFTs: with 128 states, carrying states from chunk to chunk of T samples costs 2 T + 1024 operations per sample and feature,
-a Toeplitz matrix 2 L; on a CPU that multiplies matrices at 90 GFLOP/s a core and transforms 2048 samples in 2.2 µs, both
-transforms of 1000 samples cost as much as 400. Why tiles: a transform's spectrum is 4 times its signal, and sending it to
-memory and back costs more than the transform. Signals lie (row, feature, time), so that nothing is transposed.
+Why FFTs: with 128 states, carrying states from chunk to chunk of T samples costs 2 T + 1024
+operations per sample and feature, a Toeplitz matrix 2 L; on a CPU that multiplies matrices at 90
+GFLOP/s a core and transforms 2048 samples in 2.2 µs, both transforms of 1000 samples cost as much
+as 400. Why tiles: a transform's spectrum is 4 times its signal, and sending it to memory and back
+costs more than the transform. Signals lie (row, feature, time), so that nothing is transposed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from torch.autograd.function import once_differentiable
 
 _A_THREAD = 2**18
 _ELSEWHERE = 2**26
-"""Numbers worked on at once: what stays in a CPU's caches, yet keeps its threads busy; what fills an accelerator."""
+"""Numbers worked on at once: what stays in a CPU's caches, yet keeps its threads busy; what fills
+an accelerator.
+"""
 
 
 def at_once(device: torch.device) -> int:
@@ -28,9 +31,11 @@ def at_once(device: torch.device) -> int:
 
 @functools.cache
 def fft_length(length: int) -> int:
-    """Return an even FFT length for signals and two-sided kernels of ``length`` samples: at least twice that.
+    """Return an even FFT length for signals and two-sided kernels of ``length`` samples: at least
+    twice that.
 
-    FFTs of powers of two take 20 % less time per sample than others: one is chosen unless it is much the longer.
+    FFTs of powers of two take 20 % less time per sample than others: one is chosen unless it is
+    much the longer.
     """
     from scipy.fft import next_fast_len  # 0.2 s that loading a model need not wait for
 
@@ -55,17 +60,23 @@ class Tile(NamedTuple):
 def convolve(
     x: Float[Tensor, "row feature time"], spectrum: Complex[Tensor, "feature bin"], n_fft: int
 ) -> Float[Tensor, "row feature time"]:
-    """Convolve circularly ``x``, padded with zeros to ``n_fft`` samples, with the kernels that have this ``spectrum``."""
+    """Convolve circularly ``x``, padded with zeros to ``n_fft`` samples, with the kernels that have
+    this ``spectrum``.
+    """
     return _Convolution.apply(x, spectrum, n_fft)
 
 
 class _Convolution(torch.autograd.Function):
-    """Keeps only x and the kernel's spectrum for the backward pass, which takes x's spectrum anew: that costs less than
-    sending it to memory and back."""
+    """Keeps only x and the kernel's spectrum for the backward pass, which takes x's spectrum anew:
+    that costs less than sending it to memory and back.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Float[Tensor, "row feature time"], spectrum: Complex[Tensor, "feature bin"], n_fft: int
+        ctx: Any,
+        x: Float[Tensor, "row feature time"],
+        spectrum: Complex[Tensor, "feature bin"],
+        n_fft: int,
     ) -> Float[Tensor, "row feature time"]:
         ctx.save_for_backward(x, spectrum)
         ctx.n_fft, y = n_fft, x.new_empty(x.shape)
@@ -79,19 +90,25 @@ class _Convolution(torch.autograd.Function):
     def backward(
         ctx: Any, grad: Float[Tensor, "row feature time"]
     ) -> tuple[Float[Tensor, "row feature time"], Complex[Tensor, "feature bin"], None]:
-        """Both are correlations: of ``grad`` with the kernel, and of ``grad`` with x, summed over the batch."""
+        """Both are correlations: of ``grad`` with the kernel, and of ``grad`` with x, summed over
+        the batch.
+        """
         (x, spectrum), n_fft = ctx.saved_tensors, ctx.n_fft
         reverse = spectrum.conj().resolve_conj()
         grad_x, grad_spectrum = x.new_empty(x.shape), torch.zeros_like(spectrum)
         for rows, features in _slices(x, n_fft):
             X, G = (torch.fft.rfft(signal[rows, features], n=n_fft) for signal in (x, grad))
             grad_spectrum[features] += X.conj_physical_().mul_(G).sum(0)
-            grad_x[rows, features] = torch.fft.irfft(G.mul_(reverse[features]), n=n_fft)[..., : x.shape[2]]
+            grad_x[rows, features] = torch.fft.irfft(G.mul_(reverse[features]), n=n_fft)[
+                ..., : x.shape[2]
+            ]
         return grad_x, grad_spectrum.mul_(bin_weights(n_fft, x)), None
 
 
 def bin_weights(n_fft: int, like: Tensor) -> Float[Tensor, " bin"]:
-    """Return what each bin of a half spectrum weighs in its inverse real transform: interior bins stand for two."""
+    """Return what each bin of a half spectrum weighs in its inverse real transform: interior bins
+    stand for two.
+    """
     weights = torch.full((n_fft // 2 + 1,), 2 / n_fft, dtype=like.dtype, device=like.device)
     weights[0] = weights[-1] = 1 / n_fft
     return weights

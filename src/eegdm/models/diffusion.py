@@ -1,7 +1,9 @@
-"""The forward noise process, its reversal, and samplers; tables and fast samplers are those of diffusers.
+"""The forward noise process, its reversal, and samplers; tables and fast samplers are those of
+diffusers.
 
-x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, t = 0 .. T-1; the network predicts v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0
-(Salimans & Ho 2022, arXiv 2202.00512). diffusers is imported when a schedule is made: it takes seconds.
+x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, t = 0 .. T-1; the network predicts v = sqrt(abar_t)
+eps - sqrt(1 - abar_t) x_0 (Salimans & Ho 2022, arXiv 2202.00512). diffusers is imported when a
+schedule is made: it takes seconds.
 """
 
 from __future__ import annotations
@@ -27,14 +29,19 @@ class NoiseSchedule:
     """``n_steps`` noise levels: ``betas`` and ``alphas_cumprod`` (step,), float32 on the CPU.
 
     Args:
-        kind: "squaredcos_cap_v2" (Nichol & Dhariwal 2021; it has no use for the betas' ends) or "linear".
+        kind: "squaredcos_cap_v2" (Nichol & Dhariwal 2021; it has no use for the betas' ends) or
+            "linear".
     """
 
     betas: Float[Tensor, " step"]
     alphas_cumprod: Float[Tensor, " step"]
 
     def __init__(
-        self, n_steps: int = 50, kind: str = "squaredcos_cap_v2", beta_start: float = 1e-4, beta_end: float = 0.05
+        self,
+        n_steps: int = 50,
+        kind: str = "squaredcos_cap_v2",
+        beta_start: float = 1e-4,
+        beta_end: float = 0.05,
     ) -> None:
         if kind not in KINDS:
             raise UserError(f"noise schedule {kind!r} is unknown; choose from {', '.join(KINDS)}")
@@ -50,42 +57,65 @@ class NoiseSchedule:
         self.betas, self.alphas_cumprod = self._ddpm.betas, self._ddpm.alphas_cumprod
 
     def add_noise(
-        self, x0: Float[Tensor, " batch *rest"], noise: Float[Tensor, " batch *rest"], step: Int[Tensor, " batch"]
+        self,
+        x0: Float[Tensor, " batch *rest"],
+        noise: Float[Tensor, " batch *rest"],
+        step: Int[Tensor, " batch"],
     ) -> Float[Tensor, " batch *rest"]:
         """Return x_t, each row at its own step."""
         return self._ddpm.add_noise(x0, noise, step)
 
     def velocity(
-        self, x0: Float[Tensor, " batch *rest"], noise: Float[Tensor, " batch *rest"], step: Int[Tensor, " batch"]
+        self,
+        x0: Float[Tensor, " batch *rest"],
+        noise: Float[Tensor, " batch *rest"],
+        step: Int[Tensor, " batch"],
     ) -> Float[Tensor, " batch *rest"]:
         """Return what the network is to predict, each row at its own step."""
         return self._ddpm.get_velocity(x0, noise, step)
 
     def reverse_step(
-        self, x_t: Float[Tensor, "*any"], v: Float[Tensor, "*any"], step: int, noise: Float[Tensor, "*any"] | None
+        self,
+        x_t: Float[Tensor, "*any"],
+        v: Float[Tensor, "*any"],
+        step: int,
+        noise: Float[Tensor, "*any"] | None,
     ) -> tuple[Float[Tensor, "*any"], Float[Tensor, "*any"]]:
         """Return x_{t-1} and the predicted clean signal, clipped to +-1 as published (100 µV).
 
-        Equals diffusers' DDPMScheduler (``fixed_small`` variance), which can't be given the noise. At step 0 none is added.
+        Equals diffusers' DDPMScheduler (``fixed_small`` variance), which can't be given the noise.
+        At step 0 none is added.
         """
         level = self.alphas_cumprod[step]
         previous = self.alphas_cumprod[step - 1] if step > 0 else torch.ones(())
-        beta = 1 - level / previous  # in float32 not quite betas[step]; as diffusers, for the same numbers
+        beta = (
+            1 - level / previous
+        )  # in float32 not quite betas[step]; as diffusers, for the same numbers
         x0 = (level.sqrt() * x_t - (1 - level).sqrt() * v).clamp(-1, 1)
-        mean = previous.sqrt() * beta / (1 - level) * x0 + (1 - beta).sqrt() * (1 - previous) / (1 - level) * x_t
+        mean = (
+            previous.sqrt() * beta / (1 - level) * x0
+            + (1 - beta).sqrt() * (1 - previous) / (1 - level) * x_t
+        )
         if step == 0:
             return mean, x0
         if noise is None:
-            raise UserError(f"the reverse step from {step} adds noise; give it, standard normal and shaped as the signal")
+            raise UserError(
+                f"the reverse step from {step} adds noise; give it, standard normal and shaped as"
+                " the signal"
+            )
         return mean + ((1 - previous) / (1 - level) * beta).sqrt() * noise, x0
 
     def sampler(self, name: str, n_steps: int) -> Any:
-        """Return diffusers' scheduler "ddpm", "ddim" or "dpmsolver++" for this schedule, set to visit ``n_steps`` of its steps.
+        """Return diffusers' scheduler "ddpm", "ddim" or "dpmsolver++" for this schedule, set to
+        visit ``n_steps`` of its steps.
 
         Steps are spaced from the noisy end, so that sampling begins where the forward process ends.
         """
         if name not in SAMPLERS or not 1 <= n_steps <= self.n_steps:
-            raise UserError(f"sampler {name!r} with {n_steps} steps: choose from {', '.join(SAMPLERS)}, 1..{self.n_steps} steps")
+            raise UserError(
+                f"sampler {name!r} with {n_steps} steps: choose from {', '.join(SAMPLERS)},"
+                f" 1..{self.n_steps} steps"
+            )
         scheduler = _scheduler(name, self._settings | {"timestep_spacing": "trailing"})
         scheduler.set_timesteps(n_steps)
         return scheduler
@@ -116,14 +146,20 @@ def sample(
     Args:
         channel: the channel id of each signal.
         noise: T times standard normal: what to start from, then what steps T-1 .. 1 add.
-        last_step: 0 goes to the end; the published code stops at 1, which leaves the noise that step adds, of std 0.0345.
+        last_step: 0 goes to the end; the published code stops at 1, which leaves the noise that
+            step adds, of std 0.0345.
     """
     if len(noise) != schedule.n_steps:
-        raise UserError(f"noise for {len(noise)} steps; the schedule has {schedule.n_steps}: give one set for each")
+        raise UserError(
+            f"noise for {len(noise)} steps; the schedule has {schedule.n_steps}: give one set for"
+            " each"
+        )
     x = noise[0]
     for step in reversed(range(last_step, schedule.n_steps)):
         v = backbone(x, torch.full_like(channel, step), channel, sfreq)
-        x, _ = schedule.reverse_step(x, v, step, noise[schedule.n_steps - step] if step > 0 else None)
+        x, _ = schedule.reverse_step(
+            x, v, step, noise[schedule.n_steps - step] if step > 0 else None
+        )
     return x
 
 
@@ -136,10 +172,12 @@ def sample_with(
     generator: torch.Generator | list[torch.Generator] | None = None,
     sfreq: float = SFREQ,
 ) -> Float[Tensor, "batch 1 time"]:
-    """Draw signals with a sampler from :meth:`NoiseSchedule.sampler`, starting from standard normal noise.
+    """Draw signals with a sampler from :meth:`NoiseSchedule.sampler`, starting from standard normal
+    noise.
 
     Args:
-        generator: what "ddpm" draws its noise from, one for all signals or one for each; the others need none.
+        generator: what "ddpm" draws its noise from, one for all signals or one for each; the others
+            need none.
     """
     x = start
     drawing = {} if generator is None else {"generator": generator}

@@ -24,15 +24,18 @@ class EEGDM(Pretrained, nn.Module):
 
     Args:
         backbone: the network that is read, or its arguments.
-        fusion: the classifier of tokens, or those of its arguments that do not follow from the others.
+        fusion: the classifier of tokens, or those of its arguments that do not follow from the
+            others.
         tokens: what is read from the backbone.
         channels: TCP names of the channels of a window, in order.
         classes: names of the classes; one alone is a binary decision with one logit.
         sfreq: sampling rate of the windows, Hz.
         n_times: samples of a window.
-        signal: how recordings were filtered and companded; kept for those who read recordings, not used here.
+        signal: how recordings were filtered and companded; kept for those who read recordings, not
+            used here.
         decision: which classes are events, thresholds and the like; kept, not used here.
-        compat: "published" for classifiers that were trained with the published errors; see :class:`SSMDP`.
+        compat: "published" for classifiers that were trained with the published errors; see
+            :class:`SSMDP`.
 
     Raises:
         UserError: an unknown channel, or parts that do not fit one another.
@@ -92,13 +95,18 @@ class EEGDM(Pretrained, nn.Module):
         Args:
             mask: True where a channel is there; a missing one may hold anything.
             sfreq: the windows' sampling rate, Hz, if it is not the model's.
-            noise: for tokens with ``forward="noisy"``: standard normal noise, or a seeded generator to draw it from.
+            noise: for tokens with ``forward="noisy"``: standard normal noise, or a seeded generator
+                to draw it from.
         """
         if x.ndim != 3 or x.shape[1] != len(self.channels):
-            raise UserError(f"x has shape {tuple(x.shape)}; the model takes (batch, {len(self.channels)}, time): "
-                            f"{', '.join(self.channels)}")  # fmt: skip
+            raise UserError(
+                f"x has shape {tuple(x.shape)}; the model takes (batch, {len(self.channels)},"
+                f" time): {', '.join(self.channels)}"
+            )
         if isinstance(noise, torch.Generator):
-            noise = torch.randn(x.shape, generator=noise, device=noise.device, dtype=x.dtype).to(x.device)
+            noise = torch.randn(x.shape, generator=noise, device=noise.device, dtype=x.dtype).to(
+                x.device
+            )
         sfreq = self.sfreq if sfreq is None else sfreq
         tokens = extract(self.backbone, x, self.channel_ids, self.spec, sfreq, noise, self.compat)
         return self.logits_from_tokens(tokens, mask)
@@ -115,7 +123,9 @@ class EEGDM(Pretrained, nn.Module):
         """The arguments of the fusion transformer that follow from the other parts."""
         return {
             "n_blocks": len(self.backbone.chosen_blocks(self.spec.blocks)),
-            "n_pools": len(pool_bounds(self.n_times, self.spec.window, self.spec.stride, self.sfreq)),
+            "n_pools": len(
+                pool_bounds(self.n_times, self.spec.window, self.spec.stride, self.sfreq)
+            ),
             "n_queries": len(self.spec.query),
             "n_channels": len(self.channels),
             "n_classes": len(self.classes),
@@ -126,12 +136,21 @@ class EEGDM(Pretrained, nn.Module):
 def _channel_ids(channels: tuple[str, ...]) -> list[int]:
     unknown = [name for name in channels if name not in CHANNEL_ID]
     if unknown or not channels:
-        raise UserError(f"channels={list(channels)}: {', '.join(unknown) or 'nothing'} is not of the montage; "
-                        f"choose from {', '.join(TCP)}")  # fmt: skip
+        raise UserError(
+            f"channels={list(channels)}: {', '.join(unknown) or 'nothing'} is not of the montage; "
+            f"choose from {', '.join(TCP)}"
+        )
     return [CHANNEL_ID[name] for name in channels]
 
 
 def _check_fit(shape: dict[str, int], fusion: dict[str, Any]) -> None:
-    faults = [f"{axis}={fusion[axis]} (the model has {size})" for axis, size in shape.items() if fusion[axis] != size]
+    faults = [
+        f"{axis}={fusion[axis]} (the model has {size})"
+        for axis, size in shape.items()
+        if fusion[axis] != size
+    ]
     if faults:
-        raise UserError(f"fusion has {', '.join(faults)}: build it for this backbone, these channels and windows")
+        raise UserError(
+            f"fusion has {', '.join(faults)}: build it for this backbone, these channels and"
+            " windows"
+        )

@@ -1,7 +1,8 @@
 """LFT: the transformer that fuses the tokens of all channels and blocks into a decision.
 
-Learned fusion tokens, some per pool, go up the backbone's blocks; at each they attend to one another and to that block's
-tokens of all channels. A classification stack then sees the fusion tokens of all pools together. Source: EEGDM, arXiv
+Learned fusion tokens, some per pool, go up the backbone's blocks; at each they attend to one
+another and to that block's tokens of all channels. A classification stack then sees the fusion
+tokens of all pools together. Source: EEGDM, arXiv
 2508.14086 v3; without arguments the published size, 6,898,950 parameters.
 """
 
@@ -23,8 +24,10 @@ FUSION_KINDS = ("lft", "none", "mean")
 
 
 _SHORT, _MANY = 1024, 256
-"""A CPU mixes by batched products where scores of one head (tokens times keys) are at most, and heads of all windows at least,
-so many: SDPA's tiles are mostly overhead there. Never in a compiled or exported program, which must not depend on the number of windows."""
+"""A CPU mixes by batched products where scores of one head (tokens times keys) are at most, and
+heads of all windows at least, so many: SDPA's tiles are mostly overhead there. Never in a compiled
+or exported program, which must not depend on the number of windows.
+"""
 
 
 def attend(
@@ -33,7 +36,9 @@ def attend(
     key: Float[Tensor, "batch key feature"],
     mask: Bool[Tensor, "batch key"] | None = None,
 ) -> Float[Tensor, "batch token feature"]:
-    """Equals ``attention(query, key, key, key_padding_mask=~mask)[0]``, without making the weights; mask True = attend."""
+    """Equals ``attention(query, key, key, key_padding_mask=~mask)[0]``, without making the weights;
+    mask True = attend.
+    """
     width, n_heads = attention.embed_dim, attention.num_heads
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     if key is query:
@@ -48,7 +53,9 @@ def attend(
     return attention.out_proj(mixed.transpose(1, 2).flatten(2))
 
 
-def _heads(x: Float[Tensor, "batch token width"], n_parts: int, n_heads: int) -> tuple[Float[Tensor, "batch head token feature"], ...]:
+def _heads(
+    x: Float[Tensor, "batch token width"], n_parts: int, n_heads: int
+) -> tuple[Float[Tensor, "batch head token feature"], ...]:
     """Part queries, keys and values that lie side by side, and their heads."""
     return x.unflatten(-1, (n_parts, n_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
@@ -59,7 +66,9 @@ def _mix_batched(
     v: Float[Tensor, "batch head key feature"],
     mask: Bool[Tensor, "batch 1 1 key"] | None,
 ) -> Float[Tensor, "batch head token feature"]:
-    """Scaled dot-product attention with scores laid out (key, token): the softmax then runs along SIMD lanes."""
+    """Scaled dot-product attention with scores laid out (key, token): the softmax then runs along
+    SIMD lanes.
+    """
     keys, columns, values = k.flatten(0, 1), q.flatten(0, 1).mT, v.flatten(0, 1).mT
     scores = torch.baddbmm(q.new_empty(1), keys, columns, beta=0, alpha=q.shape[-1] ** -0.5)
     if mask is not None:
@@ -68,7 +77,9 @@ def _mix_batched(
 
 
 class FusionBlock(nn.Module):
-    """Fusion tokens attend to one another (:meth:`among`), then to one block's tokens of all channels, which are not normalised."""
+    """Fusion tokens attend to one another (:meth:`among`), then to one block's tokens of all
+    channels, which are not normalised.
+    """
 
     def __init__(self, d_model: int, n_heads: int, ff: int) -> None:
         super().__init__()
@@ -88,7 +99,9 @@ class FusionBlock(nn.Module):
         z = z + attend(self.cross_attn, self.cross_norm(z), keys, mask)
         return z + self.ff(self.ff_norm(z))
 
-    def among(self, z: Float[Tensor, "batch token feature"]) -> Float[Tensor, "batch token feature"]:
+    def among(
+        self, z: Float[Tensor, "batch token feature"]
+    ) -> Float[Tensor, "batch token feature"]:
         """Return the fusion tokens after they attended to one another, the block's first step."""
         h = self.self_norm(z)
         return z + attend(self.self_attn, h, h)
@@ -115,9 +128,10 @@ class StackLayer(nn.Module):
 class LatentFusionTransformer(Pretrained, nn.Module):
     """Classifies the tokens of a window.
 
-    ``kind`` "lft" is the method; its ablations have neither fusion tokens nor fusion blocks: "none" gives all tokens
-    straight to the stack, "mean" their mean over blocks (published with ``depth`` 34 and 35). Any number of channels is
-    welcome to "lft"; the ablations know a channel by its place, ``n_channels`` at most.
+    ``kind`` "lft" is the method; its ablations have neither fusion tokens nor fusion blocks: "none"
+    gives all tokens straight to the stack, "mean" their mean over blocks (published with ``depth``
+    34 and 35). Any number of channels is welcome to "lft"; the ablations know a channel by its
+    place, ``n_channels`` at most.
 
     Args:
         n_blocks, n_pools, n_queries, n_channels: the axes of the tokens.
@@ -127,8 +141,9 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         n_heads: of every attention.
         ff: width of the feed-forward layers, in ``d_model``.
         depth: layers of the classification stack.
-        standardise: subtract a mean from the tokens and divide by a spread first (set by :meth:`fit_tokens`). Published:
-            no. A small backbone's tokens are all nearly alike, and a short training can't tell them apart otherwise.
+        standardise: subtract a mean from the tokens and divide by a spread first (set by
+            :meth:`fit_tokens`). Published: no. A small backbone's tokens are all nearly alike, and
+            a short training can't tell them apart otherwise.
     """
 
     token_mean: Tensor
@@ -151,9 +166,14 @@ class LatentFusionTransformer(Pretrained, nn.Module):
     ) -> None:
         super().__init__()
         if kind not in FUSION_KINDS:
-            raise UserError(f"fusion kind={kind!r} is unknown; choose from {', '.join(FUSION_KINDS)}")
+            raise UserError(
+                f"fusion kind={kind!r} is unknown; choose from {', '.join(FUSION_KINDS)}"
+            )
         if d_model % n_heads:
-            raise UserError(f"d_model={d_model} can't be shared among n_heads={n_heads}; choose heads that divide it")
+            raise UserError(
+                f"d_model={d_model} can't be shared among n_heads={n_heads}; choose heads that"
+                " divide it"
+            )
         self.config: dict[str, Any] = {
             "n_blocks": n_blocks,
             "n_pools": n_pools,
@@ -174,11 +194,15 @@ class LatentFusionTransformer(Pretrained, nn.Module):
             self.register_buffer("token_spread", torch.ones(n_blocks, 1, n_queries, 1, d_model))
         if kind == "lft":
             self.fusion_tokens = nn.Parameter(torch.rand(n_pools, n_tokens, d_model))
-            self.fusion_blocks = nn.ModuleList(FusionBlock(d_model, n_heads, ff) for _ in range(n_blocks))
+            self.fusion_blocks = nn.ModuleList(
+                FusionBlock(d_model, n_heads, ff) for _ in range(n_blocks)
+            )
             self.position = nn.Parameter(torch.rand(n_pools, n_tokens, d_model))
         else:
             n_levels = n_blocks if kind == "none" else 1
-            self.position = nn.Parameter(torch.rand(n_levels * n_pools * n_queries * n_channels, d_model))
+            self.position = nn.Parameter(
+                torch.rand(n_levels * n_pools * n_queries * n_channels, d_model)
+            )
         self.stack = nn.ModuleList(StackLayer(d_model, n_heads, ff) for _ in range(depth))
         self.out = nn.Linear(d_model, n_classes)
 
@@ -188,13 +212,18 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         mask: Bool[Tensor, "batch channel"] | None = None,
         compat: Compat = None,
     ) -> Float[Tensor, "batch class"]:
-        """Return logits. A padded batch with its mask (True = the channel is there) equals its members one by one.
+        """Return logits. A padded batch with its mask (True = the channel is there) equals its
+        members one by one.
 
-        ``compat="published"`` takes tokens with too few pools, as the published code does at sampling rates below
-        200 Hz: the first pools are fused, the other pools' fusion tokens enter the stack as they were learned.
+        ``compat="published"`` takes tokens with too few pools, as the published code does at
+        sampling rates below 200 Hz: the first pools are fused, the other pools' fusion tokens enter
+        the stack as they were learned.
         """
         if self.kind == "lft":
-            sequence, present = (self.fuse(tokens, mask, compat) + self.position).flatten(1, 2), None
+            sequence, present = (
+                (self.fuse(tokens, mask, compat) + self.position).flatten(1, 2),
+                None,
+            )
         else:
             sequence, present = self._flatten(tokens, mask)
         for layer in self.stack:
@@ -203,10 +232,18 @@ class LatentFusionTransformer(Pretrained, nn.Module):
 
     @torch.no_grad()
     def fit_tokens(
-        self, tokens: Float[Tensor, "batch block pool query channel feature"], mask: Bool[Tensor, "batch channel"] | None = None
+        self,
+        tokens: Float[Tensor, "batch block pool query channel feature"],
+        mask: Bool[Tensor, "batch channel"] | None = None,
     ) -> None:
-        """Take the mean and spread of each block's features from tokens of the training part (``standardise`` alone)."""
-        present = torch.ones(tokens.shape[0], tokens.shape[4], device=tokens.device) if mask is None else mask.to(tokens.dtype)
+        """Take the mean and spread of each block's features from tokens of the training part
+        (``standardise`` alone).
+        """
+        present = (
+            torch.ones(tokens.shape[0], tokens.shape[4], device=tokens.device)
+            if mask is None
+            else mask.to(tokens.dtype)
+        )
         weight = present[:, None, None, None, :, None].expand_as(tokens)
         over, count = (0, 2, 4), weight.sum((0, 2, 4), keepdim=True)
         mean = (tokens * weight).sum(over, keepdim=True) / count
@@ -220,13 +257,19 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         mask: Bool[Tensor, "batch channel"] | None = None,
         compat: Compat = None,
     ) -> Float[Tensor, "batch fused token feature"]:
-        """Return the fusion tokens of each pool after the last block (``kind="lft"`` alone has them)."""
+        """Return the fusion tokens of each pool after the last block (``kind="lft"`` alone has
+        them).
+        """
         if self.kind != "lft":
-            raise UserError(f"fusion kind={self.kind!r} has no fusion tokens; only kind='lft' fuses")
+            raise UserError(
+                f"fusion kind={self.kind!r} has no fusion tokens; only kind='lft' fuses"
+            )
         tokens, mask = self._checked(tokens, mask, compat)
         batch, _, n_pools, n_queries = tokens.shape[:4]
         z = self.fusion_tokens[:n_pools]
-        if mask is not None:  # as the keys lie: pools folded into the batch, queries beside channels
+        if (
+            mask is not None
+        ):  # as the keys lie: pools folded into the batch, queries beside channels
             mask = mask.repeat_interleave(n_pools, dim=0).repeat(1, n_queries)
         for i, block in enumerate(cast("Iterable[FusionBlock]", self.fusion_blocks)):
             z = block.among(z)
@@ -246,7 +289,9 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         if self.kind == "mean":
             tokens = tokens.mean(dim=1, keepdim=True)
         levels = tokens.shape[1:4]
-        position = self.position.unflatten(0, (*levels, self.config["n_channels"]))[..., : tokens.shape[4], :]
+        position = self.position.unflatten(0, (*levels, self.config["n_channels"]))[
+            ..., : tokens.shape[4], :
+        ]
         if mask is not None:
             mask = mask[:, None, None, None].expand(-1, *levels, -1).flatten(1)
         return (tokens + position).flatten(1, 4), mask
@@ -256,19 +301,36 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         tokens: Float[Tensor, "batch block pool query channel feature"],
         mask: Bool[Tensor, "batch channel"] | None,
         compat: Compat,
-    ) -> tuple[Float[Tensor, "batch block pool query channel feature"], Bool[Tensor, "batch channel"] | None]:
-        """Return the arguments, tokens standardised and absent channels set to zero; refuse what does not fit."""
+    ) -> tuple[
+        Float[Tensor, "batch block pool query channel feature"],
+        Bool[Tensor, "batch channel"] | None,
+    ]:
+        """Return the arguments, tokens standardised and absent channels set to zero; refuse what
+        does not fit.
+        """
         if tokens.ndim != 6:
-            raise UserError(f"tokens have shape {tuple(tokens.shape)}, not (batch, block, pool, query, channel, feature)")
+            raise UserError(
+                f"tokens have shape {tuple(tokens.shape)}, not (batch, block, pool, query, channel,"
+                " feature)"
+            )
         axes = ("n_blocks", "n_pools", "n_queries", "n_channels", "d_model")
-        got, wanted = dict(zip(axes, tokens.shape[1:], strict=True)), {axis: self.config[axis] for axis in axes}
+        got, wanted = (
+            dict(zip(axes, tokens.shape[1:], strict=True)),
+            {axis: self.config[axis] for axis in axes},
+        )
         if got["n_channels"] < wanted["n_channels"] or self.kind == "lft":
             wanted["n_channels"] = got["n_channels"]
         if compat == "published" and got["n_pools"] < wanted["n_pools"]:
             wanted["n_pools"] = got["n_pools"]
         if got != wanted:
-            faults = ", ".join(f"{axis}={got[axis]} (not {wanted[axis]})" for axis in axes if got[axis] != wanted[axis])
-            raise UserError(f"tokens have {faults}; give the classifier tokens made as those it was trained on")
+            faults = ", ".join(
+                f"{axis}={got[axis]} (not {wanted[axis]})"
+                for axis in axes
+                if got[axis] != wanted[axis]
+            )
+            raise UserError(
+                f"tokens have {faults}; give the classifier tokens made as those it was trained on"
+            )
         if self.standardise:
             tokens = (tokens - self.token_mean) / self.token_spread
         if mask is None:
@@ -276,7 +338,9 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         if bool(mask.all()):
             return tokens, None
         if not bool(mask.any(dim=1).all()):
-            raise UserError("the channel mask leaves a window without any channel; leave that window out")
+            raise UserError(
+                "the channel mask leaves a window without any channel; leave that window out"
+            )
         return tokens.masked_fill(~mask[:, None, None, None, :, None], 0.0), mask
 
 
@@ -289,4 +353,6 @@ def _mean(
 
 
 def _feed_forward(d_model: int, ff: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(d_model, ff * d_model), nn.GELU(), nn.Linear(ff * d_model, d_model))
+    return nn.Sequential(
+        nn.Linear(d_model, ff * d_model), nn.GELU(), nn.Linear(ff * d_model, d_model)
+    )

@@ -23,9 +23,10 @@ FORWARDS = ("none", "noiseless", "noisy")
 class TokenSpec:
     """How tokens are made; the default is the published one.
 
-    The signal goes in raw (``forward="none"``), scaled by sqrt(abar_step) ("noiseless") or with noise as well ("noisy").
-    ``query`` and ``pool`` are zipped. Blocks ``first_block`` .. ``last_block`` - 1 are read (None: to the last).
-    ``window`` and ``stride`` are samples at 200 Hz.
+    The signal goes in raw (``forward="none"``), scaled by sqrt(abar_step) ("noiseless") or with
+    noise as well ("noisy"). ``query`` and ``pool`` are zipped. Blocks ``first_block`` ..
+    ``last_block`` - 1 are read (None: to the last). ``window`` and ``stride`` are samples at 200
+    Hz.
     """
 
     query: tuple[str, ...] = ("gate",)
@@ -41,12 +42,18 @@ class TokenSpec:
 
     def __post_init__(self) -> None:
         if self.forward not in FORWARDS:
-            raise UserError(f"forward={self.forward!r} is unknown; choose from {', '.join(FORWARDS)}")
+            raise UserError(
+                f"forward={self.forward!r} is unknown; choose from {', '.join(FORWARDS)}"
+            )
         if not 0 <= self.step < self.n_steps:
-            raise UserError(f"step={self.step} is not one of the {self.n_steps} diffusion steps 0..{self.n_steps - 1}")
+            raise UserError(
+                f"step={self.step} is not one of the {self.n_steps} diffusion steps"
+                f" 0..{self.n_steps - 1}"
+            )
         if not 2 <= self.window <= PART or self.stride < 1:
             raise UserError(
-                f"window={self.window}, stride={self.stride}: a pool holds 2..{PART} samples and moves by 1 or more"
+                f"window={self.window}, stride={self.stride}: a pool holds 2..{PART} samples and"
+                " moves by 1 or more"
             )
 
     @property
@@ -61,8 +68,14 @@ class TokenSpec:
     def from_dict(cls, settings: dict[str, Any]) -> TokenSpec:
         unknown = settings.keys() - {field.name for field in fields(cls)}
         if unknown:
-            raise UserError(f"tokens: unknown settings {', '.join(sorted(unknown))}; they come from another version of eegdm")
-        frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+            raise UserError(
+                f"tokens: unknown settings {', '.join(sorted(unknown))}; they come from another"
+                " version of eegdm"
+            )
+        frozen: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in settings.items()
+        }
         return cls(**frozen)
 
 
@@ -97,7 +110,9 @@ def extract(
 
 
 def _forward_process(
-    x: Float[Tensor, "batch channel time"], spec: TokenSpec, noise: Float[Tensor, "batch channel time"] | None
+    x: Float[Tensor, "batch channel time"],
+    spec: TokenSpec,
+    noise: Float[Tensor, "batch channel time"] | None,
 ) -> Float[Tensor, "batch channel time"]:
     if spec.forward == "none":
         return x
@@ -105,5 +120,8 @@ def _forward_process(
     if spec.forward == "noiseless":
         return level**0.5 * x
     if noise is None:
-        raise UserError("forward=noisy: the tokens depend on noise; pass noise=, standard normal and shaped as the signal")
+        raise UserError(
+            "forward=noisy: the tokens depend on noise; pass noise=, standard normal and shaped as"
+            " the signal"
+        )
     return level**0.5 * x + (1 - level) ** 0.5 * noise

@@ -1,8 +1,8 @@
 """Where pooling windows lie in a signal, and how activities are pooled over them.
 
-Positions are laid out at 200 Hz and then rounded to samples: the pool over u..v at 200 Hz covers round(u f/200) ..
-round(v f/200) at f Hz, whatever the rate. A signal longer than the 5 s the backbone was trained on is cut in parts of
-5 s, each taken on its own; no pool crosses a cut.
+Positions are laid out at 200 Hz and then rounded to samples: the pool over u..v at 200 Hz covers
+round(u f/200) .. round(v f/200) at f Hz, whatever the rate. A signal longer than the 5 s the
+backbone was trained on is cut in parts of 5 s, each taken on its own; no pool crosses a cut.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ POOLS = ("std", "mean")
 
 
 class Part(NamedTuple):
-    """A stretch that the backbone takes on its own, in samples of the signal, and its pools, in samples of the part."""
+    """A stretch that the backbone takes on its own, in samples of the signal, and its pools, in
+    samples of the part.
+    """
 
     start: int
     stop: int
@@ -31,7 +33,8 @@ class Part(NamedTuple):
 
 
 def parts(n_times: int, window: int = 200, stride: int = 200, sfreq: float = SFREQ) -> list[Part]:
-    """Cut a signal of ``n_times`` samples at ``sfreq`` Hz in parts of 5 s; a tail without a whole pool is left out.
+    """Cut a signal of ``n_times`` samples at ``sfreq`` Hz in parts of 5 s; a tail without a whole
+    pool is left out.
 
     Args:
         window, stride: pooling window and its step, in samples at 200 Hz.
@@ -51,14 +54,24 @@ def parts(n_times: int, window: int = 200, stride: int = 200, sfreq: float = SFR
         if pools:
             found.append(Part(first, last, pools))
     if not found:
-        raise UserError(f"a signal of {n_times} samples at {sfreq:g} Hz holds no pool of {window} samples at 200 Hz "
-                        f"within 5 s; give at least {at(window)} samples, or a shorter pooling window")  # fmt: skip
+        raise UserError(
+            f"a signal of {n_times} samples at {sfreq:g} Hz holds no pool of {window} samples at"
+            f" 200 Hz within 5 s; give at least {at(window)} samples, or a shorter pooling window"
+        )
     return found
 
 
-def pool_bounds(n_times: int, window: int = 200, stride: int = 200, sfreq: float = SFREQ) -> list[tuple[int, int]]:
-    """Return (start, stop) of every pool in a signal of ``n_times`` samples, in order of time; see :func:`parts`."""
-    return [(part.start + u, part.start + v) for part in parts(n_times, window, stride, sfreq) for u, v in part.pools]
+def pool_bounds(
+    n_times: int, window: int = 200, stride: int = 200, sfreq: float = SFREQ
+) -> list[tuple[int, int]]:
+    """Return (start, stop) of every pool in a signal of ``n_times`` samples, in order of time; see
+    :func:`parts`.
+    """
+    return [
+        (part.start + u, part.start + v)
+        for part in parts(n_times, window, stride, sfreq)
+        for u, v in part.pools
+    ]
 
 
 def pool(
@@ -67,8 +80,13 @@ def pool(
     """Pool over time: "std" (unbiased, n-1) or "mean"."""
     reduce = {"std": _std, "mean": _mean}[kind]
     starts = [start for start, _ in bounds]
-    sizes, steps = {stop - start for start, stop in bounds}, {b - a for a, b in zip(starts, starts[1:], strict=False)}
-    if len(sizes) == 1 and len(steps) <= 1:  # all pools at once, unless rounding to samples made them uneven
+    sizes, steps = (
+        {stop - start for start, stop in bounds},
+        {b - a for a, b in zip(starts, starts[1:], strict=False)},
+    )
+    if (
+        len(sizes) == 1 and len(steps) <= 1
+    ):  # all pools at once, unless rounding to samples made them uneven
         return reduce(activities[:, starts[0] : bounds[-1][1]].unfold(1, *sizes, *(steps or {1})))
     return torch.stack([reduce(activities[:, start:stop].mT) for start, stop in bounds], dim=1)
 
@@ -78,5 +96,10 @@ def _mean(x: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch"]:
 
 
 def _std(x: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch"]:
-    """As ``x.std(dim=-1)``, which is many times slower on a CPU; the gradient at a constant x is 0."""
-    return torch.linalg.vector_norm(x - x.mean(dim=-1, keepdim=True), dim=-1) / (x.shape[-1] - 1) ** 0.5
+    """As ``x.std(dim=-1)``, which is many times slower on a CPU; the gradient at a constant x is
+    0.
+    """
+    return (
+        torch.linalg.vector_norm(x - x.mean(dim=-1, keepdim=True), dim=-1)
+        / (x.shape[-1] - 1) ** 0.5
+    )

@@ -1,9 +1,11 @@
-"""A residual block as one operation: rows go through it a few at a time, so that all that lies between two streams
-stays in cache, and its backward pass keeps nothing but the streams and computes the rest anew.
+"""A residual block as one operation: rows go through it a few at a time, so that all that lies
+between two streams stays in cache, and its backward pass keeps nothing but the streams and computes
+the rest anew.
 
-With n = (x - mean)/spread over features, s = sigmoid(K * (W n + shift)) and gate, filter = s[:F], 2 s[F:] - 1, a block adds
-V (gate filter) + bias to [next stream, skips]. Everything lies (row, feature, time): products have their weight on the
-left, and nothing is transposed. What does not depend on time is folded into W and shift beforehand; see :class:`Folded`.
+With n = (x - mean)/spread over features, s = sigmoid(K * (W n + shift)) and gate, filter = s[:F], 2
+s[F:] - 1, a block adds V (gate filter) + bias to [next stream, skips]. Everything lies (row,
+feature, time): products have their weight on the left, and nothing is transposed. What does not
+depend on time is folded into W and shift beforehand; see :class:`Folded`.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ class Activities(NamedTuple):
 class Folded(NamedTuple):
     """The weights of a block up to its gates.
 
-    The norm's scale is folded into ``widen``; its shift, the condition and the bias into ``shift``. The filter's half of both
-    is doubled, so that one sigmoid serves gate and filter: tanh y = 2 sigmoid(2 y) - 1.
+    The norm's scale is folded into ``widen``; its shift, the condition and the bias into ``shift``.
+    The filter's half of both is doubled, so that one sigmoid serves gate and filter: tanh y = 2
+    sigmoid(2 y) - 1.
     """
 
     shift: Float[Tensor, "row wide"]
@@ -43,9 +46,13 @@ class Folded(NamedTuple):
 
 
 def read(
-    x: Float[Tensor, "row feature time"], folded: Folded, see: Callable[[Activities], Tensor], lead: nn.Linear | None
+    x: Float[Tensor, "row feature time"],
+    folded: Folded,
+    see: Callable[[Activities], Tensor],
+    lead: nn.Linear | None,
 ) -> Float[Tensor, "row ..."]:
-    """Return what ``see`` makes of the activities, a few rows at a time; ``x`` becomes the next stream (no ``lead``: it stays).
+    """Return what ``see`` makes of the activities, a few rows at a time; ``x`` becomes the next
+    stream (no ``lead``: it stays).
 
     Without gradients: activities never exist but of those rows.
     """
@@ -68,19 +75,26 @@ def advance(
     out: Float[Tensor, "out feature"],
     bias: Float[Tensor, " out"],
 ) -> tuple[Float[Tensor, "row feature time"] | None, Float[Tensor, "row feature time"]]:
-    """Return the next stream (None after the last block, whose ``out`` leads to the skips alone) and the sum of skips."""
+    """Return the next stream (None after the last block, whose ``out`` leads to the skips alone)
+    and the sum of skips.
+    """
     return _Residual.apply(x, skips, *folded, out, bias)
 
 
 class _Work:
-    """What the rows of a chunk are worked on with: one padded buffer, transformed feature tile by feature tile."""
+    """What the rows of a chunk are worked on with: one padded buffer, transformed feature tile by
+    feature tile.
+    """
 
     def __init__(self, tile: Tile, n_fft: int, folded: Folded, like: Tensor) -> None:
         self.tile, self.n_fft, self.folded = tile, n_fft, folded
         self.padded = like.new_zeros(tile.rows, tile.features, n_fft)
 
     def gates(
-        self, x: Float[Tensor, "row feature time"], shift: Float[Tensor, "row wide"], keep: bool = False
+        self,
+        x: Float[Tensor, "row feature time"],
+        shift: Float[Tensor, "row wide"],
+        keep: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Return n, 1/spread, s, and (if to be kept) the spectra of W n + shift, tile by tile."""
         length = x.shape[2]
@@ -91,7 +105,11 @@ class _Work:
             padded = self.padded[: len(x), : widen.shape[1]]
             torch.baddbmm(shift[:, some, None], widen, n, out=padded[..., :length])
             transformed = torch.fft.rfft(padded)
-            product = transformed * self.folded.spectrum[some] if keep else transformed.mul_(self.folded.spectrum[some])
+            product = (
+                transformed * self.folded.spectrum[some]
+                if keep
+                else transformed.mul_(self.folded.spectrum[some])
+            )
             torch.sigmoid(torch.fft.irfft(product, n=self.n_fft)[..., :length], out=s[:, some])
             if keep:
                 kept.append(transformed)
@@ -116,15 +134,24 @@ class _Residual(torch.autograd.Function):
     ) -> tuple[Float[Tensor, "row feature time"] | None, Float[Tensor, "row feature time"]]:
         n_features = x.shape[1]
         ctx.save_for_backward(x, shift, widen, spectrum, out)
-        next_stream, sum_of_skips = None if len(out) == n_features else x.new_empty(x.shape), x.new_empty(x.shape)
-        leads = [(sum_of_skips, skips)] if next_stream is None else [(next_stream, x), (sum_of_skips, skips)]
+        next_stream, sum_of_skips = (
+            (None if len(out) == n_features else x.new_empty(x.shape)),
+            x.new_empty(x.shape),
+        )
+        leads = (
+            [(sum_of_skips, skips)]
+            if next_stream is None
+            else [(next_stream, x), (sum_of_skips, skips)]
+        )
         weights = list(zip(out.split(n_features), bias.split(n_features), strict=True))
         with torch.autocast(x.device.type, enabled=False):
             for some, work in _chunks(x, Folded(shift, widen, spectrum)):
                 s = work.gates(x[some], shift[some])[2]
                 inter = _filtered(s).mul_(s[:, :n_features])
                 for (target, source), (weight, constant) in zip(leads, weights, strict=True):
-                    torch.baddbmm(source[some], weight.expand(len(s), -1, -1), inter, out=target[some]).add_(constant[:, None])
+                    torch.baddbmm(
+                        source[some], weight.expand(len(s), -1, -1), inter, out=target[some]
+                    ).add_(constant[:, None])
         return next_stream, sum_of_skips
 
     @staticmethod
@@ -134,12 +161,20 @@ class _Residual(torch.autograd.Function):
         n_features, length = x.shape[1:]
         reverse = spectrum.conj().resolve_conj()
         grad_x, grad_shift = torch.empty_like(x), torch.empty_like(shift)
-        grad_widen, grad_spectrum, grad_out = torch.zeros_like(widen), torch.zeros_like(spectrum), torch.zeros_like(out)
+        grad_widen, grad_spectrum, grad_out = (
+            torch.zeros_like(widen),
+            torch.zeros_like(spectrum),
+            torch.zeros_like(out),
+        )
         grad_bias = out.new_zeros(len(out))
         for some, work in _chunks(x, Folded(shift, widen, spectrum)):
             n, inverse_spread, s, kept = work.gates(x[some], shift[some], keep=True)
             gate, filtered = s[:, :n_features], _filtered(s)
-            grad = grad_skips[some] if grad_next is None else torch.cat([grad_next[some], grad_skips[some]], dim=1)
+            grad = (
+                grad_skips[some]
+                if grad_next is None
+                else torch.cat([grad_next[some], grad_skips[some]], dim=1)
+            )
             grad_inter = torch.bmm(out.mT.expand(len(s), -1, -1), grad)
             grad_out += torch.bmm(grad, (gate * filtered).mT).sum(0)
             grad_bias += grad.sum((0, 2))
@@ -151,7 +186,9 @@ class _Residual(torch.autograd.Function):
                 padded[..., :length] = grad_y[:, features]
                 G = torch.fft.rfft(padded)
                 grad_spectrum[features] += transformed.conj_physical_().mul_(G).sum(0)
-                grad_y[:, features] = torch.fft.irfft(G.mul_(reverse[features]), n=work.n_fft)[..., :length]
+                grad_y[:, features] = torch.fft.irfft(G.mul_(reverse[features]), n=work.n_fft)[
+                    ..., :length
+                ]
             torch.sum(grad_y, dim=2, out=grad_shift[some])
             grad_widen += torch.bmm(grad_y, n.mT).sum(0)
             grad_n = torch.bmm(widen.mT.expand(len(s), -1, -1), grad_y)
@@ -172,7 +209,9 @@ def _chunks(x: Float[Tensor, "row feature time"], folded: Folded) -> Iterator[tu
     return ((slice(row, row + tile.rows), work) for row in range(0, len(x), tile.rows))
 
 
-def _normalised(x: Float[Tensor, "row feature time"]) -> tuple[Float[Tensor, "row feature time"], Float[Tensor, "row 1 time"]]:
+def _normalised(
+    x: Float[Tensor, "row feature time"],
+) -> tuple[Float[Tensor, "row feature time"], Float[Tensor, "row 1 time"]]:
     """As LayerNorm over features without its scale and shift; and 1/spread."""
     centred = x - x.mean(1, keepdim=True)
     inverse_spread = (centred * centred).mean(1, keepdim=True).add_(EPS).rsqrt_()

@@ -4,4 +4,15 @@ from eegdm.recordings.embedding import Embeddings, EmbedOptions, embed
 from eegdm.recordings.generation import Generated, generate
 from eegdm.recordings.prediction import Options, Prediction, annotate, predict, predict_signal
 
-__all__ = ["EmbedOptions", "Embeddings", "Generated", "Options", "Prediction", "annotate", "embed", "generate", "predict", "predict_signal"]
+__all__ = [
+    "EmbedOptions",
+    "Embeddings",
+    "Generated",
+    "Options",
+    "Prediction",
+    "annotate",
+    "embed",
+    "generate",
+    "predict",
+    "predict_signal",
+]

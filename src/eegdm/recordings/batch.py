@@ -1,4 +1,6 @@
-"""`eegdm predict`: one recording or a folder of them; what is finished is not done again, one failure is one line."""
+"""`eegdm predict`: one recording or a folder of them; what is finished is not done again, one
+failure is one line.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,8 @@ def predict_path(
     strict: bool = False,
     cluster: str | None = None,
 ) -> list[Path]:
-    """Mark the events in a file, or in every recording below a folder; return the files that hold the results.
+    """Mark the events in a file, or in every recording below a folder; return the files that hold
+    the results.
 
     Args:
         path: a recording, or a folder.
@@ -79,13 +82,16 @@ def predict_path(
         cluster: address of a dask scheduler whose workers do a folder instead.
 
     Raises:
-        UserError: the file can't be used; there is no recording below the folder; or all failed, or some with ``strict``.
+        UserError: the file can't be used; there is no recording below the folder; or all failed, or
+            some with ``strict``.
     """
     options, outputs = options or Options(), outputs or Outputs()
     work = functools.partial(process, model=model, options=options, outputs=outputs)
     if not path.is_dir():
         return _told(work(Job(path, out or path.parent, path.stem), progress=True))
-    rule_of(_classifier(model), **options.rule)  # a fault in them is told once, not for each recording
+    rule_of(
+        _classifier(model), **options.rule
+    )  # a fault in them is told once, not for each recording
     jobs = find_jobs(path, out)
     say(f"predict: {len(jobs)} recordings below {path}")
     written, failed, events, hours = [], 0, 0, 0.0
@@ -98,17 +104,27 @@ def predict_path(
             events, hours = events + result.n_events, hours + result.duration_s / 3600
             state = "finished before" if result.was_finished else "done"
             say(f"  {state}   {job.stem}: {result.n_events} events in {result.duration_s:.0f} s")
-    say(f"predict: {len(jobs) - failed} of {len(jobs)} recordings, {hours:.2f} h, {events} events; {failed} failed")
+    say(
+        f"predict: {len(jobs) - failed} of {len(jobs)} recordings, {hours:.2f} h, {events} events;"
+        f" {failed} failed"
+    )
     if failed == len(jobs) or (strict and failed):
-        raise UserError(f"{path}: {failed} of {len(jobs)} recordings failed, the reasons are above; mend them and run the command again")
+        raise UserError(
+            f"{path}: {failed} of {len(jobs)} recordings failed, the reasons are above; mend them"
+            " and run the command again"
+        )
     return written
 
 
 def find_jobs(folder: Path, out: Path | None) -> list[Job]:
     """List the recordings below a folder, without the copies that eegdm wrote there."""
-    sources = find_sources(CorpusConfig(name="folder", source=str(folder), events="none", pattern="(?P<subject>.+)"))
+    sources = find_sources(
+        CorpusConfig(name="folder", source=str(folder), events="none", pattern="(?P<subject>.+)")
+    )
     return [
-        Job(s.file, out / Path(s.recording).parent if out else s.file.parent, Path(s.recording).name)
+        Job(
+            s.file, out / Path(s.recording).parent if out else s.file.parent, Path(s.recording).name
+        )
         for s in sources
         if not _is_copy(s.file)
     ]
@@ -119,10 +135,12 @@ def _is_copy(file: Path) -> bool:
     return bool(found) and file.with_name(f"{original}_events.json").is_file()
 
 
-# ---------------------------------------------------------------------------------------------------------- one recording
+# ---------------------------------------------------------------------------------- one recording
 
 
-def process(job: Job, model: str, options: Options, outputs: Outputs, progress: bool = False) -> Outcome:
+def process(
+    job: Job, model: str, options: Options, outputs: Outputs, progress: bool = False
+) -> Outcome:
     """Do one recording, or what is left of it.
 
     Raises:
@@ -135,11 +153,20 @@ def process(job: Job, model: str, options: Options, outputs: Outputs, progress: 
     places, classifier = Places.below(job.folder, job.stem), _classifier(model)
     places.refuse_foreign()
     content = _plan(job, classifier)
-    plan = {**content, "options": {**options.content, **asdict(rule_of(classifier, **options.rule))}}
-    plan["options"] |= {name: list(value) for name, value in plan["options"].items() if isinstance(value, tuple)}
+    plan = {
+        **content,
+        "options": {**options.content, **asdict(rule_of(classifier, **options.rule))},
+    }
+    plan["options"] |= {
+        name: list(value) for name, value in plan["options"].items() if isinstance(value, tuple)
+    }
     wanted = [places.events, places.probabilities]
     wanted += [places.report] if outputs.report else []
-    wanted += [places.events.with_name(copy_name(job.stem, job.file, outputs.copy))] if outputs.copy else []
+    wanted += (
+        [places.events.with_name(copy_name(job.stem, job.file, outputs.copy))]
+        if outputs.copy
+        else []
+    )
     done = finished(places, plan, wanted)
     if done is None:
         rule = rule_of(classifier, **options.rule)
@@ -151,7 +178,14 @@ def process(job: Job, model: str, options: Options, outputs: Outputs, progress: 
 
                 write_page(places.report, job.file.name, found, prepared, classifier, rule)
             if outputs.copy:
-                write_copy(wanted[-1], job.file, found.events, outputs.copy, places.work, outputs.keep_identity)
+                write_copy(
+                    wanted[-1],
+                    job.file,
+                    found.events,
+                    outputs.copy,
+                    places.work,
+                    outputs.keep_identity,
+                )
             write_sidecar(places, found, plan)
     shutil.rmtree(places.work, ignore_errors=True)
     sidecar = done or artifacts.read_json(places.sidecar)
@@ -160,7 +194,9 @@ def process(job: Job, model: str, options: Options, outputs: Outputs, progress: 
 
 @contextmanager
 def _work(places: Places, config: dict[str, Any], inputs: dict[str, Any]) -> Iterator[None]:
-    """Hold the folder of unfinished work; a recording that can't be used leaves none behind, a full disk or a kill does."""
+    """Hold the folder of unfinished work; a recording that can't be used leaves none behind, a full
+    disk or a kill does.
+    """
     is_unusable = False
     try:
         with artifacts.building(places.work, "prediction", config, inputs, replace=True):
@@ -202,5 +238,3 @@ def _one_line(job: Job, error: BaseException) -> str:
     text = " ".join(str(error).split())[:500]
     text = text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text}"
     return text if text.startswith(str(job.file)) else f"{job.file}: {text}"
-
-

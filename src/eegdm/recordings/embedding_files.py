@@ -1,4 +1,6 @@
-"""`eegdm embed`: embeddings of a recording as .npz, .parquet or a folder that can be memory-mapped, written a chunk at a time."""
+"""`eegdm embed`: embeddings of a recording as .npz, .parquet or a folder that can be memory-mapped,
+written a chunk at a time.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,19 @@ VALUES = "embeddings"
 _FORMATS = ".npz, .parquet, or a folder (a name without suffix)"
 
 
-def embed_file(file: Path, model: str, out: Path | None = None, options: EmbedOptions | None = None) -> Path:
+def embed_file(
+    file: Path, model: str, out: Path | None = None, options: EmbedOptions | None = None
+) -> Path:
     """Write the embeddings of a recording; return where.
 
     - ``X.npz``: embeddings, onset_s, duration_s, ch_names, taken_for, features.
-    - ``X.parquet``: a row per window and channel: onset_s, duration_s, channel, taken_for, embedding (a list).
+    - ``X.parquet``: a row per window and channel: onset_s, duration_s, channel, taken_for,
+      embedding (a list).
     - a folder: ``embeddings.npy``, ``windows.parquet``, ``about.json``.
 
     Raises:
-        UserError: no such file, the suffix of ``out`` is unknown, tokens are wanted as Parquet, the folder is there already, or what
-            :func:`eegdm.embed` raises.
+        UserError: no such file, the suffix of ``out`` is unknown, tokens are wanted as Parquet, the
+            folder is there already, or what :func:`eegdm.embed` raises.
     """
     options = options or EmbedOptions()
     out = out or file.with_name(f"{file.stem}_{VALUES}.npz")
@@ -54,20 +59,32 @@ def _refuse(file: Path, out: Path, options: EmbedOptions) -> None:
     if out.suffix not in (".npz", ".parquet", ""):
         raise UserError(f"{out}: embeddings are written as {_FORMATS}")
     if out.suffix == ".parquet" and options.tokens:
-        raise UserError(f"{out}: tokens have six axes, a table has two; write them as .npz or into a folder")
+        raise UserError(
+            f"{out}: tokens have six axes, a table has two; write them as .npz or into a folder"
+        )
     if out.suffix == "" and out.exists():
         raise UserError(f"{out}: is there already; name a new folder")
 
 
 def _beside(about: About) -> dict[str, Any]:
-    return {"onset_s": about.onset_s, "duration_s": about.duration_s, "ch_names": about.ch_names, "taken_for": about.taken_for,
-            "axes": about.axes, "features": about.features}  # fmt: skip
+    return {
+        "onset_s": about.onset_s,
+        "duration_s": about.duration_s,
+        "ch_names": about.ch_names,
+        "taken_for": about.taken_for,
+        "axes": about.axes,
+        "features": about.features,
+    }
 
 
 def _write_values(path: Path, about: About, chunks: Iterator[ndarray]) -> None:
-    """Write a .npy file a chunk at a time: a memory map's pages would count as this process's memory."""
+    """Write a .npy file a chunk at a time: a memory map's pages would count as this process's
+    memory.
+    """
     with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": about.shape})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": about.shape}
+        )
         for chunk in chunks:
             file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
 
@@ -75,8 +92,14 @@ def _write_values(path: Path, about: About, chunks: Iterator[ndarray]) -> None:
 def _write_folder(out: Path, about: About, chunks: Iterator[ndarray]) -> None:
     with atomic_folder(out) as folder:
         _write_values(folder / f"{VALUES}.npy", about, chunks)
-        write_table(folder / "windows.parquet", pd.DataFrame({"onset_s": about.onset_s, "duration_s": about.duration_s}))
-        write_json(folder / "about.json", about._asdict() | {"onset_s": "see windows.parquet", "shape": list(about.shape)})
+        write_table(
+            folder / "windows.parquet",
+            pd.DataFrame({"onset_s": about.onset_s, "duration_s": about.duration_s}),
+        )
+        write_json(
+            folder / "about.json",
+            about._asdict() | {"onset_s": "see windows.parquet", "shape": list(about.shape)},
+        )
 
 
 def _write_parquet(out: Path, about: About, chunks: Iterator[ndarray]) -> None:
@@ -85,13 +108,30 @@ def _write_parquet(out: Path, about: About, chunks: Iterator[ndarray]) -> None:
 
     n_features = len(about.features)
     text, number = pa.string(), pa.float64()
-    schema = pa.schema([("onset_s", number), ("duration_s", number), ("channel", text), ("taken_for", text),
-                        ("embedding", pa.list_(pa.float32(), n_features))])  # fmt: skip
+    schema = pa.schema(
+        [
+            ("onset_s", number),
+            ("duration_s", number),
+            ("channel", text),
+            ("taken_for", text),
+            ("embedding", pa.list_(pa.float32(), n_features)),
+        ]
+    )
     n_channels, first = len(about.ch_names), 0
     with atomic_path(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for chunk in chunks:
             onset = np.repeat(about.onset_s[first : first + len(chunk)], n_channels)
             first += len(chunk)
-            values = pa.FixedSizeListArray.from_arrays(pa.array(chunk.reshape(-1), pa.float32()), n_features)
-            columns = [onset, np.full(len(onset), about.duration_s), about.ch_names * len(chunk), about.taken_for * len(chunk), values]
-            writer.write_table(pa.Table.from_arrays([pa.array(column) for column in columns], schema=schema))
+            values = pa.FixedSizeListArray.from_arrays(
+                pa.array(chunk.reshape(-1), pa.float32()), n_features
+            )
+            columns = [
+                onset,
+                np.full(len(onset), about.duration_s),
+                about.ch_names * len(chunk),
+                about.taken_for * len(chunk),
+                values,
+            ]
+            writer.write_table(
+                pa.Table.from_arrays([pa.array(column) for column in columns], schema=schema)
+            )

@@ -1,4 +1,6 @@
-"""EEG that a backbone makes up: windows of single channels, drawn from noise by the reverse diffusion."""
+"""EEG that a backbone makes up: windows of single channels, drawn from noise by the reverse
+diffusion.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ def generate(
 ) -> Generated:
     """Draw n windows of 5 s for each channel, in volts.
 
-    A window depends on the model, its channel, its number and the seed alone, not on how many are drawn beside it.
+    A window depends on the model, its channel, its number and the seed alone, not on how many are
+    drawn beside it.
 
     Args:
         model: a backbone or a classifier, or its folder, checkpoint or hub id.
@@ -79,12 +82,24 @@ def generate(
     for first in range(0, len(rows), ROWS_AT_ONCE):
         some = rows[first : first + ROWS_AT_ONCE]
         random = [torch.Generator().manual_seed(_row_seed(seed, *row)) for row in some]
-        start = torch.stack([torch.randn(1, round(WINDOW_S * SFREQ), generator=g) for g in random]).to(where)
+        start = torch.stack(
+            [torch.randn(1, round(WINDOW_S * SFREQ), generator=g) for g in random]
+        ).to(where)
         ids = torch.tensor([channel for _, channel in some], device=where)
-        scheduler = schedule.sampler(sampler, steps or schedule.n_steps)  # it counts its steps, so each batch gets its own
-        drawn.append(sample_with(backbone, scheduler, ids, start, random if sampler == "ddpm" else None, SFREQ).cpu().numpy())
+        scheduler = schedule.sampler(
+            sampler, steps or schedule.n_steps
+        )  # it counts its steps, so each batch gets its own
+        drawn.append(
+            sample_with(
+                backbone, scheduler, ids, start, random if sampler == "ddpm" else None, SFREQ
+            )
+            .cpu()
+            .numpy()
+        )
     companded = np.concatenate(drawn).reshape(n, len(names), -1)
-    return Generated((expand(companded, signal.mu) if signal.mu else companded) / PER_VOLT, names, SFREQ)
+    return Generated(
+        (expand(companded, signal.mu) if signal.mu else companded) / PER_VOLT, names, SFREQ
+    )
 
 
 def _parts(model: Any) -> tuple[SSMDP, Any, Any]:
@@ -96,15 +111,24 @@ def _parts(model: Any) -> tuple[SSMDP, Any, Any]:
 
     loaded = load(model) if isinstance(model, str | Path) else model
     if isinstance(loaded, EEGDM):
-        return loaded.backbone, NoiseSchedule(loaded.spec.n_steps, loaded.spec.schedule), signal_settings(loaded.signal)
+        return (
+            loaded.backbone,
+            NoiseSchedule(loaded.spec.n_steps, loaded.spec.schedule),
+            signal_settings(loaded.signal),
+        )
     if not isinstance(loaded, SSMDP):
-        raise UserError(f"{type(loaded).__name__} has no backbone; generate needs a backbone or a classifier")
+        raise UserError(
+            f"{type(loaded).__name__} has no backbone; generate needs a backbone or a classifier"
+        )
     told = {"schedule": "kind"}
     noise = {told.get(key, key): value for key, value in loaded.info.get("diffusion", {}).items()}
     try:
         schedule = NoiseSchedule(**noise)
     except TypeError as error:
-        raise UserError(f"the model's config.json describes its diffusion in words that this version does not know ({error})") from error
+        raise UserError(
+            "the model's config.json describes its diffusion in words that this version does not"
+            f" know ({error})"
+        ) from error
     return loaded, schedule, signal_settings(dict(loaded.info.get("signal", {})))
 
 
@@ -112,7 +136,7 @@ def _row_seed(seed: int, number: int, channel: int) -> int:
     return int(np.random.SeedSequence((seed, number, channel)).generate_state(1, np.uint64)[0] >> 1)
 
 
-# ------------------------------------------------------------------------------------------------------------------ files
+# ------------------------------------------------------------------------------------------ files
 
 
 def as_raw(generated: Generated) -> mne.io.RawArray:
@@ -121,13 +145,19 @@ def as_raw(generated: Generated) -> mne.io.RawArray:
 
     n, n_channels, n_times = generated.signal.shape
     info = mne.create_info(generated.ch_names, generated.sfreq, "eeg")
-    raw = mne.io.RawArray(generated.signal.transpose(1, 0, 2).reshape(n_channels, -1), info, verbose="ERROR")
+    raw = mne.io.RawArray(
+        generated.signal.transpose(1, 0, 2).reshape(n_channels, -1), info, verbose="ERROR"
+    )
     length = n_times / generated.sfreq
-    return raw.set_annotations(mne.Annotations(np.arange(n) * length, length, [f"generated {k}" for k in range(n)]))
+    return raw.set_annotations(
+        mne.Annotations(np.arange(n) * length, length, [f"generated {k}" for k in range(n)])
+    )
 
 
 def write_generated(generated: Generated, out: Path) -> list[Path]:
-    """Write the windows as FIF or EDF, by the suffix of ``out``, and a picture of the first ones beside them."""
+    """Write the windows as FIF or EDF, by the suffix of ``out``, and a picture of the first ones
+    beside them.
+    """
     import mne
 
     if out.suffix not in (".fif", ".edf"):
@@ -156,7 +186,9 @@ def draw(generated: Generated) -> Figure:
     scale = scale_uv(shown)
     with rc_context(STYLE):
         figure = Figure(figsize=(1.4 + 4.2 * len(shown), 1.2 + 0.27 * len(generated.ch_names)))
-        for number, (axes, window) in enumerate(zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True)):
+        for number, (axes, window) in enumerate(
+            zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True)
+        ):
             draw_traces(axes, window, generated.ch_names, generated.sfreq, scale)
             axes.set_title(f"generated {number}")
             axes.set_xlabel("seconds")

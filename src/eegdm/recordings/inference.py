@@ -1,4 +1,6 @@
-"""Windows of a signal through a model, a chunk at a time; finished chunks stay on disk for a run that was killed."""
+"""Windows of a signal through a model, a chunk at a time; finished chunks stay on disk for a run
+that was killed.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class Windows(NamedTuple):
         if step_s * sfreq < 1:
             raise UserError(f"step={step_s:g} s: is shorter than a sample ({1 / sfreq:g} s)")
         if n_times < length:
-            raise UserError(f"{n_times / sfreq:.1f} s long; this model looks at windows of {window_s:g} s")
+            raise UserError(
+                f"{n_times / sfreq:.1f} s long; this model looks at windows of {window_s:g} s"
+            )
         step = step_s * sfreq
         if step.is_integer():
             return cls(grid(n_times, length, int(step)), length, sfreq)
@@ -60,7 +64,10 @@ class Windows(NamedTuple):
 
     def chunks(self) -> list[Windows]:
         """Cut in runs of ``CHUNK`` windows."""
-        return [self._replace(starts=self.starts[i : i + CHUNK]) for i in range(0, len(self.starts), CHUNK)]
+        return [
+            self._replace(starts=self.starts[i : i + CHUNK])
+            for i in range(0, len(self.starts), CHUNK)
+        ]
 
     def batches(self, read: Read, mu: float, batch_size: int) -> Iterator[Batch]:
         """Yield windows in model units: companded, float32."""
@@ -77,20 +84,33 @@ class Batch(NamedTuple):
     data: Float[ndarray, "window channel time"]
 
     def noise(self, channel_ids: Sequence[int]) -> Float[ndarray, "window channel time"]:
-        """Return standard normal noise for models that are shown noised signals; it depends on window and channel alone."""
+        """Return standard normal noise for models that are shown noised signals; it depends on
+        window and channel alone.
+        """
         from eegdm.data.loading import generator
 
         shape = (len(TCP), self.data.shape[-1])
-        return np.stack([generator(0, int(s)).standard_normal(shape, dtype=np.float32)[channel_ids] for s in self.starts])
+        return np.stack(
+            [
+                generator(0, int(s)).standard_normal(shape, dtype=np.float32)[channel_ids]
+                for s in self.starts
+            ]
+        )
 
 
 def logits_of(
-    model: EEGDM, windows: Windows, read: Read, slots: list[int], device: torch.device, batch_size: int = BATCH_SIZE
+    model: EEGDM,
+    windows: Windows,
+    read: Read,
+    slots: list[int],
+    device: torch.device,
+    batch_size: int = BATCH_SIZE,
 ) -> Float[ndarray, "window class"]:
     """Return a classifier's logits.
 
     Args:
-        slots: for each channel of the signal its place among the model's channels; the others are masked.
+        slots: for each channel of the signal its place among the model's channels; the others are
+            masked.
     """
     import torch
 
@@ -103,25 +123,37 @@ def logits_of(
             n = len(batch.starts)
             data = torch.zeros(n, len(model.channels), windows.n_times)
             data[:, slots] = torch.from_numpy(batch.data)
-            noise = torch.from_numpy(batch.noise(model.channel_ids)).to(device) if model.spec.forward == "noisy" else None
+            noise = (
+                torch.from_numpy(batch.noise(model.channel_ids)).to(device)
+                if model.spec.forward == "noisy"
+                else None
+            )
             logits = model(data.to(device), mask.expand(n, -1).to(device), windows.sfreq, noise)
             found.append(logits.float().cpu().numpy())
     return np.concatenate(found)
 
 
 def resumed(
-    compute: Callable[[Windows], ndarray], windows: Windows, folder: Path | None = None, progress: str | None = None
+    compute: Callable[[Windows], ndarray],
+    windows: Windows,
+    folder: Path | None = None,
+    progress: str | None = None,
 ) -> Iterator[ndarray]:
     """Yield the results of each chunk, in order of time.
 
     Args:
-        folder: where each chunk's result is kept as soon as it is there; what lies there is not computed again.
+        folder: where each chunk's result is kept as soon as it is there; what lies there is not
+            computed again.
         progress: what to call the work in the bar that is shown; none is shown without it.
     """
     chunks = windows.chunks()
     shown: Iterable[Windows] = chunks if progress is None else track(chunks, progress, len(chunks))
     for index, chunk in enumerate(shown):
-        yield compute(chunk) if folder is None else _kept(folder / f"chunk-{index:06d}.npy", compute, chunk)
+        yield (
+            compute(chunk)
+            if folder is None
+            else _kept(folder / f"chunk-{index:06d}.npy", compute, chunk)
+        )
 
 
 def _kept(path: Path, compute: Callable[[Windows], ndarray], chunk: Windows) -> ndarray:
@@ -130,5 +162,3 @@ def _kept(path: Path, compute: Callable[[Windows], ndarray], chunk: Windows) -> 
         artifacts.write_array(path, result)
         return result
     return np.load(path, allow_pickle=False)
-
-

@@ -1,4 +1,6 @@
-"""Pictures of a prediction: the whole recording's probabilities, and events as traces. Each function returns a matplotlib Figure."""
+"""Pictures of a prediction: the whole recording's probabilities, and events as traces. Each
+function returns a matplotlib Figure.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,11 @@ def clock(seconds: float) -> str:
 
 @rc_context(STYLE)
 def timeline(windows: pd.DataFrame, events: pd.DataFrame, rule: Rule, duration_s: float) -> Figure:
-    """Events of each class as bars; below, the smoothed probabilities of the event classes, stacked, and the threshold.
+    """Events of each class as bars; below, the smoothed probabilities of the event classes,
+    stacked, and the threshold.
 
-    Where the recording has more windows than the picture has columns, each column shows the window most like an event.
+    Where the recording has more windows than the picture has columns, each column shows the window
+    most like an event.
     """
     colours = {name: colour(k) for k, name in enumerate(rule.event_classes)}
     lanes = 0.25 + _LANE * len(rule.event_classes)
@@ -45,23 +49,48 @@ def timeline(windows: pd.DataFrame, events: pd.DataFrame, rule: Rule, duration_s
     times, probability = _columns(windows, smoothed(windows, rule))
     below.stackplot(times, probability.T, colors=list(colours.values()), step="mid", lw=0)
     below.axhline(rule.threshold, color="black", linestyle="--", linewidth=1.2)
-    below.annotate(f"threshold {rule.threshold:.2f}", (1, rule.threshold), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                   xytext=(0, 3), textcoords="offset points", fontsize=9,
-                   bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1})  # fmt: skip
-    below.set(ylim=(0, 1), ylabel="probability", xlabel="time in the recording, " + ("h:min:s" if duration_s >= 3600 else "min:s"))
+    below.annotate(
+        f"threshold {rule.threshold:.2f}",
+        (1, rule.threshold),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        xytext=(0, 3),
+        textcoords="offset points",
+        fontsize=9,
+        bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
+    )
+    below.set(
+        ylim=(0, 1),
+        ylabel="probability",
+        xlabel="time in the recording, " + ("h:min:s" if duration_s >= 3600 else "min:s"),
+    )
     below.set_xlim(0, duration_s)
-    below.xaxis.set_major_locator(MultipleLocator(next((s for s in _TICKS_S if duration_s / s <= 12), _TICKS_S[-1])))
+    below.xaxis.set_major_locator(
+        MultipleLocator(next((s for s in _TICKS_S if duration_s / s <= 12), _TICKS_S[-1]))
+    )
     below.xaxis.set_major_formatter(lambda seconds, _: clock(seconds))
     handles = [Patch(color=ink, label=short(name)) for name, ink in colours.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), handlelength=1.0)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(6, len(handles)), handlelength=1.0
+    )
     return figure
 
 
-def _draw_lanes(axes: Axes, events: pd.DataFrame, names: Sequence[str], colours: dict[str, str], duration_s: float) -> None:
+def _draw_lanes(
+    axes: Axes,
+    events: pd.DataFrame,
+    names: Sequence[str],
+    colours: dict[str, str],
+    duration_s: float,
+) -> None:
     thinnest = duration_s / 800  # an event of a second is still seen in a day
     for lane, name in enumerate(names):
         own = events[events.label == name]
-        spans = [(onset, max(length, thinnest)) for onset, length in zip(own.onset_s, own.duration_s, strict=True)]
+        spans = [
+            (onset, max(length, thinnest))
+            for onset, length in zip(own.onset_s, own.duration_s, strict=True)
+        ]
         axes.broken_barh(spans, (lane + 0.5 - _BAR / 2, _BAR), color=colours[name], linewidth=0)
     axes.set_ylim(len(names), 0)
     axes.set_yticks(np.arange(len(names)) + 0.5, [short(name) for name in names], fontsize=10)
@@ -71,18 +100,30 @@ def _draw_lanes(axes: Axes, events: pd.DataFrame, names: Sequence[str], colours:
         axes.text(0.5, 0.5, "no event", transform=axes.transAxes, ha="center", va="center")
 
 
-def _columns(windows: pd.DataFrame, probability: Float[ndarray, "window class"]) -> tuple[ndarray, Float[ndarray, "column class"]]:
-    """Middles and probabilities of windows; of each bin of many, the window with the highest sum."""
+def _columns(
+    windows: pd.DataFrame, probability: Float[ndarray, "window class"]
+) -> tuple[ndarray, Float[ndarray, "column class"]]:
+    """Middles and probabilities of windows; of each bin of many, the window with the highest
+    sum.
+    """
     times = (windows.onset_s + windows.duration_s / 2).to_numpy()
     if len(times) <= _COLUMNS:
         return times, probability
-    best = [part[probability[part].sum(axis=1).argmax()] for part in np.array_split(np.arange(len(times)), _COLUMNS)]
+    best = [
+        part[probability[part].sum(axis=1).argmax()]
+        for part in np.array_split(np.arange(len(times)), _COLUMNS)
+    ]
     return times[best], probability[best]
 
 
 @rc_context(STYLE)
 def traces(
-    microvolts: Float[ndarray, "channel time"], ch_names: Sequence[str], sfreq: float, start_s: float, event: pd.Series, ink: str
+    microvolts: Float[ndarray, "channel time"],
+    ch_names: Sequence[str],
+    sfreq: float,
+    start_s: float,
+    event: pd.Series,
+    ink: str,
 ) -> Figure:
     """A stretch of the filtered signal with the event shaded; negative up.
 
@@ -94,7 +135,9 @@ def traces(
     axes = figure.add_subplot()
     scale = scale_uv(microvolts)
     draw_traces(axes, microvolts, ch_names, sfreq, scale, start=start_s)
-    axes.axvspan(event.onset_s, event.onset_s + event.duration_s, color=ink, alpha=0.18, linewidth=0)
+    axes.axvspan(
+        event.onset_s, event.onset_s + event.duration_s, color=ink, alpha=0.18, linewidth=0
+    )
     axes.set_xlim(start_s, start_s + microvolts.shape[1] / sfreq)
     axes.xaxis.set_major_formatter(lambda seconds, _: clock(seconds))
     axes.set_xlabel("time in the recording")

@@ -1,4 +1,6 @@
-"""The page that `eegdm predict` writes of a recording: what was found, where, in how good a signal, and by which model."""
+"""The page that `eegdm predict` writes of a recording: what was found, where, in how good a signal,
+and by which model.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ STRETCH_S, LEAD_S = 12.0, 3.0  # of a drawn event: what is shown, and from how l
 FLAT, CLIPPED, HUM_UV = 0.05, 0.01, 10.0  # shares and amplitude from which a channel is pointed out
 
 
-def write_page(path: Path, name: str, found: Prediction, prepared: Prepared, model: EEGDM, rule: Rule) -> None:
+def write_page(
+    path: Path, name: str, found: Prediction, prepared: Prepared, model: EEGDM, rule: Rule
+) -> None:
     """Write a self-contained HTML page about the recording called ``name``."""
     parts = {
         "Result": _result(name, found, rule),
@@ -41,7 +45,11 @@ def write_page(path: Path, name: str, found: Prediction, prepared: Prepared, mod
         "Rule and model": _model(model, rule),
     }
     filled = {title: list(blocks) for title, blocks in parts.items()}
-    write_html(path, f"Events in {name}", [Section(title, blocks) for title, blocks in filled.items() if blocks])
+    write_html(
+        path,
+        f"Events in {name}",
+        [Section(title, blocks) for title, blocks in filled.items() if blocks],
+    )
 
 
 def _result(name: str, found: Prediction, rule: Rule) -> Iterator[Block]:
@@ -50,12 +58,22 @@ def _result(name: str, found: Prediction, rule: Rule) -> Iterator[Block]:
     counts = found.events.label.value_counts()
     seconds = found.events.groupby("label").duration_s.sum()
     if found.events.empty:
-        yield Text(f"{length}. No event was found: no stretch of it is {_or(rule.event_classes)} with a probability of "
-                   f"{rule.threshold:.2f} or more for at least {rule.min_duration_s:g} s.")  # fmt: skip
+        yield Text(
+            f"{length}. No event was found: no stretch of it is {_or(rule.event_classes)} with a"
+            f" probability of {rule.threshold:.2f} or more for at least {rule.min_duration_s:g} s."
+        )
         return
     yield Text(f"{length}. {_counted(len(found.events))} found.")
-    rows = [[label, str(counts[label]), f"{seconds[label]:.1f} s", f"{100 * seconds[label] / found.duration_s:.1f} %"]
-            for label in rule.event_classes if label in counts]  # fmt: skip
+    rows = [
+        [
+            label,
+            str(counts[label]),
+            f"{seconds[label]:.1f} s",
+            f"{100 * seconds[label] / found.duration_s:.1f} %",
+        ]
+        for label in rule.event_classes
+        if label in counts
+    ]
     yield Table(["class", "events", "together", "of the recording"], rows)
 
 
@@ -68,24 +86,43 @@ def _or(names: tuple[str, ...]) -> str:
 
 
 def _whole(found: Prediction, rule: Rule) -> Iterator[Block]:
-    caption = "Bars: the events. Below: how probable the model holds each event class at each time, stacked, smoothed as for the rule."
+    caption = (
+        "Bars: the events. Below: how probable the model holds each event class at each time,"
+        " stacked, smoothed as for the rule."
+    )
     if (unjudged := float(found.windows.onset_s.iloc[0])) > 0:
-        caption += f" A window speaks for its middle only, so nothing is said of the first {unjudged:g} s, nor of as much at the end."
-    yield Picture(timeline(found.windows, found.events, rule, found.duration_s), _timeline_words(found), caption, wide=True)
+        caption += (
+            f" A window speaks for its middle only, so nothing is said of the first {unjudged:g} s,"
+            " nor of as much at the end."
+        )
+    yield Picture(
+        timeline(found.windows, found.events, rule, found.duration_s),
+        _timeline_words(found),
+        caption,
+        wide=True,
+    )
 
 
 def _timeline_words(found: Prediction) -> str:
-    return f"Timeline of {clock(found.duration_s)} with {len(found.events)} events and the probabilities of the event classes"
+    return (
+        f"Timeline of {clock(found.duration_s)} with {len(found.events)} events and the"
+        " probabilities of the event classes"
+    )
 
 
 def _strongest(found: Prediction, prepared: Prepared, rule: Rule) -> Iterator[Block]:
     if found.events.empty:
-        yield Text(f"There is none. The stretch that is most like one, though below the rule, is this. {POLARITY}")
+        yield Text(
+            "There is none. The stretch that is most like one, though below the rule, is this."
+            f" {POLARITY}"
+        )
         yield _picture(_most_like_an_event(found, rule), prepared, rule)
         return
     strongest = found.events.sort_values("probability", ascending=False, kind="stable").head(SHOWN)
-    yield Text(f"{len(strongest)} of {len(found.events)}, by their highest probability, in the filtered signal that the model saw. "
-               f"The event is shaded. {POLARITY}")  # fmt: skip
+    yield Text(
+        f"{len(strongest)} of {len(found.events)}, by their highest probability, in the filtered"
+        f" signal that the model saw. The event is shaded. {POLARITY}"
+    )
     for number, (_, event) in enumerate(strongest.iterrows(), 1):
         yield _picture(event, prepared, rule, number)
 
@@ -95,48 +132,104 @@ def _most_like_an_event(found: Prediction, rule: Rule) -> pd.Series:
     best = int(probability.sum(axis=1).argmax())
     window = found.windows.iloc[best]
     label = int(probability[best].argmax())
-    return pd.Series({"onset_s": window.onset_s, "duration_s": window.duration_s, "label": rule.event_classes[label],
-                      "probability": probability[best, label]})  # fmt: skip
+    return pd.Series(
+        {
+            "onset_s": window.onset_s,
+            "duration_s": window.duration_s,
+            "label": rule.event_classes[label],
+            "probability": probability[best, label],
+        }
+    )
 
 
-def _picture(event: pd.Series, prepared: Prepared, rule: Rule, number: int | None = None) -> Picture:
+def _picture(
+    event: pd.Series, prepared: Prepared, rule: Rule, number: int | None = None
+) -> Picture:
     last = max(prepared.n_times / prepared.sfreq - STRETCH_S, 0)
     start = round(float(np.clip(event.onset_s - LEAD_S, 0, last)) * prepared.sfreq)
     microvolts = 100 * prepared.read(start, start + round(STRETCH_S * prepared.sfreq))
     ink = GREY if number is None else colour(rule.event_classes.index(event.label))
-    figure = traces(microvolts, prepared.ch_names, prepared.sfreq, start / prepared.sfreq, event, ink)
+    figure = traces(
+        microvolts, prepared.ch_names, prepared.sfreq, start / prepared.sfreq, event, ink
+    )
     lead = "Not an event" if number is None else str(number)
-    words = f"{lead}: {event.label} at {clock(event.onset_s)}, {event.duration_s:.1f} s long, probability {event.probability:.2f}"
-    shown = f". Its first {STRETCH_S - LEAD_S:.0f} s are shown" if event.duration_s > STRETCH_S - LEAD_S else ""
+    words = (
+        f"{lead}: {event.label} at {clock(event.onset_s)}, {event.duration_s:.1f} s long,"
+        f" probability {event.probability:.2f}"
+    )
+    shown = (
+        f". Its first {STRETCH_S - LEAD_S:.0f} s are shown"
+        if event.duration_s > STRETCH_S - LEAD_S
+        else ""
+    )
     return Picture(figure, words, f"{words}{shown}.", wide=True)
 
 
 def _listed(found: Prediction) -> Iterator[Block]:
     if found.events.empty:
         return
-    strongest = found.events.sort_values("probability", ascending=False, kind="stable").head(LISTED).sort_values("onset_s")
+    strongest = (
+        found.events.sort_values("probability", ascending=False, kind="stable")
+        .head(LISTED)
+        .sort_values("onset_s")
+    )
     left = len(found.events) - len(strongest)
-    caption = f"The {len(strongest)} strongest, in order of time; all {len(found.events)} are in the TSV file." if left else ""
-    rows = [[clock(e.onset_s), f"{e.onset_s:.2f}", f"{e.duration_s:.2f}", str(e.label), f"{e.probability:.2f}"]
-            for e in strongest.itertuples()]  # fmt: skip
+    caption = (
+        f"The {len(strongest)} strongest, in order of time; all {len(found.events)} are in the TSV"
+        " file."
+        if left
+        else ""
+    )
+    rows = [
+        [
+            clock(e.onset_s),
+            f"{e.onset_s:.2f}",
+            f"{e.duration_s:.2f}",
+            str(e.label),
+            f"{e.probability:.2f}",
+        ]
+        for e in strongest.itertuples()
+    ]
     yield Table(["time", "onset, s", "duration, s", "class", "probability"], rows, caption)
 
 
 def _quality(found: Prediction) -> Iterator[Block]:
     hum = found.quality.mains_hz.dropna()
-    header = ["channel", "flat", "clipped", "spread, µV", f"hum at {hum.iloc[0]:g} Hz, µV" if len(hum) else "hum", "note"]
+    header = [
+        "channel",
+        "flat",
+        "clipped",
+        "spread, µV",
+        f"hum at {hum.iloc[0]:g} Hz, µV" if len(hum) else "hum",
+        "note",
+    ]
     rows, noted = [], []
     for index, q in enumerate(found.quality.itertuples()):
         notes = _faults(q)
         noted += [index] if notes else []
         mains = "not measured" if np.isnan(q.mains_uv) else f"{q.mains_uv:.1f}"
-        rows.append([q.channel, f"{100 * q.flat:.1f} %", f"{100 * q.clipped:.2f} %", f"{q.spread_uv:.1f}", mains, ", ".join(notes)])
+        rows.append(
+            [
+                q.channel,
+                f"{100 * q.flat:.1f} %",
+                f"{100 * q.clipped:.2f} %",
+                f"{q.spread_uv:.1f}",
+                mains,
+                ", ".join(notes),
+            ]
+        )
     yield Text(
-        "Flat: share of the seconds in which an electrode of the channel does not move at all. Clipped: share of the samples at an "
-        "electrode's largest or smallest value, which is near 0 unless the amplifier cuts off. Spread: robust standard deviation after "
-        "the filters. Hum: root mean square of the mains in the recording as it is, before the filters; what was notched is said below."
+        "Flat: share of the seconds in which an electrode of the channel does not move at all."
+        " Clipped: share of the samples at an electrode's largest or smallest value, which is near"
+        " 0 unless the amplifier cuts off. Spread: robust standard deviation after the filters."
+        " Hum: root mean square of the mains in the recording as it is, before the filters; what"
+        " was notched is said below."
     )
-    yield Text(f"{len(noted)} of {len(rows)} channels are pointed out." if noted else "No channel is pointed out.")
+    yield Text(
+        f"{len(noted)} of {len(rows)} channels are pointed out."
+        if noted
+        else "No channel is pointed out."
+    )
     yield Table(header, rows, strong=frozenset(noted))
 
 
@@ -154,18 +247,40 @@ def _done(found: Prediction) -> Iterator[Block]:
 
 def _model(model: EEGDM, rule: Rule) -> Iterator[Block]:
     window_s = model.n_times / model.sfreq
-    yield Points([
-        ("an event", f"neighbouring windows in which {_or(rule.event_classes)} together reach a probability of {rule.threshold:.2f}"),
-        ("shortest event", f"{rule.min_duration_s:g} s"),
-        ("smoothing", f"probabilities are averaged over {rule.smoothing_s:g} s" if rule.smoothing_s else "none"),
-        ("calibration", f"logits are divided by {rule.temperature:.3g}"),
-        ("windows", f"{window_s:g} s long; each speaks for the {rule.resolution_s:g} s in its middle"),
-        ("classes", ", ".join(rule.classes)),
-        ("channels", ", ".join(model.channels)),
-        ("size", f"{sum(p.numel() for p in model.parameters()):,} parameters"),
-        ("written by", f"eegdm {__version__}"),
-    ])  # fmt: skip
-    facts = [(name, _fact(model.info[name])) for name in ("data", "recipe", "metrics", "licence", "source") if model.info.get(name)]
+    yield Points(
+        [
+            (
+                "an event",
+                (
+                    f"neighbouring windows in which {_or(rule.event_classes)} together reach a"
+                    f" probability of {rule.threshold:.2f}"
+                ),
+            ),
+            ("shortest event", f"{rule.min_duration_s:g} s"),
+            (
+                "smoothing",
+                (
+                    f"probabilities are averaged over {rule.smoothing_s:g} s"
+                    if rule.smoothing_s
+                    else "none"
+                ),
+            ),
+            ("calibration", f"logits are divided by {rule.temperature:.3g}"),
+            (
+                "windows",
+                f"{window_s:g} s long; each speaks for the {rule.resolution_s:g} s in its middle",
+            ),
+            ("classes", ", ".join(rule.classes)),
+            ("channels", ", ".join(model.channels)),
+            ("size", f"{sum(p.numel() for p in model.parameters()):,} parameters"),
+            ("written by", f"eegdm {__version__}"),
+        ]
+    )
+    facts = [
+        (name, _fact(model.info[name]))
+        for name in ("data", "recipe", "metrics", "licence", "source")
+        if model.info.get(name)
+    ]
     if facts:
         yield Text("What its model card says:")
         yield Points(facts)
@@ -173,5 +288,7 @@ def _model(model: EEGDM, rule: Rule) -> Iterator[Block]:
 
 def _fact(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{k} {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items())
+        return "; ".join(
+            f"{k} {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
+        )
     return str(value)

@@ -44,11 +44,20 @@ def run(config: Config) -> Path:
         say(f"cache: {folder} is finished")
         return folder
     recordings.require_channel_ids()
-    samples = make_samples(recordings.table, recordings.events, config.windows, config.corpus.classes)
+    samples = make_samples(
+        recordings.table, recordings.events, config.windows, config.corpus.classes
+    )
     with artifacts.building(folder, "latents", content_config(config, "latents"), inputs):
         windows = _place(distinct(samples), recordings, config.latents.shard_windows)
-        todo = [(shard, rows) for shard, rows in windows.groupby("shard") if not shard_is_done(folder, int(shard), config.latents.dtype)]
-        say(f"cache: {len(windows)} distinct windows of {len(samples)} samples in {windows.shard.max() + 1} shards -> {folder}")
+        todo = [
+            (shard, rows)
+            for shard, rows in windows.groupby("shard")
+            if not shard_is_done(folder, int(shard), config.latents.dtype)
+        ]
+        say(
+            f"cache: {len(windows)} distinct windows of {len(samples)} samples in"
+            f" {windows.shard.max() + 1} shards -> {folder}"
+        )
         if config.run.devices == 1 and config.run.cluster is None:
             backbone.to(device(config)).eval()
             for item in track(todo, "cache", len(todo)):
@@ -57,19 +66,46 @@ def run(config: Config) -> Path:
             _share_out(todo, config, source.fingerprint, folder)
         artifacts.write_table(folder / "windows.parquet", windows)
         stored = sum(f.stat().st_size for f in (folder / "shards").glob("*.npy"))
-        artifacts.finish(folder, {"windows": len(windows), "samples": len(samples), "bytes": stored, "channels": recordings.ch_names})
+        artifacts.finish(
+            folder,
+            {
+                "windows": len(windows),
+                "samples": len(samples),
+                "bytes": stored,
+                "channels": recordings.ch_names,
+            },
+        )
     say(f"cache: wrote {stored / 2**20:.1f} MiB")
     return folder
 
 
-def _write(item: tuple[int, pd.DataFrame], backbone: SSMDP, recordings: Recordings, config: Config, folder: Path) -> None:
+def _write(
+    item: tuple[int, pd.DataFrame],
+    backbone: SSMDP,
+    recordings: Recordings,
+    config: Config,
+    folder: Path,
+) -> None:
     shard, rows = item
-    write_shard(folder, int(shard), np.concatenate(list(_tokens(backbone, recordings, rows, config))), config.latents.dtype)
+    write_shard(
+        folder,
+        int(shard),
+        np.concatenate(list(_tokens(backbone, recordings, rows, config))),
+        config.latents.dtype,
+    )
 
 
-def _share_out(todo: list[tuple[int, pd.DataFrame]], config: Config, recordings: str, folder: Path) -> None:
+def _share_out(
+    todo: list[tuple[int, pd.DataFrame]], config: Config, recordings: str, folder: Path
+) -> None:
     """Let several processes, or a dask cluster, write the shards."""
-    work = functools.partial(_in_process, config=config, recordings=recordings, folder=folder, run=artifacts.run_of(folder))
+    work = functools.partial(
+        _in_process,
+        config=config,
+        recordings=recordings,
+        folder=folder,
+        run=artifacts.run_of(folder),
+    )
     with closing(results(work, todo, config.run.devices, config.run.cluster)) as written:
         for _ in track(written, "cache", len(todo)):
             pass
@@ -78,7 +114,9 @@ def _share_out(todo: list[tuple[int, pd.DataFrame]], config: Config, recordings:
 _OPEN: dict[str, tuple[SSMDP, Recordings]] = {}  # what this process opened for the run it works for
 
 
-def _in_process(item: tuple[int, pd.DataFrame], config: Config, recordings: str, folder: Path, run: str) -> None:
+def _in_process(
+    item: tuple[int, pd.DataFrame], config: Config, recordings: str, folder: Path, run: str
+) -> None:
     with artifacts.writing(folder, run):
         if run not in _OPEN:
             _OPEN.clear()
@@ -89,15 +127,24 @@ def _in_process(item: tuple[int, pd.DataFrame], config: Config, recordings: str,
 def _opened(config: Config, recordings: str) -> tuple[SSMDP, Recordings]:
     backbone, _ = open_backbone(config, recordings)
     where = own_device(config.run.device, config.run.devices if config.run.cluster is None else 1)
-    return backbone.to(where).eval(), Recordings(upstream(config, "recordings").path, config.signal.mu)
+    return backbone.to(where).eval(), Recordings(
+        upstream(config, "recordings").path, config.signal.mu
+    )
 
 
 def open_backbone(config: Config, recordings: str) -> tuple[SSMDP, str]:
-    """Return the backbone that this run reads and what identifies it: its folder's fingerprint, or that of its weights."""
+    """Return the backbone that this run reads and what identifies it: its folder's fingerprint, or
+    that of its weights.
+    """
     chosen = config.run.backbone
     if chosen == "random":
-        L.seed_everything(0, verbose=False)  # one backbone for all seeds of the classifier, as a pretrained one is
-        return make_backbone(config), f"random, {artifacts.fingerprint(content_config(config, 'backbone')['backbone'])}"
+        L.seed_everything(
+            0, verbose=False
+        )  # one backbone for all seeds of the classifier, as a pretrained one is
+        return (
+            make_backbone(config),
+            f"random, {artifacts.fingerprint(content_config(config, 'backbone')['backbone'])}",
+        )
     if chosen is None or artifacts.is_finished(Path(chosen)):
         made = upstream(config, "backbone", {"recordings": recordings} if chosen is None else None)
         return SSMDP.from_pretrained(made.path), made.fingerprint
@@ -136,23 +183,34 @@ def device(config: Config) -> torch.device:
 def _place(windows: pd.DataFrame, recordings: Recordings, per_shard: int) -> pd.DataFrame:
     """Add to each distinct window its shard, first row in it, and number of channels."""
     channels = dict(zip(recordings.table.recording, recordings.table.ch_names, strict=True))
-    windows = windows.assign(shard=np.arange(len(windows)) // per_shard, n_channels=[len(channels[r]) for r in windows.recording])
+    windows = windows.assign(
+        shard=np.arange(len(windows)) // per_shard,
+        n_channels=[len(channels[r]) for r in windows.recording],
+    )
     windows["row"] = windows.groupby("shard").n_channels.cumsum() - windows.n_channels
     return windows
 
 
 @torch.inference_mode()
-def _tokens(backbone: SSMDP, recordings: Recordings, windows: pd.DataFrame, config: Config) -> Iterator[np.ndarray]:
-    """Yield tokens (row, block, pool, query, feature) of runs of windows that have the same channels."""
+def _tokens(
+    backbone: SSMDP, recordings: Recordings, windows: pd.DataFrame, config: Config
+) -> Iterator[np.ndarray]:
+    """Yield tokens (row, block, pool, query, feature) of runs of windows that have the same
+    channels.
+    """
     spec, where = token_spec(config, blocks=False), next(backbone.parameters()).device
     for names, keys in _batches(windows, recordings, config.latents.batch_size):
         signal = torch.from_numpy(np.stack([recordings.window(*key) for key in keys])).to(where)
         ids = torch.tensor([CHANNEL_ID[n] for n in names], device=where)
-        tokens = extract(backbone, signal, ids, spec, sfreq=recordings.sfreq, compat=config.run.compat)
+        tokens = extract(
+            backbone, signal, ids, spec, sfreq=recordings.sfreq, compat=config.run.compat
+        )
         yield tokens.permute(0, 4, 1, 2, 3, 5).flatten(0, 1).float().cpu().numpy()
 
 
-def _batches(windows: pd.DataFrame, recordings: Recordings, size: int) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
+def _batches(
+    windows: pd.DataFrame, recordings: Recordings, size: int
+) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
     channels = {r.recording: tuple(r.ch_names) for r in recordings.table.itertuples()}
     batch: list[Any] = []
     for key in windows[KEY].itertuples(index=False, name=None):

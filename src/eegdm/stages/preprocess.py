@@ -1,4 +1,6 @@
-"""preprocess: raw recordings and their annotations -> one continuous, filtered signal per recording, and tables."""
+"""preprocess: raw recordings and their annotations -> one continuous, filtered signal per
+recording, and tables.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,32 @@ from eegdm.errors import UserError
 from eegdm.executor import KILLED, each
 from eegdm.layout import content_config, destination
 
-PARTS = "parts"  # two small files per finished recording, its row and its events; what a resumed run need not do again
-COLUMNS = ["recording", "file", "sha256", "subject", "session", "run", "split", "sfreq", "n_times", "ch_names", "channel_ids", "status",
-           "reason", "signal"]  # fmt: skip
-EVENT_TYPES = {"recording": "string", "channel": "string", "onset_s": "float64", "duration_s": "float64", "label": "string"}
+# Two small files per finished recording, its row and its events; what a resumed run need not do
+# again
+PARTS = "parts"
+COLUMNS = [
+    "recording",
+    "file",
+    "sha256",
+    "subject",
+    "session",
+    "run",
+    "split",
+    "sfreq",
+    "n_times",
+    "ch_names",
+    "channel_ids",
+    "status",
+    "reason",
+    "signal",
+]
+EVENT_TYPES = {
+    "recording": "string",
+    "channel": "string",
+    "onset_s": "float64",
+    "duration_s": "float64",
+    "label": "string",
+}
 
 
 class Job(NamedTuple):
@@ -66,15 +90,25 @@ def run(config: Config) -> Path:
 
 
 def _with_source(config: Config) -> CorpusConfig:
-    """Return the corpus settings with a source; the made-up corpus is written if it is not there yet."""
+    """Return the corpus settings with a source; the made-up corpus is written if it is not there
+    yet.
+    """
     corpus = config.corpus
     if corpus.name == "synthetic" and corpus.source is None:
         from eegdm.data.synthetic_layouts import write_tuev
 
-        made: dict[str, Any] = {"n_train": corpus.n_train, "n_eval": corpus.n_eval, "minutes": corpus.minutes, "seed": corpus.seed}
+        made: dict[str, Any] = {
+            "n_train": corpus.n_train,
+            "n_eval": corpus.n_eval,
+            "minutes": corpus.minutes,
+            "seed": corpus.seed,
+        }
         folder = Path(config.run.root) / "synthetic" / f"made-up-{artifacts.fingerprint(made)}"
         if not folder.is_dir():
-            say(f"preprocess: writing {corpus.n_train} + {corpus.n_eval} made-up recordings to {folder}")
+            say(
+                f"preprocess: writing {corpus.n_train} + {corpus.n_eval} made-up recordings to"
+                f" {folder}"
+            )
             with artifacts.atomic_folder(folder) as temporary:
                 write_tuev(temporary, **made)
         corpus.source = str(folder)
@@ -83,7 +117,7 @@ def _with_source(config: Config) -> CorpusConfig:
     return corpus
 
 
-# ----------------------------------------------------------------------------------------------------------- one recording
+# ---------------------------------------------------------------------------------- one recording
 
 
 def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
@@ -99,7 +133,11 @@ def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
 def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     raw = open_recording(job.source.file)
     montage = {"tcp": TCP, "chbmit": CHBMIT}.get(signal.montage)
-    plan = referential(raw.ch_names, signal.n_referential) if montage is None else derive(raw.ch_names, montage, signal.missing)
+    plan = (
+        referential(raw.ch_names, signal.n_referential)
+        if montage is None
+        else derive(raw.ch_names, montage, signal.missing)
+    )
     filtering = Filtering(signal.sfreq, signal.highpass, signal.lowpass, tuple(signal.notch))
     path = job.folder / _signal_name(job.source.recording)
     with artifacts.atomic_path(path) as temporary:
@@ -112,11 +150,30 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
         )
         n_times = prepared.signal.shape[1]
     events = map_labels(read_events(job.source, corpus, raw), corpus.label_map)
-    notes = [*prepared.notes, *([] if len(events) or corpus.events == "none" else [f"no events: {_where_sought(job.source, corpus)}"])]
-    row = _row(job.source, corpus, status="ok", reason="; ".join(notes), sha256=artifacts.sha256(job.source.file), sfreq=prepared.sfreq,
-               n_times=n_times, ch_names=[d.name for d in plan], channel_ids=[d.channel_id for d in plan],
-               signal=_signal_name(job.source.recording))  # fmt: skip
-    artifacts.write_table(_part_path(job, ".parquet"), events.assign(recording=job.source.recording)[[*EVENT_TYPES]].astype(EVENT_TYPES))
+    notes = [
+        *prepared.notes,
+        *(
+            []
+            if len(events) or corpus.events == "none"
+            else [f"no events: {_where_sought(job.source, corpus)}"]
+        ),
+    ]
+    row = _row(
+        job.source,
+        corpus,
+        status="ok",
+        reason="; ".join(notes),
+        sha256=artifacts.sha256(job.source.file),
+        sfreq=prepared.sfreq,
+        n_times=n_times,
+        ch_names=[d.name for d in plan],
+        channel_ids=[d.channel_id for d in plan],
+        signal=_signal_name(job.source.recording),
+    )
+    artifacts.write_table(
+        _part_path(job, ".parquet"),
+        events.assign(recording=job.source.recording)[[*EVENT_TYPES]].astype(EVENT_TYPES),
+    )
     _write_part(job, row, _stamp(job))
 
 
@@ -127,24 +184,46 @@ def _memory_map(path: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def _give_up(job: Job, corpus: CorpusConfig, error: BaseException) -> None:
-    """List a recording with the reason why it can't be used; a fault of the disk that is written to ends the run instead."""
+    """List a recording with the reason why it can't be used; a fault of the disk that is written to
+    ends the run instead.
+    """
     if artifacts.is_storage_fault(error, job.folder):
         raise error
-    is_passing = isinstance(error, OSError | MemoryError) or str(error) == KILLED or not all(f.is_file() for f in _files(job))
+    is_passing = (
+        isinstance(error, OSError | MemoryError)
+        or str(error) == KILLED
+        or not all(f.is_file() for f in _files(job))
+    )
     row = _row(job.source, corpus, status="failed", reason=_one_line(error))
-    _write_part(job, row, None if is_passing else _stamp(job))  # without a stamp the next run tries again
+    _write_part(
+        job, row, None if is_passing else _stamp(job)
+    )  # without a stamp the next run tries again
 
 
 def _where_sought(source: Source, corpus: CorpusConfig) -> str:
     if corpus.events in ("rec", "bids", "summary"):
-        return f"{source.annotation.name} holds none" if source.annotation else "no annotation file beside it"
-    return "no row in the table" if corpus.events == "table" else "no annotation in the file that corpus.label_map keeps"
+        return (
+            f"{source.annotation.name} holds none"
+            if source.annotation
+            else "no annotation file beside it"
+        )
+    return (
+        "no row in the table"
+        if corpus.events == "table"
+        else "no annotation in the file that corpus.label_map keeps"
+    )
 
 
 def _slug(recording: str) -> str:
-    """File name of a recording: its id, with anything that is no plain name replaced and a fingerprint added."""
+    """File name of a recording: its id, with anything that is no plain name replaced and a
+    fingerprint added.
+    """
     plain = re.sub(r"[^A-Za-z0-9._+=-]+", "_", recording.replace("/", "__")).lstrip(".")
-    return plain if plain == recording.replace("/", "__") and len(plain) < 150 else f"{plain[:120]}-{artifacts.fingerprint(recording)}"
+    return (
+        plain
+        if plain == recording.replace("/", "__") and len(plain) < 150
+        else f"{plain[:120]}-{artifacts.fingerprint(recording)}"
+    )
 
 
 def _signal_name(recording: str) -> str:
@@ -171,13 +250,19 @@ def _one_line(error: BaseException) -> str:
     return text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text}"[:500]
 
 
-# ---------------------------------------------------------------------------------------------------------------- resuming
+# --------------------------------------------------------------------------------------- resuming
 
 
 def _stamp(job: Job) -> list[Any]:
-    """What tells that the files of a recording have not changed: name, size and time of the recording and its annotations."""
+    """What tells that the files of a recording have not changed: name, size and time of the
+    recording and its annotations.
+    """
     return [
-        [f.relative_to(job.root).as_posix() if f.is_relative_to(job.root) else f.name, f.stat().st_size, f.stat().st_mtime_ns]
+        [
+            f.relative_to(job.root).as_posix() if f.is_relative_to(job.root) else f.name,
+            f.stat().st_size,
+            f.stat().st_mtime_ns,
+        ]
         for f in _files(job)
     ]
 
@@ -202,7 +287,8 @@ def _is_done(job: Job) -> bool:
     part = artifacts.read_json(path)
     signal = part["row"]["signal"]
     return part["stamp"] == _stamp(job) and (
-        signal is None or ((job.folder / signal).is_file() and _part_path(job, ".parquet").is_file())
+        signal is None
+        or ((job.folder / signal).is_file() and _part_path(job, ".parquet").is_file())
     )
 
 
@@ -214,20 +300,39 @@ def _is_complete(folder: Path, jobs: list[Job]) -> bool:
     return set(listed) == {job.source.recording for job in jobs}
 
 
-# ------------------------------------------------------------------------------------------------------------------ tables
+# ----------------------------------------------------------------------------------------- tables
 
 
 def _write_tables(folder: Path, jobs: list[Job], corpus: CorpusConfig) -> None:
-    recordings = pd.DataFrame([artifacts.read_json(_part_path(job, ".json"))["row"] for job in jobs], columns=COLUMNS)
-    text = ["recording", "file", "sha256", "subject", "session", "run", "split", "status", "reason", "signal"]
-    recordings = recordings.astype({**dict.fromkeys(text, "string"), "sfreq": "Float64", "n_times": "Int64"})
+    recordings = pd.DataFrame(
+        [artifacts.read_json(_part_path(job, ".json"))["row"] for job in jobs], columns=COLUMNS
+    )
+    text = [
+        "recording",
+        "file",
+        "sha256",
+        "subject",
+        "session",
+        "run",
+        "split",
+        "status",
+        "reason",
+        "signal",
+    ]
+    recordings = recordings.astype(
+        {**dict.fromkeys(text, "string"), "sfreq": "Float64", "n_times": "Int64"}
+    )
     if not (recordings.status == "ok").any():
         artifacts.abandon(folder)
         reasons = "; ".join(f"{r.recording}: {r.reason}" for r in recordings.head(3).itertuples())
-        raise UserError(f"{corpus.source}: none of {len(recordings)} recordings could be used ({reasons})")
+        raise UserError(
+            f"{corpus.source}: none of {len(recordings)} recordings could be used ({reasons})"
+        )
     artifacts.write_table(folder / "recordings.parquet", recordings)
     usable = [job for job, status in zip(jobs, recordings.status, strict=True) if status == "ok"]
-    events = pd.concat([artifacts.read_table(_part_path(job, ".parquet")) for job in usable], ignore_index=True)
+    events = pd.concat(
+        [artifacts.read_table(_part_path(job, ".parquet")) for job in usable], ignore_index=True
+    )
     artifacts.write_table(folder / "events.parquet", events.astype(EVENT_TYPES))
 
 
@@ -236,10 +341,15 @@ def _summary(folder: Path) -> dict[str, Any]:
     events = artifacts.read_table(folder / "events.parquet")
     good = recordings[recordings.status == "ok"]
     return {
-        "recordings": len(good), "failed": len(recordings) - len(good), "subjects": int(good.subject.nunique()),
-        "hours": round(float((good.n_times / good.sfreq).sum()) / 3600, 4), "events": len(events),
-        "events_per_label": {str(k): int(v) for k, v in events.label.value_counts().sort_index().items()},
-    }  # fmt: skip
+        "recordings": len(good),
+        "failed": len(recordings) - len(good),
+        "subjects": int(good.subject.nunique()),
+        "hours": round(float((good.n_times / good.sfreq).sum()) / 3600, 4),
+        "events": len(events),
+        "events_per_label": {
+            str(k): int(v) for k, v in events.label.value_counts().sort_index().items()
+        },
+    }
 
 
 def _tell(folder: Path, strict: bool) -> None:
@@ -252,8 +362,11 @@ def _tell(folder: Path, strict: bool) -> None:
         say(f"  noted    {rows.file.iloc[0]}{more}: {reason}")
     s = artifacts.open_artifact(folder, "recordings").summary
     say(
-        f"preprocess: {s['recordings']} recordings of {s['subjects']} subjects, {s['hours']:.2f} h, {s['events']} events; "
-        f"{s['failed']} failed"
+        f"preprocess: {s['recordings']} recordings of {s['subjects']} subjects, {s['hours']:.2f} h,"
+        f" {s['events']} events; {s['failed']} failed"
     )
     if strict and s["failed"]:
-        raise UserError(f"{s['failed']} recordings failed and run.strict=true; the reasons are above and in {folder}/recordings.parquet")
+        raise UserError(
+            f"{s['failed']} recordings failed and run.strict=true; the reasons are above and in"
+            f" {folder}/recordings.parquet"
+        )

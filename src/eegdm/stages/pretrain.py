@@ -21,7 +21,15 @@ from eegdm.layout import content_config, destination, upstream
 from eegdm.model_card import training_facts
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule, sample
-from eegdm.training import CHECKPOINTS, DenoisingModule, fit, forget_checkpoints, make_trainer, shares, training_folder
+from eegdm.training import (
+    CHECKPOINTS,
+    DenoisingModule,
+    fit,
+    forget_checkpoints,
+    make_trainer,
+    shares,
+    training_folder,
+)
 
 VALIDATION_EPOCH = 2**31  # the "epoch" whose steps and noise every validation uses
 
@@ -43,17 +51,36 @@ def run(config: Config) -> Path:
     recordings.require_channel_ids()
     train, val = views(config, recordings)
     with training_folder(folder, "backbone", content_config(config, "backbone"), inputs):
-        say(f"pretrain: {len(train)} single-channel windows to learn from, {len(val)} to validate -> {folder}")
+        say(
+            f"pretrain: {len(train)} single-channel windows to learn from, {len(val)} to validate"
+            f" -> {folder}"
+        )
         L.seed_everything(config.run.seed, verbose=False)
         model, schedule = make_backbone(config), make_schedule(config)
         module = DenoisingModule(model, schedule, config.pretrain, recordings.sfreq)
         drawing = [_Sampling(config, folder, recordings.sfreq)] if config.pretrain.samples else []
-        trainer = make_trainer(config, folder, config.pretrain.epochs, config.pretrain.grad_clip, drawing, monitor=None)
+        trainer = make_trainer(
+            config, folder, config.pretrain.epochs, config.pretrain.grad_clip, drawing, monitor=None
+        )
         batch, seed, workers = config.pretrain.batch_size, config.run.seed, config.run.workers
         order = None if config.run.compat == "published" else seed
-        training = loader(Denoising(recordings, train, schedule.n_steps, seed), batch, order, workers, **shares(trainer))
+        training = loader(
+            Denoising(recordings, train, schedule.n_steps, seed),
+            batch,
+            order,
+            workers,
+            **shares(trainer),
+        )
         validation = (
-            loader(_Validation(recordings, val, schedule.n_steps, seed), batch, None, workers, **shares(trainer)) if len(val) else None
+            loader(
+                _Validation(recordings, val, schedule.n_steps, seed),
+                batch,
+                None,
+                workers,
+                **shares(trainer),
+            )
+            if len(val)
+            else None
         )
         fit(trainer, module, training, validation)
         if trainer.is_global_zero:
@@ -75,23 +102,39 @@ class _Sampling(Callback):
         self.config, self.folder, self.sfreq = config, folder, sfreq
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if trainer.is_global_zero and (trainer.current_epoch + 1) % self.config.pretrain.samples_every == 0:
+        if (
+            trainer.is_global_zero
+            and (trainer.current_epoch + 1) % self.config.pretrain.samples_every == 0
+        ):
             assert isinstance(module, DenoisingModule)
             drawn = draw(module.ema.ema_model, module.schedule, self.config, self.sfreq)  # type: ignore[arg-type]
-            artifacts.write_array(self.folder / "samples" / f"epoch={trainer.current_epoch:04d}.npy", drawn)
+            artifacts.write_array(
+                self.folder / "samples" / f"epoch={trainer.current_epoch:04d}.npy", drawn
+            )
 
 
 def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the single-channel windows (see :func:`pretraining_view`) to learn from and to validate on."""
+    """Return the single-channel windows (see :func:`pretraining_view`) to learn from and to
+    validate on.
+    """
     windows, how = config.windows, config.pretrain.windows
     if how == "grid" or (how == "auto" and recordings.events.empty):
         windows = replace(windows, policy="grid", labels="overlap", background="")
         samples = make_samples(recordings.table, recordings.events.iloc[:0], windows, [""])
     else:
         samples = make_samples(recordings.table, recordings.events, windows, config.corpus.classes)
-    splits = dict(zip(recordings.table.recording, assign_splits(recordings.table, config.corpus.name, windows), strict=True))
+    splits = dict(
+        zip(
+            recordings.table.recording,
+            assign_splits(recordings.table, config.corpus.name, windows),
+            strict=True,
+        )
+    )
     part = samples.recording.map(splits)
-    train, val = (pretraining_view(_thin(samples[part == p], config.pretrain.max_windows), recordings.table) for p in ("train", "val"))
+    train, val = (
+        pretraining_view(_thin(samples[part == p], config.pretrain.max_windows), recordings.table)
+        for p in ("train", "val")
+    )
     return train, val
 
 
@@ -105,7 +148,14 @@ def _thin(samples: pd.DataFrame, most: int | None) -> pd.DataFrame:
 def make_backbone(config: Config) -> SSMDP:
     """Build the backbone with seeded random weights."""
     c = config.backbone
-    return SSMDP(d_model=c.d_model, n_blocks=c.n_blocks, d_state=c.d_state, d_cond=c.d_cond, d_embed=c.d_embed, n_channel_ids=len(TCP))
+    return SSMDP(
+        d_model=c.d_model,
+        n_blocks=c.n_blocks,
+        d_state=c.d_state,
+        d_cond=c.d_cond,
+        d_embed=c.d_embed,
+        n_channel_ids=len(TCP),
+    )
 
 
 def make_schedule(config: Config) -> NoiseSchedule:
@@ -114,34 +164,56 @@ def make_schedule(config: Config) -> NoiseSchedule:
     return NoiseSchedule(c.n_steps, c.schedule, c.beta_start, c.beta_end)
 
 
-def _write(folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, recordings: Recordings) -> None:
+def _write(
+    folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, recordings: Recordings
+) -> None:
     model.float().eval()  # as it is saved, whatever precision it learned in
     if config.pretrain.samples:
-        artifacts.write_array(folder / "samples.npy", draw(model, schedule, config, recordings.sfreq))
+        artifacts.write_array(
+            folder / "samples.npy", draw(model, schedule, config, recordings.sfreq)
+        )
     content = content_config(config, "backbone")
     facts = training_facts(
-        config.corpus.name, config.recipe, config.run.seed, recordings.artifact.summary, _last_loss(folder / "curves.csv")
+        config.corpus.name,
+        config.recipe,
+        config.run.seed,
+        recordings.artifact.summary,
+        _last_loss(folder / "curves.csv"),
     )
     signal = recordings.artifact.config["signal"] | content["signal"]
-    model.save_pretrained(folder, info={**facts, "diffusion": content["diffusion"], "signal": signal})
-    artifacts.finish(folder, {"parameters": sum(p.numel() for p in model.parameters())}, unlisted=(CHECKPOINTS, "logs"))
+    model.save_pretrained(
+        folder, info={**facts, "diffusion": content["diffusion"], "signal": signal}
+    )
+    artifacts.finish(
+        folder,
+        {"parameters": sum(p.numel() for p in model.parameters())},
+        unlisted=(CHECKPOINTS, "logs"),
+    )
     forget_checkpoints(folder)
     say(f"pretrain: wrote {folder}")
 
 
 def _last_loss(curves: Path) -> dict[str, float | None]:
-    """Return the last epoch's validation loss; from the file, since a run may resume when all epochs are done."""
+    """Return the last epoch's validation loss; from the file, since a run may resume when all
+    epochs are done.
+    """
     last = pd.read_csv(curves).iloc[-1] if curves.is_file() else {}
     return {"loss": float(last["val_loss"]) if "val_loss" in last else None}
 
 
 @torch.inference_mode()
 def draw(model: SSMDP, schedule: NoiseSchedule, config: Config, sfreq: float) -> np.ndarray:
-    """Generate windows by the reverse process: float32 (channel id, sample, time), in model units."""
+    """Generate windows by the reverse process: float32 (channel id, sample, time), in model
+    units.
+    """
     n, n_times = config.pretrain.samples, round(config.windows.duration_s * sfreq)
     weight = next(model.parameters())
     channel = torch.arange(len(TCP), device=weight.device).repeat_interleave(n)
-    noise = torch.from_numpy(generator(config.run.seed, 1).standard_normal((schedule.n_steps, len(channel), 1, n_times), dtype=np.float32))
+    noise = torch.from_numpy(
+        generator(config.run.seed, 1).standard_normal(
+            (schedule.n_steps, len(channel), 1, n_times), dtype=np.float32
+        )
+    )
     last_step = 1 if config.run.compat == "published" else 0
     drawn = sample(model, schedule, channel, noise.to(weight), last_step=last_step, sfreq=sfreq)
     return drawn.reshape(len(TCP), n, n_times).float().cpu().numpy()

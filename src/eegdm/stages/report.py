@@ -1,4 +1,6 @@
-"""report: recordings + classifiers -> scores on the test part, beside what simpler means reach, as a page, text and tables."""
+"""report: recordings + classifiers -> scores on the test part, beside what simpler means reach, as
+a page, text and tables.
+"""
 
 from __future__ import annotations
 
@@ -30,23 +32,38 @@ from eegdm.recordings import predict_signal
 from eegdm.recordings.decision import find_events, rule_of
 from eegdm.reporting import Baseline, Example, Report, RunResult, Samples, write_report
 from eegdm.stages.cache import device
-from eegdm.stages.finetune import Data, event_windows, label_data, logits_of, make_dataset, predict, shared_windows
+from eegdm.stages.finetune import (
+    Data,
+    event_windows,
+    label_data,
+    logits_of,
+    make_dataset,
+    predict,
+    shared_windows,
+)
 
 EXAMPLE_S = 240.0  # how much of one test recording the page shows
 BRAINDECODE = "braindecode."  # begins the names of its models among run.compare
 SENTENCES = {
     "chance: majority class": "Always says the commonest class of the training windows.",
     "chance: label prior": "Says each class at random, as often as it occurs in training.",
-    "band power + logistic regression": "Logistic regression on the log power of five bands in each channel.",
-    "linear probe": "Logistic regression on the same tokens, averaged over time and over channels, and over time and blocks.",
+    "band power + logistic regression": (
+        "Logistic regression on the log power of five bands in each channel."
+    ),
+    "linear probe": (
+        "Logistic regression on the same tokens, averaged over time and over channels, and over"
+        " time and blocks."
+    ),
     BRAINDECODE: "A model of braindecode, trained from scratch on the same training windows.",
 }
-MOST_PROBED = 20_000  # training samples that a linear probe learns from, spread evenly: its features must fit into memory
+# Training samples that a linear probe learns from, spread evenly: its features must fit into memory
+MOST_PROBED = 20_000
 REAL_WINDOWS = 40  # real windows per channel beside the generated ones
 
 
 def run(config: Config) -> Path:
-    """Write ``report/``: report.html, .md, .json, .csv, .tex and the predictions of each classifier.
+    """Write ``report/``: report.html, .md, .json, .csv, .tex and the predictions of each
+    classifier.
 
     Raises:
         UserError: no classifier is finished, or one does not fit the recordings.
@@ -76,7 +93,7 @@ def run(config: Config) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------------------------------------------------- classifiers
+# ------------------------------------------------------------------------------------ classifiers
 
 
 def _classifiers(config: Config) -> list[tuple[str, Path, str]]:
@@ -84,7 +101,10 @@ def _classifiers(config: Config) -> list[tuple[str, Path, str]]:
     if config.run.classifiers:
         paths = [Path(p) for p in config.run.classifiers]
         names = [p.name if p.suffix else f"{p.parent.name}/{p.name}" for p in paths]
-        return [(n if names.count(n) == 1 else p.as_posix(), p, _identity(p)) for n, p in zip(names, paths, strict=True)]
+        return [
+            (n if names.count(n) == 1 else p.as_posix(), p, _identity(p))
+            for n, p in zip(names, paths, strict=True)
+        ]
     found = finished_classifiers(config, config.recipe)
     if not found:
         raise UserError(
@@ -96,7 +116,11 @@ def _classifiers(config: Config) -> list[tuple[str, Path, str]]:
 
 def _require_models(config: Config) -> None:
     """Refuse a model of braindecode that there is not, before anything is computed."""
-    if names := [name.removeprefix(BRAINDECODE) for name in config.run.compare if name.startswith(BRAINDECODE)]:
+    if names := [
+        name.removeprefix(BRAINDECODE)
+        for name in config.run.compare
+        if name.startswith(BRAINDECODE)
+    ]:
         from eegdm.interop.from_scratch import find_model
 
         for name in names:
@@ -104,11 +128,17 @@ def _require_models(config: Config) -> None:
 
 
 def _identity(path: Path) -> str:
-    return artifacts.open_artifact(path, "classifier").fingerprint if artifacts.is_finished(path) else artifacts.sha256(path)
+    return (
+        artifacts.open_artifact(path, "classifier").fingerprint
+        if artifacts.is_finished(path)
+        else artifacts.sha256(path)
+    )
 
 
 def _open(config: Config, source: Artifact, path: Path) -> tuple[Data, EEGDM]:
-    """Open a classifier and the data it is scored on; its tokens are read if they are stored, else computed."""
+    """Open a classifier and the data it is scored on; its tokens are read if they are stored, else
+    computed.
+    """
     model = load(str(path), compat=config.run.compat)
     if not isinstance(model, EEGDM):
         raise UserError(f"{path}: is a backbone; report needs classifiers")
@@ -119,16 +149,24 @@ def _open(config: Config, source: Artifact, path: Path) -> tuple[Data, EEGDM]:
         config.run.compat = made.config.get("compat")
         inputs = made.inputs
         if "latents" in inputs and config.run.rate == 1.0:
-            latents = upstream(config, "latents", {k: inputs[k] for k in ("recordings", "backbone")})
+            latents = upstream(
+                config, "latents", {k: inputs[k] for k in ("recordings", "backbone")}
+            )
     return label_data(config, source, latents, inputs), model
 
 
-def _score(config: Config, data: Data, model: EEGDM, name: str, path: Path, folder: Path) -> RunResult:
+def _score(
+    config: Config, data: Data, model: EEGDM, name: str, path: Path, folder: Path
+) -> RunResult:
     test = _part(data, "test")
     if test.empty:
         raise UserError(f"windows.split={config.windows.split}: no sample is in the test part")
     predictions = predict(config, data, model, test, config.run.devices)
-    artifacts.write_table(folder / f"predictions-{name.replace(', ', ',').replace(' ', '=').replace('/', '-')}.parquet", predictions)
+    artifacts.write_table(
+        folder
+        / f"predictions-{name.replace(', ', ',').replace(' ', '=').replace('/', '-')}.parquet",
+        predictions,
+    )
     labels, logits = predictions.label.to_numpy(), logits_of(predictions)
     curves = pd.read_csv(path / "curves.csv") if (path / "curves.csv").is_file() else pd.DataFrame()
     binary = config.finetune.loss == "binary"
@@ -146,10 +184,13 @@ def _score(config: Config, data: Data, model: EEGDM, name: str, path: Path, fold
     )
 
 
-def _events(config: Config, data: Data, model: EEGDM, predictions: pd.DataFrame) -> dict[str, Any] | None:
+def _events(
+    config: Config, data: Data, model: EEGDM, predictions: pd.DataFrame
+) -> dict[str, Any] | None:
     """Scores of the events that the classifier's decision rule makes of whole test recordings.
 
-    None where windows do not cover the recordings (those cut around events), or several classes are events.
+    None where windows do not cover the recordings (those cut around events), or several classes are
+    events.
     """
     if config.windows.policy == "event" or len(config.corpus.event_classes) != 1:
         return None
@@ -158,30 +199,53 @@ def _events(config: Config, data: Data, model: EEGDM, predictions: pd.DataFrame)
     events = data.recordings.events[data.recordings.events.label.isin(config.corpus.event_classes)]
     for row, windows in event_windows(config, predictions, data.recordings, rule):
         annotated = events[events.recording == row.recording]
-        counts.setdefault(str(row.subject), []).append(count_events(annotated, find_events(windows, rule), row.n_times / row.sfreq))
+        counts.setdefault(str(row.subject), []).append(
+            count_events(annotated, find_events(windows, rule), row.n_times / row.sfreq)
+        )
     return average_over_subjects(counts)
 
 
-# -------------------------------------------------------------------------------------------------------------- the page
+# --------------------------------------------------------------------------------------- the page
 
 
-def _page(config: Config, data: Data, model: EEGDM, results: list[RunResult], baselines: dict[str, Baseline]) -> Report:
+def _page(
+    config: Config,
+    data: Data,
+    model: EEGDM,
+    results: list[RunResult],
+    baselines: dict[str, Baseline],
+) -> Report:
     return Report(
-        title=f"EEGDM on {config.corpus.name}", corpus=config.corpus.name, recipe=config.recipe, classes=list(config.corpus.classes),
-        event_classes=list(config.corpus.event_classes), binary=config.finetune.loss == "binary", split=_split_text(config),
-        counts=_counts(config, data), runs=results, baselines=baselines, pretraining=_pretraining(config),
-        generated=_samples(config, data.recordings), example=_example(config, data, model), failures=data.recordings.failures,
-        settings=_settings(config), provenance=_provenance(data),
-    )  # fmt: skip
+        title=f"EEGDM on {config.corpus.name}",
+        corpus=config.corpus.name,
+        recipe=config.recipe,
+        classes=list(config.corpus.classes),
+        event_classes=list(config.corpus.event_classes),
+        binary=config.finetune.loss == "binary",
+        split=_split_text(config),
+        counts=_counts(config, data),
+        runs=results,
+        baselines=baselines,
+        pretraining=_pretraining(config),
+        generated=_samples(config, data.recordings),
+        example=_example(config, data, model),
+        failures=data.recordings.failures,
+        settings=_settings(config),
+        provenance=_provenance(data),
+    )
 
 
 def _counts(config: Config, data: Data) -> pd.DataFrame:
     """One row per split: subjects, recordings, windows, and windows of each class."""
-    subjects = dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))
+    subjects = dict(
+        zip(data.recordings.table.recording, data.recordings.table.subject, strict=True)
+    )
     rows = []
     for part in SPLITS:
         samples = data.samples[data.samples.split == part]
-        per_class = {name: int((samples.label == i).sum()) for i, name in enumerate(config.corpus.classes)}
+        per_class = {
+            name: int((samples.label == i).sum()) for i, name in enumerate(config.corpus.classes)
+        }
         rows.append(
             {
                 "split": part,
@@ -197,7 +261,10 @@ def _counts(config: Config, data: Data) -> pd.DataFrame:
 def _split_text(config: Config) -> str:
     w = config.windows
     if w.split == "published":
-        return "Recordings are divided as published for this corpus; no test subject is among those learned from."
+        return (
+            "Recordings are divided as published for this corpus; no test subject is among those"
+            " learned from."
+        )
     if w.split == "column":
         return "Recordings are divided as the corpus's own table says."
     if w.split == "kfold":
@@ -210,19 +277,40 @@ def _settings(config: Config) -> dict[str, Any]:
     from dataclasses import asdict
 
     settings = asdict(config)
-    return {name: settings[name] for name in ("windows", "signal", "backbone", "diffusion", "pretrain", "latents", "fusion", "finetune")}
+    return {
+        name: settings[name]
+        for name in (
+            "windows",
+            "signal",
+            "backbone",
+            "diffusion",
+            "pretrain",
+            "latents",
+            "fusion",
+            "finetune",
+        )
+    }
 
 
 def _provenance(data: Data) -> dict[str, Any]:
     import mne
     import torch
 
-    versions = {"eegdm": __version__, "torch": torch.__version__, "mne": mne.__version__, "python": platform.python_version()}
+    versions = {
+        "eegdm": __version__,
+        "torch": torch.__version__,
+        "mne": mne.__version__,
+        "python": platform.python_version(),
+    }
     return {**versions, **{f"{name} fingerprint": value for name, value in data.inputs.items()}}
 
 
-def _baselines(opened: list[tuple[Config, Data]], source: Artifact, folder: Path) -> dict[str, Baseline]:
-    """Scores of simpler means on each split that a classifier was scored on, and of what ``run.compare`` names."""
+def _baselines(
+    opened: list[tuple[Config, Data]], source: Artifact, folder: Path
+) -> dict[str, Baseline]:
+    """Scores of simpler means on each split that a classifier was scored on, and of what
+    ``run.compare`` names.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     splits: dict[str, tuple[Config, Data]] = {}  # classifiers of one fold share one
     for config, data in opened:
@@ -237,7 +325,10 @@ def _baselines(opened: list[tuple[Config, Data]], source: Artifact, folder: Path
             paths = [_trained(config, data, other, folder) for config, data in opened]
             earlier.difference_update(paths)
             logits = [np.load(path, allow_pickle=False) for path in paths]
-            results = [_scores_of(config, _part(data, "test"), some) for (config, data), some in zip(opened, logits, strict=True)]
+            results = [
+                _scores_of(config, _part(data, "test"), some)
+                for (config, data), some in zip(opened, logits, strict=True)
+            ]
             shown[other] = Baseline(results, SENTENCES[BRAINDECODE])
         else:
             shown |= _compared(opened[0][0], source, other)
@@ -269,16 +360,27 @@ def _probe(config: Config, data: Data) -> dict[str, Any]:
     train, test = _part(data, "train"), _part(data, "test")
     chosen = np.unique(np.linspace(0, len(train) - 1, MOST_PROBED).round().astype(int))
     train = train.iloc[chosen].reset_index(drop=True)
-    return _regression(config, data, train, test, pooled_of(config, data, train), pooled_of(config, data, test))
+    return _regression(
+        config, data, train, test, pooled_of(config, data, train), pooled_of(config, data, test)
+    )
 
 
 def _regression(
-    config: Config, data: Data, train: pd.DataFrame, test: pd.DataFrame, train_x: np.ndarray, test_x: np.ndarray
+    config: Config,
+    data: Data,
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    train_x: np.ndarray,
+    test_x: np.ndarray,
 ) -> dict[str, Any]:
     """Scores of a logistic regression on features of the training and the test samples."""
     binary, n_classes = config.finetune.loss == "binary", len(config.corpus.classes)
-    subject = train.recording.map(dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))).to_numpy()
-    logits = linear_probe(train_x, train.label.to_numpy(), test_x, n_classes, seed=0, unit=subject, balanced=binary)
+    subject = train.recording.map(
+        dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))
+    ).to_numpy()
+    logits = linear_probe(
+        train_x, train.label.to_numpy(), test_x, n_classes, seed=0, unit=subject, balanced=binary
+    )
     return _scores_of(config, test, logits)
 
 
@@ -286,39 +388,85 @@ def _sentence_of(recipe: str) -> str:
     """The comment that opens a recipe's file."""
     path = CONF / "recipe" / f"{recipe}.yaml"
     lines = (
-        [line[2:] for line in path.read_text().splitlines() if line.startswith("# ") and "@package" not in line] if path.is_file() else []
+        [
+            line[2:]
+            for line in path.read_text().splitlines()
+            if line.startswith("# ") and "@package" not in line
+        ]
+        if path.is_file()
+        else []
     )
     return lines[0].rstrip(".") if lines else "see its settings"
 
 
 def _compared(config: Config, source: Artifact, recipe: str) -> dict[str, Baseline]:
-    """Scores of another recipe's finished seeds on its test part, and of a linear head on each kind of tokens that they read."""
+    """Scores of another recipe's finished seeds on its test part, and of a linear head on each kind
+    of tokens that they read.
+    """
     found, probes = [], {}
     for path in finished_classifiers(config, recipe):
         own = copy.deepcopy(config)
         own.recipe, own.explicit = recipe, []
         data, model = _open(own, source, path)
         predictions = predict(own, data, model, _part(data, "test"), own.run.devices)
-        found.append(scores(predictions.label.to_numpy(), logits_of(predictions), own.finetune.loss == "binary"))
-        if data.store is not None and (key := artifacts.fingerprint([data.inputs["latents"], _learned_from(own)])) not in probes:
+        found.append(
+            scores(
+                predictions.label.to_numpy(), logits_of(predictions), own.finetune.loss == "binary"
+            )
+        )
+        if (
+            data.store is not None
+            and (key := artifacts.fingerprint([data.inputs["latents"], _learned_from(own)]))
+            not in probes
+        ):
             probes[key] = _probe(own, data)
     what = f"The same data and split with recipe={recipe}: {_sentence_of(recipe)}."
     shown = {recipe: Baseline(found, what)} if found else {}
-    return shown | ({f"{recipe}, linear probe": Baseline(list(probes.values()), f"{what} {SENTENCES['linear probe']}")} if probes else {})
+    return shown | (
+        {
+            f"{recipe}, linear probe": Baseline(
+                list(probes.values()), f"{what} {SENTENCES['linear probe']}"
+            )
+        }
+        if probes
+        else {}
+    )
 
 
 def _trained(config: Config, data: Data, name: str, folder: Path) -> Path:
-    """The logits on the test part of a model of braindecode that learned from a classifier's windows, with its seed; kept in the report."""
+    """The logits on the test part of a model of braindecode that learned from a classifier's
+    windows, with its seed; kept in the report.
+    """
     from eegdm.interop.from_scratch import logits_from_scratch
 
-    of_data = [data.inputs["recordings"], _learned_from(config), list(config.corpus.classes), config.run.rate]
-    path = folder / f"{name}-{artifacts.fingerprint([of_data, section(config, 'finetune'), config.run.seed])}.npy"
+    of_data = [
+        data.inputs["recordings"],
+        _learned_from(config),
+        list(config.corpus.classes),
+        config.run.rate,
+    ]
+    path = (
+        folder
+        / f"{name}-{artifacts.fingerprint([of_data, section(config, 'finetune'), config.run.seed])}.npy"  # noqa: E501
+    )
     if not path.is_file():
         say(f"report: training {name}, seed {config.run.seed}")
-        train, val, test = (Windows(data.recordings, _part(data, part), data.recordings.ch_names) for part in SPLITS)
+        train, val, test = (
+            Windows(data.recordings, _part(data, part), data.recordings.ch_names) for part in SPLITS
+        )
         n_classes, where = len(config.corpus.classes), device(config)
         model = name.removeprefix(BRAINDECODE)
-        logits = logits_from_scratch(model, train, val, test, data.recordings.sfreq, n_classes, config.finetune, config.run.seed, where)
+        logits = logits_from_scratch(
+            model,
+            train,
+            val,
+            test,
+            data.recordings.sfreq,
+            n_classes,
+            config.finetune,
+            config.run.seed,
+            where,
+        )
         artifacts.write_array(path, logits)
     return path
 
@@ -326,30 +474,45 @@ def _trained(config: Config, data: Data, name: str, folder: Path) -> Path:
 def _scores_of(config: Config, test: pd.DataFrame, logits: np.ndarray) -> dict[str, Any]:
     """Scores of logits (sample, class) of all classes, by the rules of the classifier's loss."""
     binary = config.finetune.loss == "binary"
-    return scores(test.label.to_numpy(), logits[:, 1:] - logits[:, :1] if binary else logits, binary)
+    return scores(
+        test.label.to_numpy(), logits[:, 1:] - logits[:, :1] if binary else logits, binary
+    )
 
 
 def _learned_from(config: Config) -> str:
-    """What tells which samples are learned from, validated and tested on, within the same recordings."""
+    """What tells which samples are learned from, validated and tested on, within the same
+    recordings.
+    """
     few = config.finetune.max_samples
-    return artifacts.fingerprint([section(config, "windows"), few, None if few is None else config.run.seed])
+    return artifacts.fingerprint(
+        [section(config, "windows"), few, None if few is None else config.run.seed]
+    )
 
 
 def pooled_of(config: Config, data: Data, samples: pd.DataFrame) -> np.ndarray:
     """Pooled tokens of each sample's window."""
     windows, window_of = shared_windows(samples)
-    batches = loader(make_dataset(config, data, windows), config.finetune.batch_size, None, config.run.workers)
-    return np.concatenate([pooled_tokens(batch.data.numpy(), batch.mask.numpy()) for batch in batches])[window_of]
+    batches = loader(
+        make_dataset(config, data, windows), config.finetune.batch_size, None, config.run.workers
+    )
+    return np.concatenate(
+        [pooled_tokens(batch.data.numpy(), batch.mask.numpy()) for batch in batches]
+    )[window_of]
 
 
 def band_power_of(data: Data, samples: pd.DataFrame) -> np.ndarray:
     """Band power of each sample's window, channels that a recording lacks as zero."""
     windows, window_of = shared_windows(samples)
     channels = data.recordings.ch_names
-    rows = {r.recording: [channels.index(n) for n in r.ch_names] for r in data.recordings.table.itertuples()}
+    rows = {
+        r.recording: [channels.index(n) for n in r.ch_names]
+        for r in data.recordings.table.itertuples()
+    }
     found = []
     for key in windows[KEY].itertuples(index=False, name=None):
-        power = band_power(data.recordings.window(*key)[None], data.recordings.sfreq).reshape(len(rows[key[0]]), -1)
+        power = band_power(data.recordings.window(*key)[None], data.recordings.sfreq).reshape(
+            len(rows[key[0]]), -1
+        )
         full = np.zeros((len(channels), power.shape[1]))
         full[rows[key[0]]] = power
         found.append(full.ravel())
@@ -369,9 +532,20 @@ def _samples(config: Config, recordings: Recordings) -> Samples | None:
     drawn = np.load(path, allow_pickle=False)[[TCP.index(name) for name in recordings.ch_names]]
     generated = expand(drawn, config.signal.mu) if config.signal.mu else drawn
     real = [
-        _real_windows(recordings, r, drawn.shape[-1]) for r in recordings.table.itertuples() if len(r.ch_names) == len(recordings.ch_names)
+        _real_windows(recordings, r, drawn.shape[-1])
+        for r in recordings.table.itertuples()
+        if len(r.ch_names) == len(recordings.ch_names)
     ]
-    return Samples(np.concatenate(real, axis=1)[:, :REAL_WINDOWS], generated * 100, recordings.ch_names, recordings.sfreq) if real else None
+    return (
+        Samples(
+            np.concatenate(real, axis=1)[:, :REAL_WINDOWS],
+            generated * 100,
+            recordings.ch_names,
+            recordings.sfreq,
+        )
+        if real
+        else None
+    )
 
 
 def _real_windows(recordings: Recordings, row: Any, n_times: int) -> np.ndarray:
@@ -381,7 +555,9 @@ def _real_windows(recordings: Recordings, row: Any, n_times: int) -> np.ndarray:
 
 
 def _example(config: Config, data: Data, model: EEGDM) -> Example | None:
-    """The first test recording (the part of it that holds most kinds of events) with its predicted events."""
+    """The first test recording (the part of it that holds most kinds of events) with its predicted
+    events.
+    """
     test = data.samples[data.samples.split == "test"]
     if data.recordings.per_window or test.empty:
         return None
@@ -390,7 +566,9 @@ def _example(config: Config, data: Data, model: EEGDM) -> Example | None:
     signal = np.array(data.recordings.signal(name)[:, : round(EXAMPLE_S * row.sfreq)])
     windows, predicted = predict_signal(signal, list(row.ch_names), model, device=config.run.device)
     events = data.recordings.events
-    true = events[(events.recording == name) & (events.onset_s < EXAMPLE_S)].drop(columns="recording")
+    true = events[(events.recording == name) & (events.onset_s < EXAMPLE_S)].drop(
+        columns="recording"
+    )
     times = (windows.onset_s + windows.duration_s / 2).to_numpy()
     return Example(
         recording=name,
@@ -410,5 +588,8 @@ def _tell(page: Report) -> None:
     rows = [(f"{page.recipe}, {r.name}", r.scores) for r in page.runs]
     rows += [(name, s) for name, baseline in page.baselines.items() for s in baseline.scores]
     for name, result in rows:
-        told = ("-" if result.get(h) is None else f"{round(result[h], 3) + 0.0:.3f}" for h in page.headline)  # 0.0: never -0.000
+        told = (
+            "-" if result.get(h) is None else f"{round(result[h], 3) + 0.0:.3f}"
+            for h in page.headline
+        )  # 0.0: never -0.000
         say(f"{name:36}" + "".join(f"{text:>20}" for text in told))
