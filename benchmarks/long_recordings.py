@@ -1,10 +1,11 @@
 """Peak memory of `eegdm predict` on short and on long recordings, and whether a killed run,
 resumed, gives the identical result.
 
-    python benchmarks/long_recordings.py --smoke       # minutes of recording, a tiny model: does it
-    run at all python benchmarks/long_recordings.py               # 24 h with a model of the demo's
-    size (killed, resumed), 1 h with the full-size one python benchmarks/long_recordings.py --only
-    demo   # one of the two
+    # Minutes of recording and a tiny model: does it run at all?
+    python benchmarks/long_recordings.py --smoke
+    # 24 h with a model of the demo's size (killed, resumed), and 1 h with the full-size one.
+    python benchmarks/long_recordings.py
+    python benchmarks/long_recordings.py --only demo   # one of the two
 
 Weights are random: neither time nor memory depends on them. Peak memory is the largest resident set
 of the process and what it started, as the kernel counts it (ru_maxrss); pages of memory maps count.
@@ -194,7 +195,7 @@ def predict_and_kill(file: Path, folder: Path, out: str, case: Case) -> int:
     """Run the command and kill it (SIGKILL) when half of the windows are done; return how many
     chunks were.
     """
-    from eegdm.recordings.inference import CHUNK
+    from eegdm.inference.chunks import CHUNK
 
     half = max(1, round(case.long_s / case.step_s / CHUNK / 2))
     work = folder / out / f".{file.stem}.eegdm"

@@ -21,7 +21,7 @@ import numpy as np
 from eegdm import artifacts
 from eegdm.compose import compose
 from eegdm.data.montage import TCP, derive
-from eegdm.data.synthetic_sources import ELECTRODES
+from eegdm.data.synthetic.sources import ELECTRODES
 
 BY_HAND = "python -m benchmarks.preprocessing"
 UNIT_UV, RANGE_UV = 0.1, (-3276.8, 3276.7)  # of 16 bits
@@ -373,7 +373,7 @@ def _stage(config: Callable[[], Any]) -> None:
 
 
 def _info(recordings: Path) -> None:
-    from eegdm.information import describe
+    from eegdm.info import describe
 
     list(describe(recordings))
 

@@ -126,7 +126,7 @@ def _predictions(words: list[str], classifier: Path) -> dict[str, Any]:
 
 
 def _kappa(found: dict[str, Any]) -> dict[str, Any]:
-    from eegdm.metrics import scores
+    from eegdm.evaluation.metrics import scores
 
     return {
         "kappa": 100 * scores(found["label"], found["logits"], binary=False)["kappa"],

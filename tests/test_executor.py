@@ -14,7 +14,7 @@ import pytest
 
 from eegdm import artifacts, executor
 from eegdm.cli import run_stage
-from eegdm.data.synthetic_layouts import write_tuev
+from eegdm.data.synthetic.layouts import write_tuev
 from eegdm.errors import UserError
 from eegdm.executor import KILLED, each
 from eegdm.stages import preprocess

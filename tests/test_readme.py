@@ -13,7 +13,7 @@ import pytest
 
 from conftest import ROOT, golden_folder
 from documents import Block, blocks, run_blocks
-from eegdm.data.synthetic_layouts import write_folder, write_tuev
+from eegdm.data.synthetic.layouts import write_folder, write_tuev
 from stages.tiny import write_corpora
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

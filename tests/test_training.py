@@ -13,11 +13,11 @@ import torch
 from safetensors.numpy import load_file
 
 from conftest import golden_folder
+from eegdm.checkpoints.published import load_original
 from eegdm.compose import compose
 from eegdm.config import EmaConfig, FinetuneConfig
-from eegdm.data.loading import GlobalBatches, loader
+from eegdm.data.batches import GlobalBatches, loader
 from eegdm.errors import UserError
-from eegdm.interop.original import load_original
 from eegdm.models.backbone import SSMDP
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.training import (

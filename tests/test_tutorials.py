@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 from documents import blocks, run_blocks
 from eegdm import SSMDP, artifacts
-from eegdm.data.synthetic_layouts import write_folder, write_tuev
+from eegdm.data.synthetic.layouts import write_folder, write_tuev
 from stages.tiny import MADE_UP, SIZES, one_thread, write_corpora
 
 TUTORIALS = ROOT / "docs" / "tutorials"

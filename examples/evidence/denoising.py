@@ -1,16 +1,18 @@
 """Has the backbone learned to denoise EEG? Its loss at each noise level on held-out recordings,
 beside the best linear denoiser.
 
-    python examples/evidence/denoising.py --out denoising.csv --learned
-    runs/a/folder/mini_a/recordings \
-        --test runs-9-10=runs/eval/folder/mini/recordings:S001R(09|10) --test chbmit=runs/chbmit/folder/mini/recordings \
-        --backbone mini-A=runs/a/folder/mini_a/backbone --backbone untrained=random:runs/a/folder/mini_a/backbone
+    python examples/evidence/denoising.py --out denoising.csv \
+        --learned runs/a/folder/mini_a/recordings \
+        --test runs-9-10=runs/eval/folder/mini/recordings:S001R(09|10) \
+        --test chbmit=runs/chbmit/folder/mini/recordings \
+        --backbone mini-A=runs/a/folder/mini_a/backbone \
+        --backbone untrained=random:runs/a/folder/mini_a/backbone
 
 The linear denoiser is Wiener's, for finite windows: the conditional mean of the velocity if the
 companded signal of a channel were Gaussian and stationary with the autocorrelation of the
 recordings learned from. Every denoiser sees the same windows and noise. Printed is the mean squared
 error of the velocity, by step and on average; 1 is what a denoiser that says 0 has.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,13 @@ from jaxtyping import Float
 from ledger import Ledger, markdown
 from scipy.linalg import toeplitz
 
+from eegdm.checkpoints.load import load
 from eegdm.cli import run_main
-from eegdm.data.loading import Recordings, generator
+from eegdm.data.batches import generator
+from eegdm.data.recordings import Recordings
 from eegdm.data.windows import grid
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
-from eegdm.pretrained import load
 
 RANDOM = "random:"
 ROWS_AT_ONCE = 32

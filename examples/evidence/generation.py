@@ -1,8 +1,8 @@
 """How like real EEG a backbone's EEG is, for each sampler and number of steps, beside the floor
 that real EEG sets itself.
 
-    python examples/evidence/generation.py --out generation --backbone
-    runs/table/synthetic/base/backbone \
+    python examples/evidence/generation.py --out generation \
+        --backbone runs/table/synthetic/base/backbone \
         --recordings runs/table/synthetic/base/recordings --samples 16
 
 Writes distances.csv (a row per source and channel: DDPM, DDIM and DPM-Solver++ with 50, 20, 10 and
@@ -19,14 +19,14 @@ import numpy as np
 from ledger import markdown
 
 from eegdm.artifacts import atomic_path, open_artifact
+from eegdm.checkpoints.load import load
 from eegdm.cli import run_main
-from eegdm.data.loading import Recordings
+from eegdm.data.recordings import Recordings
 from eegdm.data.signal import expand
 from eegdm.data.windows import grid
-from eegdm.generation_quality import DISTANCES, SAMPLERS, compare, generate
+from eegdm.evaluation.generation_quality import DISTANCES, SAMPLERS, compare, generate
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
-from eegdm.pretrained import load
 
 
 def real_windows(recordings: Recordings, n_times: int, most: int) -> tuple[np.ndarray, np.ndarray]:

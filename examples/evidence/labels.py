@@ -19,10 +19,10 @@ from typing import Any
 
 from ledger import Ledger, markdown
 
+from eegdm.checkpoints.load import load
 from eegdm.cli import run_main, run_stage
 from eegdm.compose import compose
-from eegdm.metrics import scores
-from eegdm.pretrained import load
+from eegdm.evaluation.metrics import scores
 from eegdm.stages.finetune import logits_of, open_data, predict
 
 WAYS = {

@@ -1,7 +1,8 @@
 """Put the backbone that `mini.sh` trained into the package, with a card that says what it has seen
 and how its loss fell.
 
-python examples/evidence/package_mini.py --backbone runs/mini/mini/folder/mini/backbone --minutes 30
+    python examples/evidence/package_mini.py \
+        --backbone runs/mini/mini/folder/mini/backbone --minutes 30
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import pandas as pd
 
 from eegdm.artifacts import open_artifact
 from eegdm.cli import run_main
-from eegdm.model_files import PACKAGED
 from eegdm.models.backbone import SSMDP
+from eegdm.models.locate import PACKAGED
 
 DATA = """\
 All the open recordings that this project tests with, without labels:

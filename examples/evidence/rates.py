@@ -1,8 +1,8 @@
 """What a sampling rate other than the trained one costs: classifiers of a finished run, tested on
 resampled windows, no retraining.
 
-    python examples/evidence/rates.py --out rates.csv --rates 160,180,190,200,250 corpus=synthetic
-    recipe=small root=runs/table
+    python examples/evidence/rates.py --out rates.csv --rates 160,180,190,200,250 \
+        corpus=synthetic recipe=small root=runs/table
 
 The words name a run whose classifiers are finished. "right" steps the SSM by 200/f and pools f
 samples to the second; "published" steps it by f/200 and keeps pools of 200 samples, as the
@@ -19,11 +19,11 @@ from typing import Any
 from ledger import Ledger, markdown
 
 from eegdm.artifacts import open_artifact
+from eegdm.checkpoints.load import load
 from eegdm.cli import run_main
 from eegdm.compose import compose
+from eegdm.evaluation.metrics import scores
 from eegdm.layout import adopt, finished_classifiers, upstream
-from eegdm.metrics import scores
-from eegdm.pretrained import load
 from eegdm.stages.finetune import label_data, logits_of, predict
 
 TRAINED_HZ = 200.0

@@ -23,13 +23,13 @@ import numpy as np
 import pandas as pd
 from ledger import markdown
 
-from eegdm.baselines import linear_probe
+from eegdm.checkpoints.load import load
 from eegdm.cli import run_main, run_stage
 from eegdm.compose import compose
-from eegdm.data.loading import Recordings
+from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits
-from eegdm.metrics import bootstrap, multiclass_scores
-from eegdm.pretrained import load
+from eegdm.evaluation.baselines import linear_probe
+from eegdm.evaluation.metrics import bootstrap, multiclass_scores
 from eegdm.stages.finetune import Data, few_labels, logits_of, open_data, predict
 from eegdm.stages.report import band_power_of, pooled_of
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from eegdm import _moved
+
 __version__ = "0.1.0"
 
 # Public names and the module that defines each; torch, MNE and Lightning load when one is first
@@ -15,12 +17,12 @@ _PUBLIC = {
     "SSMDP": "eegdm.models.backbone",
     "LatentFusionTransformer": "eegdm.models.fusion",
     "EEGDM": "eegdm.models.eegdm",
-    "load": "eegdm.pretrained",
-    "convert": "eegdm.pretrained",
-    "predict": "eegdm.recordings",
-    "annotate": "eegdm.recordings",
-    "embed": "eegdm.recordings",
-    "generate": "eegdm.recordings",
+    "load": "eegdm.checkpoints.load",
+    "convert": "eegdm.checkpoints.load",
+    "predict": "eegdm.inference",
+    "annotate": "eegdm.inference",
+    "embed": "eegdm.inference",
+    "generate": "eegdm.inference",
     "UserError": "eegdm.errors",
 }
 __all__ = ["__version__", *_PUBLIC]
@@ -34,3 +36,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+_moved.install()

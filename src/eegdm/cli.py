@@ -237,8 +237,8 @@ def predict(
 
     What is not given is as the model has it. The same command resumes a killed run.
     """
-    from eegdm.recordings.batch import Outputs, predict_path
-    from eegdm.recordings.prediction import Options
+    from eegdm.inference.prediction import Options
+    from eegdm.inference.prediction_folder import Outputs, predict_path
 
     options = Options(
         step_s=step,
@@ -283,8 +283,8 @@ def embed(
     batch_size: Annotated[int, BATCH] = 16,
 ) -> None:
     """Write the embeddings of a recording's windows and channels, by a backbone or a classifier."""
-    from eegdm.recordings.embedding import EmbedOptions
-    from eegdm.recordings.embedding_files import embed_file
+    from eegdm.inference.embedding import EmbedOptions
+    from eegdm.inference.embedding_files import embed_file
 
     options = EmbedOptions(
         tokens=tokens,
@@ -319,8 +319,8 @@ def generate(
     """Make up EEG: windows of single channels drawn by a backbone, as a recording in volts, and a
     picture.
     """
-    from eegdm.recordings.generation import generate as draw
-    from eegdm.recordings.generation import write_generated
+    from eegdm.inference.generation import generate as draw
+    from eegdm.inference.generation import write_generated
 
     names = channels.split(",") if channels else None
     for written in write_generated(
@@ -344,7 +344,7 @@ def convert(
     """Turn a published checkpoint into a folder of safetensors and JSON, without running anything
     in it.
     """
-    from eegdm.pretrained import convert as convert_checkpoint
+    from eegdm.checkpoints.load import convert as convert_checkpoint
 
     typer.echo(str(convert_checkpoint(checkpoint, out, weights=weights, compat=compat)))
 
@@ -357,7 +357,7 @@ def info(
     ] = False,
 ) -> None:
     """Say what is in a folder, from what it was made, how large it is, and whether it is intact."""
-    from eegdm.information import describe
+    from eegdm.info import describe
 
     for line in describe(folder, verify):
         typer.echo(line)
@@ -464,21 +464,22 @@ def reproduce(
     """Run what a table of the paper needs, and print ours beside the published numbers;
     corpus=synthetic needs no recordings.
     """
-    from eegdm import experiments
 
-    chosen = experiments.find_table(table, only.split(",") if only else ())
-    settings = [*(experiments.sized(size) if size else []), *(words or [])]
+    from eegdm.experiments import plans
+
+    chosen = plans.find_table(table, only.split(",") if only else ())
+    settings = [*(plans.sized(size) if size else []), *(words or [])]
     sources = {
         name: str(folder)
         for name, folder in (("tuev", tuev), ("chbmit", chbmit))
         if folder is not None
     }
     if not dry_run:
-        experiments.run(chosen, settings, sources)
+        plans.run(chosen, settings, sources)
         return
-    from eegdm.experiment_costs import describe
+    from eegdm.experiments.costs import describe
 
-    for line in describe(experiments.plan(chosen, settings, sources)):
+    for line in describe(plans.plan(chosen, settings, sources)):
         typer.echo(line)
 
 
@@ -499,6 +500,6 @@ def sweep(
     """As STAGE -m, but runs side by side: processes of this machine, or SLURM jobs that go on after
     a time limit.
     """
-    from eegdm.sweeps import launch
+    from eegdm.experiments.sweeps import launch
 
     launch(stage, words, launcher, at_once, job or [])

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from eegdm.cli import run_stage
 from eegdm.console import say
-from eegdm.data.synthetic_layouts import write_tuev
-from eegdm.recordings.batch import predict_path
+from eegdm.data.synthetic.layouts import write_tuev
+from eegdm.inference.prediction_folder import predict_path
 
 UNSEEN_SEED = 4711  # another seed than the corpus's: a subject that no stage has met
 

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from eegdm.artifacts import atomic_path, building
 from eegdm.config import Config, EmaConfig, FinetuneConfig, PretrainConfig
-from eegdm.data.loading import DenoisingBatch, GlobalBatches, WindowBatch
+from eegdm.data.batches import DenoisingBatch, GlobalBatches, WindowBatch
 from eegdm.errors import UserError
-from eegdm.metrics import scores
+from eegdm.evaluation.metrics import scores
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
 from eegdm.models.eegdm import EEGDM
@@ -554,6 +554,6 @@ def forget_checkpoints(folder: Path) -> None:
 
 def shares(trainer: L.Trainer) -> dict[str, int]:
     """Return this process's rank and the number of processes, for
-    :func:`eegdm.data.loading.loader`.
+    :func:`eegdm.data.batches.loader`.
     """
     return {"rank": trainer.global_rank, "world": trainer.world_size}

@@ -21,7 +21,7 @@ import pytest
 
 from eegdm.data import download as module
 from eegdm.data.download import SUMS, Patience, check_tuev, download_chbmit
-from eegdm.data.synthetic_layouts import write_tuev
+from eegdm.data.synthetic.layouts import write_tuev
 from eegdm.errors import UserError
 from stages.tiny import command_line, one_thread
 

@@ -13,9 +13,16 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfiltfilt, welch
 
-from eegdm.data import synthetic_sources as sources
 from eegdm.data.montage import CHBMIT, TCP, derive
-from eegdm.data.synthetic import (
+from eegdm.data.synthetic import sources
+from eegdm.data.synthetic.layouts import (
+    CHBMIT_CHANNELS,
+    write_bids,
+    write_chbmit,
+    write_folder,
+    write_tuev,
+)
+from eegdm.data.synthetic.simulate import (
     CLASSES,
     SEIZURE,
     Subject,
@@ -25,14 +32,7 @@ from eegdm.data.synthetic import (
     six_classes,
     tcp,
 )
-from eegdm.data.synthetic_layouts import (
-    CHBMIT_CHANNELS,
-    write_bids,
-    write_chbmit,
-    write_folder,
-    write_tuev,
-)
-from eegdm.data.synthetic_sources import ELECTRODES, POSITIONS
+from eegdm.data.synthetic.sources import ELECTRODES, POSITIONS
 from eegdm.errors import UserError
 
 SFREQ = 250

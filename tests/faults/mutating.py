@@ -142,7 +142,7 @@ def with_size(folder: Path, name: str) -> None:
 
 
 def read_recordings(folder: Path) -> Any:
-    from eegdm.data.loading import Recordings
+    from eegdm.data.recordings import Recordings
 
     with_size(folder, "recordings.parquet")
     found = Recordings(folder)
@@ -190,12 +190,12 @@ def oracle_parquet(data: bytes, folder: Path) -> Any:
 
 
 def read_signal(folder: Path) -> Any:
-    from eegdm.data import loading
+    from eegdm.data import recordings
 
-    loading._open_signal.cache_clear()
+    recordings._open_signal.cache_clear()
     name = next(iter((folder / "signals").iterdir())).name
     with_size(folder, f"signals/{name}")
-    found = loading.Recordings(folder)
+    found = recordings.Recordings(folder)
     (recording,) = found.table.recording[found.table.signal == f"signals/{name}"]
     return np.array(found.signal(recording)).tobytes()
 

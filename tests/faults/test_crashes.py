@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from eegdm import artifacts
-from eegdm.data.synthetic_layouts import write_tuev
+from eegdm.data.synthetic.layouts import write_tuev
 from faults.crashing import CRASHED, Change
 from stages.test_resume import KIND, refuse_difference
 from stages.tiny import SIZES, one_thread

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from eegdm import artifacts
-from eegdm.data.synthetic_layouts import write_tuev
+from eegdm.data.synthetic.layouts import write_tuev
 from stages.test_resume import KIND, refuse_difference
 from stages.tiny import MADE_UP, SIZES, one_thread
 

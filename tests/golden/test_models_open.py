@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from conftest import golden_folder
-from eegdm.interop.original import load_original
+from eegdm.checkpoints.published import load_original
 from eegdm.models.backbone import SSMDP, step_embedding
 from eegdm.models.diffusion import NoiseSchedule, sample
 from eegdm.models.eegdm import EEGDM

@@ -22,10 +22,10 @@ from braindecode.models.util import (
 from safetensors.torch import load_file, save_file
 
 from eegdm import SSMDP
+from eegdm.braindecode import EEGDM
 from eegdm.data.montage import TCP
 from eegdm.data.signal import compand
 from eegdm.errors import UserError
-from eegdm.interop.braindecode import EEGDM
 from stages.tiny import one_thread
 
 SIZE = {
@@ -346,7 +346,7 @@ def test_an_exported_program_runs_in_another_process(
     torch.export.save(torch.export.export(model, (x,)), tmp_path / "model.pt2")
     save_file({"x": x}, tmp_path / "x.safetensors")
     script = """
-import sys, torch, eegdm.interop.braindecode
+import sys, torch, eegdm.braindecode
 from safetensors.torch import load_file, save_file
 program = torch.export.load(sys.argv[1] + "/model.pt2").module()
 save_file({"y": program(load_file(sys.argv[1] + "/x.safetensors")["x"]).detach()}, sys.argv[1] + "/y.safetensors")

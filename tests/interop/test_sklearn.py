@@ -21,7 +21,7 @@ from eegdm import EEGDM, SSMDP
 from eegdm.data.montage import TCP
 from eegdm.data.signal import compand
 from eegdm.errors import UserError
-from eegdm.interop.sklearn import EEGDMFeatures
+from eegdm.sklearn import EEGDMFeatures
 
 CH_NAMES, SFREQ = ["C3", "Cz", "T3-C3", "O2"], 250.0
 NEAREST = [TCP.index(name) for name in ("C3-P3", "C3-CZ", "T3-C3", "T6-O2")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eegdm.cli import run_stage
-from eegdm.data.synthetic_layouts import write_tuev
+from eegdm.data.synthetic.layouts import write_tuev
 from stages.tiny import MADE_UP, SIZES, Finished
 
 

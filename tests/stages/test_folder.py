@@ -17,8 +17,8 @@ import eegdm
 from eegdm import artifacts
 from eegdm.cli import run_stage
 from eegdm.compose import compose
-from eegdm.data.loading import Recordings
-from eegdm.data.synthetic_layouts import write_folder
+from eegdm.data.recordings import Recordings
+from eegdm.data.synthetic.layouts import write_folder
 from eegdm.data.windows import assign_splits
 from eegdm.stages.finetune import open_data
 from eegdm.stages.pretrain import views

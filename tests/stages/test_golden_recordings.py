@@ -20,10 +20,11 @@ from eegdm import artifacts
 from eegdm.cli import run_stage
 from eegdm.compose import compose
 from eegdm.config import TUEV_CLASSES, Config
-from eegdm.data.loading import Denoising, Recordings, Windows, loader
+from eegdm.data.batches import Denoising, Windows, loader
 from eegdm.data.montage import CHANNEL_ID, CHBMIT
+from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
-from eegdm.information import describe
+from eegdm.info import describe
 
 PUBLISHED_TUEV = ["corpus=tuev", "signal.mu=0"]  # the golden windows are not companded
 PUBLISHED_CHBMIT = ["corpus=chbmit", "compat=published"]

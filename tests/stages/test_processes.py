@@ -17,7 +17,7 @@ import torch
 import eegdm
 from eegdm import artifacts
 from eegdm.compose import compose
-from eegdm.data.loading import Recordings
+from eegdm.data.recordings import Recordings
 from eegdm.stages.finetune import logits_of, open_data, predict, shared_windows
 from eegdm.stages.pretrain import views
 from stages.tiny import Finished, command_line, one_thread

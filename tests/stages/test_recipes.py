@@ -16,7 +16,7 @@ import eegdm
 from eegdm import artifacts
 from eegdm.cli import run_stage
 from eegdm.data.montage import CHBMIT
-from eegdm.data.synthetic_layouts import write_chbmit
+from eegdm.data.synthetic.layouts import write_chbmit
 from stages.tiny import MADE_UP_CHBMIT
 from test_compose import PUBLISHED
 

@@ -12,10 +12,10 @@ import pytest
 
 import eegdm
 from eegdm.cli import run_stage
-from eegdm.data.loading import Recordings
-from eegdm.data.synthetic_layouts import write_chbmit
-from eegdm.event_scores import average_over_subjects, count_events
-from eegdm.recordings import predict_signal
+from eegdm.data.recordings import Recordings
+from eegdm.data.synthetic.layouts import write_chbmit
+from eegdm.evaluation.event_scores import average_over_subjects, count_events
+from eegdm.inference import predict_signal
 from stages.tiny import SIZES
 
 pytestmark = pytest.mark.ci

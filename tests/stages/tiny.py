@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from eegdm.data.synthetic_layouts import write_chbmit, write_tuev
+from eegdm.data.synthetic.layouts import write_chbmit, write_tuev
 
 SIZES = [
     "backbone.n_blocks=2",

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eegdm.data.derived import PER_VOLT, DerivedChannels
+from eegdm.data.channels import PER_VOLT, DerivedChannels
 from eegdm.data.montage import Derivation
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
-from eegdm.data.derived import PER_VOLT, ChannelQuality, DerivedChannels
+from eegdm.data.channels import PER_VOLT, ChannelQuality, DerivedChannels
 from eegdm.data.filtering import Block, Filtering, conditioned, filter_length
 from eegdm.data.montage import Derivation
 from eegdm.data.reading import open_recording

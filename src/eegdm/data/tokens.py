@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import Dataset
 
 from eegdm import artifacts
-from eegdm.data.loading import WindowBatch
+from eegdm.data.batches import WindowBatch
 from eegdm.data.windows import KEY
 from eegdm.errors import UserError
 
@@ -141,7 +141,7 @@ class TokenStore:
 
 class CachedTokens(Dataset):
     """Labelled windows as stored tokens; indexed by lists of (epoch, sample), like
-    :class:`eegdm.data.loading.Windows`.
+    :class:`eegdm.data.batches.Windows`.
     """
 
     def __init__(

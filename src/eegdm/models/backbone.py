@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from eegdm.errors import UserError
 from eegdm.models import residual
 from eegdm.models.pooling import PART, POOLS, SFREQ, parts, pool
+from eegdm.models.pretrained import Pretrained
 from eegdm.models.residual import Activities
 from eegdm.models.s4d import S4D
-from eegdm.pretrained import Pretrained
 
 QUERIES = ("gate", "filter", "inter")
 Compat = str | None  # "published" or None

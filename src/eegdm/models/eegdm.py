@@ -16,7 +16,7 @@ from eegdm.models.backbone import SSMDP, Compat
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.pooling import SFREQ, pool_bounds
-from eegdm.pretrained import Pretrained
+from eegdm.models.pretrained import Pretrained
 
 
 class EEGDM(Pretrained, nn.Module):

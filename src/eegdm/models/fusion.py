@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from eegdm.errors import UserError
 from eegdm.models.backbone import Compat
-from eegdm.pretrained import Pretrained
+from eegdm.models.pretrained import Pretrained
 
 FUSION_KINDS = ("lft", "none", "mean")
 

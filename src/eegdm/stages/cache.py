@@ -16,15 +16,15 @@ import torch
 from eegdm import artifacts
 from eegdm.config import Config
 from eegdm.console import say, track
-from eegdm.data.loading import Recordings
 from eegdm.data.montage import CHANNEL_ID
+from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import shard_is_done, write_shard
 from eegdm.data.windows import KEY, distinct, make_samples
 from eegdm.executor import results
 from eegdm.layout import content_config, destination, upstream
 from eegdm.models.backbone import SSMDP
 from eegdm.models.latents import TokenSpec, extract
-from eegdm.pretrained import weights_fingerprint
+from eegdm.models.pretrained import weights_fingerprint
 from eegdm.processes import own_device, pick_device
 from eegdm.stages.pretrain import make_backbone
 
@@ -148,7 +148,7 @@ def open_backbone(config: Config, recordings: str) -> tuple[SSMDP, str]:
     if chosen is None or artifacts.is_finished(Path(chosen)):
         made = upstream(config, "backbone", {"recordings": recordings} if chosen is None else None)
         return SSMDP.from_pretrained(made.path), made.fingerprint
-    from eegdm.pretrained import load
+    from eegdm.checkpoints.load import load
 
     model = load(chosen)
     backbone = model if isinstance(model, SSMDP) else model.backbone

@@ -18,21 +18,27 @@ from eegdm import artifacts
 from eegdm.artifacts import Artifact
 from eegdm.config import Config
 from eegdm.console import say
-from eegdm.data.loading import Recordings, Windows, generator, loader
+from eegdm.data.batches import Windows, generator, loader
+from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import KEY, assign_splits, distinct, make_samples
 from eegdm.errors import UserError
-from eegdm.event_scores import EventCounts, count_events, event_scores
+from eegdm.evaluation.decision import Rule, find_events, window_table
+from eegdm.evaluation.event_scores import EventCounts, count_events, event_scores
+from eegdm.evaluation.metrics import (
+    class_probabilities,
+    fit_event_threshold,
+    fit_temperature,
+    scores,
+)
 from eegdm.executor import results
+from eegdm.inference.chunks import Windows as Stretches
 from eegdm.layout import content_config, destination, upstream
-from eegdm.metrics import class_probabilities, fit_event_threshold, fit_temperature, scores
-from eegdm.model_card import training_facts
 from eegdm.models.backbone import SSMDP
+from eegdm.models.card import training_facts
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.processes import own_device
-from eegdm.recordings.decision import Rule, find_events, window_table
-from eegdm.recordings.inference import Windows as Stretches
 from eegdm.stages.cache import device, open_backbone, token_spec
 from eegdm.training import (
     CHECKPOINTS,

@@ -95,7 +95,7 @@ def _with_source(config: Config) -> CorpusConfig:
     """
     corpus = config.corpus
     if corpus.name == "synthetic" and corpus.source is None:
-        from eegdm.data.synthetic_layouts import write_tuev
+        from eegdm.data.synthetic.layouts import write_tuev
 
         made: dict[str, Any] = {
             "n_train": corpus.n_train,

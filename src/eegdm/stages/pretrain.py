@@ -14,12 +14,13 @@ from lightning.pytorch.callbacks import Callback
 from eegdm import artifacts
 from eegdm.config import Config
 from eegdm.console import say
-from eegdm.data.loading import Denoising, Recordings, generator, loader
+from eegdm.data.batches import Denoising, generator, loader
 from eegdm.data.montage import TCP
+from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
 from eegdm.layout import content_config, destination, upstream
-from eegdm.model_card import training_facts
 from eegdm.models.backbone import SSMDP
+from eegdm.models.card import training_facts
 from eegdm.models.diffusion import NoiseSchedule, sample
 from eegdm.training import (
     CHECKPOINTS,

@@ -14,23 +14,26 @@ import pandas as pd
 
 from eegdm import __version__, artifacts
 from eegdm.artifacts import Artifact
-from eegdm.baselines import band_power, chance, linear_probe, pooled_tokens
+from eegdm.checkpoints.load import load
 from eegdm.compose import CONF
 from eegdm.config import Config, section
 from eegdm.console import say, track
-from eegdm.data.loading import Recordings, Windows, loader
+from eegdm.data.batches import Windows, loader
 from eegdm.data.montage import TCP
+from eegdm.data.recordings import Recordings
 from eegdm.data.signal import expand
 from eegdm.data.windows import KEY, SPLITS
 from eegdm.errors import UserError
-from eegdm.event_scores import average_over_subjects, count_events
+from eegdm.evaluation.baselines import band_power, chance, linear_probe, pooled_tokens
+from eegdm.evaluation.decision import find_events, rule_of
+from eegdm.evaluation.event_scores import average_over_subjects, count_events
+from eegdm.evaluation.metrics import scores
+from eegdm.evaluation.results import Baseline, RunResult
+from eegdm.inference import predict_signal
 from eegdm.layout import adopt, finished_classifiers, numbers, own_folder, upstream
-from eegdm.metrics import scores
 from eegdm.models.eegdm import EEGDM
-from eegdm.pretrained import load
-from eegdm.recordings import predict_signal
-from eegdm.recordings.decision import find_events, rule_of
-from eegdm.reporting import Baseline, Example, Report, RunResult, Samples, write_report
+from eegdm.report.content import Example, Report, Samples
+from eegdm.report.write import write_report
 from eegdm.stages.cache import device
 from eegdm.stages.finetune import (
     Data,
@@ -121,7 +124,7 @@ def _require_models(config: Config) -> None:
         for name in config.run.compare
         if name.startswith(BRAINDECODE)
     ]:
-        from eegdm.interop.from_scratch import find_model
+        from eegdm.evaluation.braindecode_baselines import find_model
 
         for name in names:
             find_model(name)
@@ -437,7 +440,7 @@ def _trained(config: Config, data: Data, name: str, folder: Path) -> Path:
     """The logits on the test part of a model of braindecode that learned from a classifier's
     windows, with its seed; kept in the report.
     """
-    from eegdm.interop.from_scratch import logits_from_scratch
+    from eegdm.evaluation.braindecode_baselines import logits_from_scratch
 
     of_data = [
         data.inputs["recordings"],

@@ -1,0 +1,1 @@
+"""Trained models from any source: the published checkpoints, and `load`, which reads all."""

@@ -1,0 +1,80 @@
+"""`eegdm.load` and `eegdm.convert`: a trained model from any source, ours or published."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eegdm.errors import UserError
+from eegdm.models.locate import find_model
+from eegdm.models.pretrained import read_model
+
+if TYPE_CHECKING:
+    from eegdm.models.backbone import SSMDP
+    from eegdm.models.eegdm import EEGDM
+
+MODELS = {
+    "SSMDP": "eegdm.models.backbone",
+    "LatentFusionTransformer": "eegdm.models.fusion",
+    "EEGDM": "eegdm.models.eegdm",
+}
+"""The classes that a folder may name, and the module of each; torch loads when one is needed."""
+
+
+def load(
+    path_or_hub_id: str | Path,
+    filename: str | None = None,
+    weights: str = "ema",
+    compat: str | None = None,
+    revision: str | None = None,
+) -> SSMDP | EEGDM:
+    """Return a trained model, in eval mode on the CPU: from a folder of ours, a published `.ckpt`,
+    or a repository on the hub.
+
+    Args:
+        path_or_hub_id: a folder, a file, or `owner/name` on the Hugging Face hub (`HF_ENDPOINT` and
+            the offline cache are honoured). What exists on disk is never looked for on the hub.
+        filename: which file of the folder or repository, where it holds several.
+        weights: of a published checkpoint: "ema" or "online".
+        compat: "published" repeats the published code's errors, see `docs/deviations.md`; the
+            published CHB-MIT classifier was trained with them.
+        revision: branch, tag or commit on the hub.
+
+    Raises:
+        UserError: one sentence that says what was found, what is allowed and what to do.
+    """
+    found = find_model(path_or_hub_id, filename, revision)
+    if isinstance(found, Path):
+        from eegdm.checkpoints.published import read_original
+
+        model, info = read_original(found, weights, compat)
+        model.info = info
+        return model
+    if weights != "ema":
+        raise UserError(
+            f"{found.config}: holds one set of weights; weights={weights} is a choice for published"
+            " checkpoints"
+        )
+    return read_model(found, _classes(), compat)
+
+
+def convert(
+    src: str | Path, out: str | Path, weights: str = "ema", compat: str | None = None
+) -> Path:
+    """Turn a published checkpoint into a folder with config, weights and a card; return the folder.
+
+    Raises:
+        UserError: `src` can't be read as a published checkpoint, or `out` holds files already.
+    """
+    from eegdm.checkpoints.published import read_original
+
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: is not an empty folder; name a new one")
+    model, info = read_original(Path(src).expanduser(), weights, compat)
+    return model.save_pretrained(out, info=info)
+
+
+def _classes() -> dict[str, type]:
+    return {name: getattr(importlib.import_module(module), name) for name, module in MODELS.items()}

@@ -1,0 +1,199 @@
+"""From a recordings folder to batches: windows in model units, seeded order, the same whatever the
+number of processes.
+
+Randomness is a function, not a state: order, step and noise of sample i in epoch e come from (seed,
+e, i). A resumed run, or one on more devices, sees the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from eegdm.data.recordings import Recordings
+
+_OPEN_SIGNALS = 256  # memory maps kept open in a process; each holds a file descriptor
+
+
+def generator(*key: int) -> np.random.Generator:
+    """Return the random numbers that belong to these integers, always the same."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+# ---------------------------------------------------------------------------------------- batches
+
+
+class DenoisingBatch(NamedTuple):
+    """Single channels and the noise to add to them."""
+
+    signal: Float[Tensor, "batch 1 time"]  # model units
+    noise: Float[Tensor, "batch 1 time"]  # standard normal
+    step: Int[Tensor, " batch"]
+    channel: Int[Tensor, " batch"]
+
+
+class WindowBatch(NamedTuple):
+    """Windows of all channels, as signals or as tokens, with their labels."""
+
+    data: Float[
+        Tensor, "batch ..."
+    ]  # signals (batch, channel, time) or tokens (batch, block, pool, query, channel, feature)
+    mask: Bool[Tensor, "batch channel"]  # False where a recording lacks the channel
+    label: Int[Tensor, " batch"]
+    row: Int[Tensor, " batch"]  # of the dataset
+    noise: Float[Tensor, "batch channel time"]  # empty unless the forward process is noisy
+
+
+class Denoising(Dataset):
+    """The rows of :func:`eegdm.data.windows.pretraining_view`, each with its step and noise;
+    indexed by lists of (epoch, row).
+    """
+
+    def __init__(self, recordings: Recordings, view: pd.DataFrame, n_steps: int, seed: int) -> None:
+        self.recordings, self.n_steps, self.seed = recordings, n_steps, seed
+        self.rows = list(
+            view[["recording", "start_sample", "n_times", "row", "channel_id"]].itertuples(
+                index=False, name=None
+            )
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> DenoisingBatch:
+        signals, noises, steps, channels = [], [], [], []
+        for epoch, i in keys:
+            recording, start, n_times, row, channel = self.rows[i]
+            signal = self.recordings.window(recording, start, n_times, row)
+            random = generator(self.seed, epoch, i)
+            steps.append(int(random.integers(self.n_steps)))
+            noises.append(random.standard_normal(signal.shape, dtype=np.float32))
+            signals.append(signal)
+            channels.append(channel)
+        return DenoisingBatch(
+            torch.from_numpy(np.stack(signals)),
+            torch.from_numpy(np.stack(noises)),
+            torch.tensor(steps),
+            torch.tensor(channels),
+        )
+
+
+class Windows(Dataset):
+    """Labelled windows of all channels as signals; indexed by lists of (epoch, sample)."""
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        samples: pd.DataFrame,
+        channels: list[str],
+        noisy: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.recordings, self.channels, self.noisy, self.seed = recordings, channels, noisy, seed
+        self.keys = list(
+            samples[["recording", "start_sample", "n_times"]].itertuples(index=False, name=None)
+        )
+        self.labels = samples.label.to_numpy()
+        column = {name: j for j, name in enumerate(channels)}
+        self.columns = {
+            r.recording: np.array([column[n] for n in r.ch_names])
+            for r in recordings.table.itertuples()
+        }
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> WindowBatch:
+        windows = [self.recordings.window(*self.keys[i]) for _, i in keys]
+        data = np.zeros((len(keys), len(self.channels), windows[0].shape[-1]), np.float32)
+        mask = np.zeros(data.shape[:2], bool)
+        for k, (_, i) in enumerate(keys):
+            columns = self.columns[self.keys[i][0]]
+            data[k, columns], mask[k, columns] = windows[k], True
+        noise = (
+            np.stack(
+                [
+                    generator(self.seed, e, i).standard_normal(data.shape[1:], dtype=np.float32)
+                    for e, i in keys
+                ]
+            )
+            if self.noisy
+            else np.zeros(0, np.float32)
+        )
+        index = np.array([i for _, i in keys])
+        return WindowBatch(*map(torch.from_numpy, (data, mask, self.labels[index], index, noise)))
+
+
+class GlobalBatches(Sampler):
+    """Yields lists of (epoch, index): this process's share of each global batch.
+
+    The composition of global batches depends on (seed, epoch) alone, not on the number of
+    processes. All processes get as many batches, since they wait for each other in each; one whose
+    share of a small batch is empty gets the batch's first sample, with weight 0.
+
+    Args:
+        n: number of samples.
+        batch_size: size of a global batch, over all processes.
+        seed: seed of the order; None keeps the order of the data.
+        rank, world: this process and how many there are.
+    """
+
+    def __init__(
+        self, n: int, batch_size: int, seed: int | None, rank: int = 0, world: int = 1
+    ) -> None:
+        self.n, self.batch_size, self.seed, self.rank, self.world = n, batch_size, seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; Lightning calls it before each."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def size(self, batch: int) -> int:
+        """Return the number of samples in a global batch."""
+        return min(self.batch_size, self.n - batch * self.batch_size)
+
+    def weight(self, batch: int) -> float:
+        """Return what the mean over this process's share counts in the mean over processes, for
+        that to be the global batch's mean.
+        """
+        return len(range(self.rank, self.size(batch), self.world)) * self.world / self.size(batch)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = (
+            np.arange(self.n)
+            if self.seed is None
+            else generator(self.seed, self.epoch).permutation(self.n)
+        )
+        for first in range(0, self.n, self.batch_size):
+            batch = order[first : first + self.batch_size]
+            share = batch[self.rank :: self.world] if self.rank < len(batch) else batch[:1]
+            yield [(self.epoch, int(i)) for i in share]
+
+
+def loader(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int | None,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader:
+    """Return a loader of global batches over a dataset that is indexed by lists."""
+    sampler = GlobalBatches(len(dataset), batch_size, seed, rank, world)  # type: ignore[arg-type]
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )

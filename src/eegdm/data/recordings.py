@@ -1,0 +1,120 @@
+"""A recordings folder, open for reading: its tables, and windows of its signals in model units."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from eegdm import artifacts
+from eegdm.data.montage import CHANNEL_ID
+from eegdm.data.signal import compand, published_chbmit_window, wrap
+from eegdm.errors import UserError
+
+_OPEN_SIGNALS = 256  # memory maps kept open in a process; each holds a file descriptor
+
+
+@functools.lru_cache(maxsize=_OPEN_SIGNALS)
+def _open_signal(path: Path) -> np.ndarray:
+    try:
+        signal = np.load(path, mmap_mode="r", allow_pickle=False)
+    # NumPy parses the header with Python's own tokenizer, which raises errors of its own
+    except Exception as error:
+        raise UserError(f"{path}: can't be read as a recording's signal ({error})") from error
+    if signal.ndim != 2 or signal.dtype != np.float32:
+        raise UserError(
+            f"{path}: holds {signal.dtype} of shape {signal.shape}, expected float32 (channels,"
+            " samples)"
+        )
+    return signal
+
+
+class Recordings:
+    """A recordings folder, open for reading.
+
+    Args:
+        path: the folder.
+        mu: companding; 0 leaves the signal.
+        rate: factor by which windows are resampled when they are read.
+
+    Attributes:
+        table: `recordings.parquet`, the recordings with status "ok" only.
+        events: `events.parquet`.
+    """
+
+    def __init__(self, path: Path, mu: float = 255.0, rate: float = 1.0) -> None:
+        self.artifact = artifacts.open_artifact(path, "recordings")
+        every = artifacts.read_table(self.artifact / "recordings.parquet")
+        self.failures = every[every.status != "ok"][["recording", "reason"]].reset_index(drop=True)
+        self.table = every[every.status == "ok"].reset_index(drop=True)
+        self.events = artifacts.read_table(self.artifact / "events.parquet")
+        self.mu, self.rate = mu, rate
+        self.per_window = bool(self.artifact.config["signal"]["per_window"])
+        self._files = {r.recording: self.artifact / r.signal for r in self.table.itertuples()}
+        if outside := [
+            r.signal for r in self.table.itertuples() if r.signal not in self.artifact.files
+        ]:
+            raise UserError(
+                f"{path}: recordings.parquet names {outside[0]!r}, no file of this folder; run"
+                " `eegdm preprocess` again"
+            )
+        if self.table.empty:
+            raise UserError(
+                f"{path}: no recording could be used; `eegdm info {path}` lists the reasons"
+            )
+
+    @property
+    def ch_names(self) -> list[str]:
+        """All channels that any recording has, in montage order."""
+        ids = {
+            name: i
+            for r in self.table.itertuples()
+            for name, i in zip(r.ch_names, r.channel_ids, strict=True)
+        }
+        return sorted(ids, key=lambda name: (ids[name] < 0, ids[name], name))
+
+    @property
+    def sfreq(self) -> float:
+        """Sampling frequency of the windows that :meth:`window` gives, in Hz."""
+        found = sorted(set(self.table.sfreq))
+        if len(found) > 1:
+            raise UserError(
+                f"{self.artifact.path}: recordings have different sampling frequencies {found}"
+            )
+        return self.rate * (200.0 if self.per_window else float(found[0]))
+
+    def require_channel_ids(self) -> None:
+        """Refuse channels that the backbone has no id for."""
+        if unknown := [name for name in self.ch_names if name not in CHANNEL_ID]:
+            raise UserError(
+                f"{self.artifact.path}: the backbone knows the 22 TCP channels, not"
+                f" {', '.join(unknown[:5])}; run `eegdm preprocess` with signal.montage=tcp or"
+                " chbmit"
+            )
+
+    def signal(self, recording: str) -> np.ndarray:
+        """Return the memory-mapped float32 signal (channel, time), in 100 µV, before companding."""
+        return _open_signal(self._files[recording])
+
+    def window(
+        self, recording: str, start: int, n_times: int, row: int | None = None
+    ) -> Float[np.ndarray, "channel time"]:
+        """Return a window in model units (100 µV, companded), of one channel (its row) or all; it
+        wraps at the recording's ends.
+        """
+        signal = self.signal(recording)
+        cut = wrap(signal if row is None else signal[row : row + 1], start, n_times)
+        if self.per_window:
+            return published_chbmit_window(cut * 100.0).astype(np.float32)
+        if self.rate != 1.0:
+            cut = _resampled(cut, self.rate)
+        return compand(cut, self.mu) if self.mu else cut
+
+
+def _resampled(window: np.ndarray, rate: float) -> np.ndarray:
+    """Resample a window on its own, by MNE's defaults."""
+    from mne.filter import resample
+
+    return resample(window.astype(np.float64), up=rate, verbose="error").astype(np.float32)

@@ -1,0 +1,1 @@
+"""Synthetic EEG: sources, recordings, and corpora in the layouts of real ones."""

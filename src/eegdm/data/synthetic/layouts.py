@@ -1,0 +1,352 @@
+"""Made-up corpora on disk, in the layouts that users have: TUEV, CHB-MIT, a flat folder, BIDS.
+
+The EEG comes from :mod:`eegdm.data.synthetic.simulate`; this file knows names, text files and EDF.
+A recording is the same whatever other recordings are written beside it.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from eegdm.artifacts import atomic_path, write_json
+from eegdm.data.montage import bipolar
+from eegdm.data.synthetic.simulate import (
+    CLASSES,
+    SEIZURE,
+    Event,
+    Simulation,
+    one_seizure,
+    record,
+    rest,
+    six_classes,
+)
+from eegdm.data.synthetic.sources import ELECTRODES
+
+RANGE_UV = (-3276.8, 3276.7)
+"""What 16 bits hold at 0.1 µV per step."""
+
+_OLDER_NAMES = {"FT9": "T1", "FT10": "T2"}
+_NEWER_NAMES = {
+    "FP1": "Fp1",
+    "FP2": "Fp2",
+    "FZ": "Fz",
+    "CZ": "Cz",
+    "PZ": "Pz",
+    "T3": "T7",
+    "T4": "T8",
+    "T5": "P7",
+    "T6": "P8",
+}
+
+CHBMIT_CHANNELS = (
+    "FP1-F7",
+    "F7-T7",
+    "T7-P7",
+    "P7-O1",
+    "FP1-F3",
+    "F3-C3",
+    "C3-P3",
+    "P3-O1",
+    "FP2-F4",
+    "F4-C4",
+    "C4-P4",
+    "P4-O2",
+    "FP2-F8",
+    "F8-T8",
+    "T8-P8",
+    "P8-O2",
+    "FZ-CZ",
+    "CZ-PZ",
+    "P7-T7",
+    "T7-FT9",
+    "FT9-FT10",
+    "FT10-T8",
+    "T8-P8",
+)
+"""As in chb01 of the database, T8-P8 twice."""
+
+
+# ------------------------------------------------------------------------------------------- TUEV
+
+
+def write_tuev(
+    folder: Path,
+    n_train: int = 12,
+    n_eval: int = 4,
+    minutes: float = 4.0,
+    seed: int = 0,
+    sfreq: int = 250,
+) -> list[Path]:
+    """Write a corpus in the layout of TUEV: an EDF and a ``.rec`` for each subject of ``edf/train``
+    and ``edf/eval``.
+
+    Args:
+        folder: where ``edf`` will be.
+        n_train, n_eval: subjects; no subject is in both.
+        minutes: length of each recording, 1 or more.
+        seed: another seed makes other subjects.
+        sfreq: sampling rate in Hz.
+
+    Returns:
+        The EDF files.
+    """
+    subjects = [("train", _letters("aaaaa", i)) for i in range(n_train)]
+    subjects += [("eval", _letters("aaaab", i)) for i in range(n_eval)]
+    files = []
+    for split, name in subjects:
+        path = Path(folder) / "edf" / split / name / f"{name}_00000001.edf"
+        simulation = record(seed, name, 1, sfreq, partial(six_classes, minutes=minutes))
+        _write_text(path.with_suffix(".rec"), _rec(simulation.events))
+        files.append(_write_edf(path, sfreq, _tuev_signals(simulation)))
+    return files
+
+
+def _letters(head: str, number: int) -> str:
+    """Eight letters, as TUH names its patients."""
+    return head + "".join(chr(ord("a") + number // 26**place % 26) for place in (2, 1, 0))
+
+
+def _rec(events: Iterable[Event]) -> str:
+    rows = [
+        f"{channel},{event.onset_s},{round(event.onset_s + event.duration_s, 2)},{CLASSES.index(event.label) + 1}\n"  # noqa: E501
+        for event in events
+        for channel in event.channels
+    ]
+    return "".join(rows)
+
+
+def _tuev_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
+    eeg = [
+        (f"EEG {_OLDER_NAMES.get(name, name)}-REF", row)
+        for name, row in zip(ELECTRODES, simulation.potential_uV, strict=True)
+    ]
+    unused = np.zeros_like(simulation.ecg_uV)
+    return [*eeg, ("EEG EKG1-REF", simulation.ecg_uV), ("PHOTIC-REF", unused), ("IBI", unused)]
+
+
+# ---------------------------------------------------------------------------------------- CHB-MIT
+
+
+def write_chbmit(
+    folder: Path,
+    patients: Sequence[int] = (1, 2, 21, 23),
+    n_recordings: int = 2,
+    minutes: float = 3.0,
+    seed: int = 0,
+) -> list[Path]:
+    """Write a corpus in the layout of CHB-MIT: ``chbNN/chbNN_YY.edf`` at 256 Hz and
+    ``chbNN/chbNN-summary.txt``.
+
+    Every other recording, beginning with the first, holds one seizure of 20-60 s. Returns the EDF
+    files.
+    """
+    sfreq = 256
+    files = []
+    for patient in patients:
+        name = f"chb{patient:02d}"
+        summary = [_chbmit_channels(sfreq)]
+        for number in range(1, n_recordings + 1):
+            plan = one_seizure if number % 2 else rest
+            simulation = record(seed, name, number, sfreq, partial(plan, minutes=minutes))
+            path = Path(folder) / name / f"{name}_{number:02d}.edf"
+            files.append(_write_edf(path, sfreq, _chbmit_signals(simulation)))
+            summary.append(_chbmit_entry(path.name, number, simulation))
+        _write_text(Path(folder) / name / f"{name}-summary.txt", "\n".join(summary))
+    return files
+
+
+def _chbmit_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
+    rows = dict(zip(ELECTRODES, simulation.potential_uV, strict=True))
+    pairs = [(name, bipolar(name)) for name in CHBMIT_CHANNELS]
+    return [(name, rows[pair[0]] - rows[pair[1]]) for name, pair in pairs if pair]
+
+
+def _chbmit_channels(sfreq: int) -> str:
+    stars = "*" * 25
+    names = "".join(
+        f"Channel {number}: {name}\n" for number, name in enumerate(CHBMIT_CHANNELS, start=1)
+    )
+    return (
+        f"Data Sampling Rate: {sfreq} Hz\n{stars}\n\nChannels in EDF Files:\n{stars[:22]}\n{names}"
+    )
+
+
+def _chbmit_entry(file_name: str, number: int, simulation: Simulation) -> str:
+    length = timedelta(seconds=simulation.potential_uV.shape[1] / simulation.sfreq)
+    start = timedelta(hours=9) + (number - 1) * (length + timedelta(seconds=5))
+    seizures = [event for event in simulation.events if event.label == SEIZURE]
+    lines = [
+        f"File Name: {file_name}",
+        f"File Start Time: {start}",
+        f"File End Time: {start + length}",
+        f"Number of Seizures in File: {len(seizures)}",
+    ]
+    for event in seizures:
+        lines += [
+            f"Seizure Start Time: {event.onset_s:.0f} seconds",
+            f"Seizure End Time: {event.onset_s + event.duration_s:.0f} seconds",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+# ------------------------------------------------------------------------------ flat folder, BIDS
+
+
+def write_folder(
+    folder: Path,
+    events: Literal["table", "annotations"] = "table",
+    n_subjects: int = 4,
+    n_runs: int = 2,
+    minutes: float = 1.5,
+    seed: int = 0,
+    sfreq: int = 160,
+) -> list[Path]:
+    """Write recordings ``s01_run1.edf`` side by side, electrodes named as in the 10-05 system, of
+    the six classes.
+
+    ``events="table"`` writes them to ``events.csv`` (file, onset_s, duration_s, label, subject,
+    run), ``"annotations"`` into the files (EDF+). Returns the EDF files.
+    """
+    files, rows = [], []
+    for subject, run, simulation in _runs(seed, n_subjects, n_runs, minutes, sfreq):
+        path = Path(folder) / f"{subject}_run{run}.edf"
+        inside = simulation.events if events == "annotations" else []
+        files.append(_write_edf(path, sfreq, _newer_signals(simulation), inside))
+        rows += [
+            (path.name, event.onset_s, event.duration_s, event.label, subject, run)
+            for event in simulation.events
+        ]
+    if events == "table":
+        _write_rows(
+            Path(folder) / "events.csv",
+            ("file", "onset_s", "duration_s", "label", "subject", "run"),
+            rows,
+        )
+    return files
+
+
+def write_bids(
+    folder: Path,
+    n_subjects: int = 4,
+    n_runs: int = 2,
+    minutes: float = 1.5,
+    seed: int = 0,
+    sfreq: int = 160,
+) -> list[Path]:
+    """Write a BIDS-EEG dataset (1.9.0) of the six classes:
+    ``sub-01/eeg/sub-01_task-rest_run-01_eeg.edf`` and so on.
+
+    The classes are the ``trial_type`` of each ``_events.tsv``. Returns the EDF files.
+    """
+    folder, files = Path(folder), []
+    for subject, run, simulation in _runs(seed, n_subjects, n_runs, minutes, sfreq):
+        stem = folder / f"sub-{subject[1:]}" / "eeg" / f"sub-{subject[1:]}_task-rest_run-{run:02d}"
+        signals = _newer_signals(simulation)
+        _write_rows(
+            stem.with_name(f"{stem.name}_events.tsv"),
+            ("onset", "duration", "trial_type"),
+            [(event.onset_s, event.duration_s, event.label) for event in simulation.events],
+        )
+        _write_rows(
+            stem.with_name(f"{stem.name}_channels.tsv"),
+            ("name", "type", "units", "sampling_frequency"),
+            [(name, "ECG" if name == "ECG" else "EEG", "uV", sfreq) for name, _ in signals],
+        )
+        write_json(stem.with_name(f"{stem.name}_eeg.json"), _bids_sidecar(simulation))
+        files.append(_write_edf(stem.with_name(f"{stem.name}_eeg.edf"), sfreq, signals))
+    participants = [(f"sub-{subject[1:]}",) for subject in _subjects(n_subjects)]
+    _write_rows(folder / "participants.tsv", ("participant_id",), participants)
+    write_json(
+        folder / "dataset_description.json",
+        {"Name": "Made-up EEG", "BIDSVersion": "1.9.0", "DatasetType": "raw"},
+    )
+    _write_text(folder / "README", "EEG made up by eegdm; no person was recorded.\n")
+    return files
+
+
+def _subjects(n_subjects: int) -> list[str]:
+    return [f"s{number:02d}" for number in range(1, n_subjects + 1)]
+
+
+def _runs(
+    seed: int, n_subjects: int, n_runs: int, minutes: float, sfreq: int
+) -> Iterable[tuple[str, int, Simulation]]:
+    for subject in _subjects(n_subjects):
+        for run in range(1, n_runs + 1):
+            yield (
+                subject,
+                run,
+                record(seed, subject, run, sfreq, partial(six_classes, minutes=minutes)),
+            )
+
+
+def _newer_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
+    eeg = [
+        (_NEWER_NAMES.get(name, name), row)
+        for name, row in zip(ELECTRODES, simulation.potential_uV, strict=True)
+    ]
+    return [*eeg, ("ECG", simulation.ecg_uV)]
+
+
+def _bids_sidecar(simulation: Simulation) -> dict[str, Any]:
+    return {
+        "TaskName": "rest",
+        "SamplingFrequency": simulation.sfreq,
+        "EEGReference": "a distant point",
+        "PowerLineFrequency": simulation.mains_hz,
+        "SoftwareFilters": "n/a",
+        "RecordingDuration": simulation.potential_uV.shape[1] / simulation.sfreq,
+        "RecordingType": "continuous",
+    }
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def _write_edf(
+    path: Path, sfreq: int, signals: Iterable[tuple[str, np.ndarray]], events: Sequence[Event] = ()
+) -> Path:
+    """Write an EDF (with events an EDF+) that names no person. The amplifier saturates at its
+    range.
+    """
+    from edfio import Edf, EdfAnnotation, EdfSignal
+
+    leads = [
+        EdfSignal(
+            np.clip(row, *RANGE_UV),
+            sfreq,
+            label=name,
+            physical_dimension="uV",
+            physical_range=RANGE_UV,
+        )
+        for name, row in signals
+    ]
+    notes = [
+        EdfAnnotation(event.onset_s, event.duration_s, event.label) for event in events
+    ] or None
+    with atomic_path(path) as temporary:
+        Edf(leads, data_record_duration=1, annotations=notes).write(temporary)
+    return path
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(
+            stream, delimiter="\t" if path.suffix == ".tsv" else ",", lineterminator="\n"
+        )
+        writer.writerows([columns, *rows])
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

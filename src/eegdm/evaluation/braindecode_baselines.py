@@ -1,0 +1,143 @@
+"""Models of braindecode, trained from scratch on the windows that a classifier learned from: what
+its report compares with.
+
+Needs the extra `braindecode`. All models are trained alike: AdamW at a constant rate,
+cross-entropy, until the validation loss has not fallen for `finetune.patience` epochs; then the
+weights of the best epoch count. They see the same windows as EEGDM, in units of 100 µV, companded,
+at its sampling rate, under the names of its channels; a channel that a recording lacks is zero.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import nn
+from torch.utils.data import Dataset
+
+from eegdm.config import FinetuneConfig, did_you_mean
+from eegdm.data.batches import Windows
+from eegdm.errors import UserError
+
+LEARNING_RATE = 1e-3
+
+
+def find_model(name: str) -> Any:
+    """Return the class of one of braindecode's models.
+
+    Raises:
+        UserError: braindecode can't be imported, or has no such model.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # of MNE, about montages that braindecode reads
+            from braindecode.models.util import models_dict
+    except (ImportError, OSError) as error:
+        raise UserError(
+            f"compare=braindecode.{name}: braindecode can't be imported ({error}); see"
+            " docs/braindecode.md"
+        ) from error
+    if name not in models_dict:
+        raise UserError(
+            f"compare=braindecode.{name}: braindecode has no such"
+            f" model{did_you_mean(name, models_dict)}"
+        )
+    return models_dict[name]
+
+
+def logits_from_scratch(
+    name: str,
+    train: Windows,
+    val: Windows,
+    test: Windows,
+    sfreq: float,
+    n_classes: int,
+    settings: FinetuneConfig,
+    seed: int,
+    device: torch.device,
+) -> Float[np.ndarray, "window class"]:
+    """Train a model on one part, stop it by another, and return its logits on the third.
+
+    Args:
+        name: of the model, as braindecode has it, such as EEGNet.
+        train, val, test: windows of signals, not of tokens.
+        sfreq: of the windows, Hz.
+        n_classes: number of logits; of two classes with a binary loss, the rarer one weighs as much
+            as the other.
+        settings: epochs, patience, batch_size and loss are used.
+        seed: of initial weights, dropout and order.
+        device: to compute on.
+
+    Raises:
+        UserError: as :func:`find_model`, or the model does not take such windows.
+    """
+    model = find_model(name)
+    if not len(train) or not len(val):
+        raise UserError(
+            f"compare=braindecode.{name}: {len(train)} samples to learn from, {len(val)} to"
+            " validate; choose another split"
+        )
+    from braindecode import EEGClassifier
+    from skorch.callbacks import EarlyStopping
+    from skorch.helper import predefined_split
+
+    n_times = train[[(0, 0)]].data.shape[-1]
+    channels = [{"ch_name": channel} for channel in train.channels]
+    count = np.bincount(train.labels, minlength=n_classes)
+    weight = (
+        torch.tensor(len(train) / (n_classes * np.maximum(count, 1)), dtype=torch.float32)
+        if settings.loss == "binary"
+        else None
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            network = model(n_outputs=n_classes, chs_info=channels, n_times=n_times, sfreq=sfreq)
+        except (
+            Exception
+        ) as error:  # each of the models has demands of its own, and its own way to say so
+            raise UserError(
+                f"compare=braindecode.{name}: does not take {len(train.channels)} channels of"
+                f" {n_times} samples at {sfreq:g} Hz ({error})"
+            ) from error
+        classifier = EEGClassifier(
+            network,
+            criterion=nn.CrossEntropyLoss,
+            criterion__weight=weight,
+            optimizer=torch.optim.AdamW,
+            lr=LEARNING_RATE,
+            batch_size=min(settings.batch_size, len(train)),
+            max_epochs=settings.epochs,
+            train_split=predefined_split(_Pairs(val)),
+            callbacks=[EarlyStopping(patience=settings.patience, load_best=True, sink=_silent)],
+            classes=list(range(n_classes)),
+            device=device.type,
+            verbose=0,
+        )
+        classifier.fit(_Pairs(train), y=None)
+        return np.concatenate(
+            [part.float().cpu().numpy() for part in classifier.forward_iter(_Pairs(test))]
+        )
+
+
+def _silent(_: str) -> None:
+    """What says that training stopped."""
+
+
+class _Pairs(Dataset):
+    """Windows one by one, as (signal, label)."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+        batch = self.windows[[(0, row)]]
+        return batch.data[0], int(batch.label[0])

@@ -1,0 +1,159 @@
+"""From probabilities of windows to events: the rule that a classifier carries in its config.json,
+each part of it overridable.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy import ndarray
+
+from eegdm.errors import UserError
+from eegdm.evaluation.metrics import class_probabilities
+
+if TYPE_CHECKING:
+    from eegdm.inference.chunks import Windows
+    from eegdm.models.eegdm import EEGDM
+
+BACKGROUND = ("bckg", "background")
+"""Names, in any case, of the class that is no event where a model does not say which are."""
+EVENT_COLUMNS = ["onset_s", "duration_s", "label", "probability"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When windows make an event.
+
+    Attributes:
+        classes: of the probabilities, in the order of the logits; two where a model has one logit.
+        event_classes: those that are events; the others are background.
+        threshold: probability of all event classes together, smoothed, from which a window is (part
+            of) an event.
+        min_duration_s: shorter events are dropped.
+        smoothing_s: probabilities are averaged over so many seconds first.
+        temperature: logits are divided by it: calibration.
+        resolution_s: the stretch in the middle of a window that it speaks for.
+    """
+
+    classes: tuple[str, ...]
+    event_classes: tuple[str, ...]
+    threshold: float = 0.5
+    min_duration_s: float = 0.0
+    smoothing_s: float = 0.0
+    temperature: float = 1.0
+    resolution_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        limits = {
+            "threshold": (0, 1),
+            "min_duration_s": (0, math.inf),
+            "smoothing_s": (0, math.inf),
+            "temperature": (1e-6, math.inf),
+            "resolution_s": (1e-3, math.inf),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not low <= value <= high:
+                raise UserError(f"{name}={value!r}: must be a number within {low:g}..{high:g}")
+        if unknown := [name for name in self.event_classes if name not in self.classes]:
+            raise UserError(
+                f"event class {unknown[0]!r} is none of the model's:"
+                f" {', '.join(map(str, self.classes))}"
+            )
+        if not self.event_classes:
+            raise UserError(
+                "no class is an event; say which with event_classes, of"
+                f" {', '.join(map(str, self.classes))}"
+            )
+
+
+def rule_of(model: EEGDM, **changes: Any) -> Rule:
+    """Return a classifier's own rule with the changes that are not None.
+
+    Raises:
+        UserError: a value is out of range, or an event class is none of the model's.
+    """
+    stored = dict(model.decision)
+    one_logit = len(model.classes) == 1
+    classes = tuple(
+        stored.pop("classes", ())
+        or (("background", *model.classes) if one_logit else model.classes)
+    )
+    if len(classes) != max(2, len(model.classes)):
+        raise UserError(
+            f"the model's decision names {len(classes)} classes for {len(model.classes)} logits;"
+            " its config.json is at fault"
+        )
+    stored.setdefault("event_classes", [name for name in classes if name.lower() not in BACKGROUND])
+    stored.setdefault("resolution_s", model.n_times / model.sfreq)
+    stored |= {name: value for name, value in changes.items() if value is not None}
+    if unknown := stored.keys() - Rule.__dataclass_fields__.keys():
+        raise UserError(
+            f"the model's decision has an unknown setting {min(unknown)!r}; a newer eegdm may"
+            " know it"
+        )
+    return Rule(classes=classes, **(stored | {"event_classes": tuple(stored["event_classes"])}))
+
+
+def window_table(
+    windows: Windows, logits: Float[ndarray, "window class"], rule: Rule
+) -> pd.DataFrame:
+    """Return a row per window: onset_s and duration_s of the stretch that it speaks for, and the
+    probability of each class.
+    """
+    probability = class_probabilities(logits, rule.temperature)
+    onset = windows.onset_s + (windows.n_times / windows.sfreq - rule.resolution_s) / 2
+    columns = {name: probability[:, i] for i, name in enumerate(rule.classes)}
+    return pd.DataFrame({"onset_s": onset, "duration_s": rule.resolution_s, **columns})
+
+
+def find_events(windows: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """Join neighbouring windows of one event class into events: onset_s, duration_s, label,
+    probability (its highest).
+
+    A window is an event if the event classes together reach the threshold; its label is the
+    likeliest of them.
+    """
+    smooth = smoothed(windows, rule)
+    label = np.where(smooth.sum(1) >= rule.threshold, smooth.argmax(1), -1)
+    edges = np.flatnonzero(np.diff(label, prepend=-2, append=-2))
+    onset, stop_s = windows.onset_s.to_numpy(), (windows.onset_s + windows.duration_s).to_numpy()
+    found = [
+        (
+            onset[first],
+            stop_s[stop - 1] - onset[first],
+            rule.event_classes[label[first]],
+            float(smooth[first:stop, label[first]].max()),
+        )
+        for first, stop in zip(edges[:-1], edges[1:], strict=True)
+        if label[first] >= 0
+    ]
+    events = pd.DataFrame(found, columns=EVENT_COLUMNS).astype(
+        {"onset_s": float, "duration_s": float, "probability": float}
+    )
+    return events[events.duration_s >= rule.min_duration_s - 1e-9].reset_index(drop=True)
+
+
+def smoothed(windows: pd.DataFrame, rule: Rule) -> Float[ndarray, "window event_class"]:
+    """Return the probabilities of the event classes, averaged over an odd number of windows; over
+    fewer at the ends.
+    """
+    probability = windows[list(rule.event_classes)].to_numpy(np.float64)
+    most = len(windows) - 1 + len(windows) % 2
+    width = min(1 + 2 * max(0, round((rule.smoothing_s / _step(windows) - 1) / 2)), most)
+    box = np.ones(width)
+    count = np.convolve(np.ones(len(windows)), box, mode="same")
+    return np.stack([np.convolve(p, box, mode="same") / count for p in probability.T], axis=1)
+
+
+def _step(windows: pd.DataFrame) -> float:
+    return (
+        float(windows.onset_s.diff().median())
+        if len(windows) > 1
+        else float(windows.duration_s.iloc[0])
+    )

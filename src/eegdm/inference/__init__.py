@@ -1,0 +1,18 @@
+"""What models say of recordings: events, embeddings; and recordings that a model makes up."""
+
+from eegdm.inference.embedding import Embeddings, EmbedOptions, embed
+from eegdm.inference.generation import Generated, generate
+from eegdm.inference.prediction import Options, Prediction, annotate, predict, predict_signal
+
+__all__ = [
+    "EmbedOptions",
+    "Embeddings",
+    "Generated",
+    "Options",
+    "Prediction",
+    "annotate",
+    "embed",
+    "generate",
+    "predict",
+    "predict_signal",
+]

@@ -1,0 +1,258 @@
+"""Embeddings of a recording: what a backbone makes of every window and channel."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from eegdm.data.montage import CHANNEL_ID, TCP
+from eegdm.errors import UserError
+from eegdm.inference.chunks import BATCH_SIZE, Batch, Windows, resumed
+from eegdm.inference.preparation import (
+    Prepared,
+    Treatment,
+    named,
+    opened,
+    prepare,
+    signal_settings,
+)
+from eegdm.processes import pick_device
+
+if TYPE_CHECKING:
+    import mne
+
+    from eegdm.models.backbone import SSMDP
+    from eegdm.models.eegdm import EEGDM
+    from eegdm.models.latents import TokenSpec
+
+BACKBONE_WINDOW_S = 5.0
+"""What a backbone is trained on; a classifier has a window of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions:
+    """How a recording is cut and what is kept of its tokens.
+
+    Attributes:
+        tokens: keep all axes of the tokens; by default they are averaged over the pools of a
+            window.
+        step_s: seconds from one window to the next; by default windows follow each other.
+        channels: "montage" derives the model's channels; "file" takes the file's own as they are,
+            each conditioned on the nearest of the model's by electrode position.
+        missing, rate, device, batch_size: as in :class:`eegdm.inference.prediction.Options`.
+    """
+
+    tokens: bool = False
+    step_s: float | None = None
+    channels: str = "montage"
+    missing: str = "error"
+    rate: str = "resample"
+    device: str = "auto"
+    batch_size: int = BATCH_SIZE
+
+
+class About(NamedTuple):
+    """What stands beside the numbers."""
+
+    onset_s: Float[ndarray, " window"]
+    duration_s: float
+    ch_names: list[str]
+    taken_for: list[str]
+    """The channel of `TCP` that each was taken for: itself, or the nearest."""
+    axes: tuple[str, ...]
+    features: list[str]
+    """Names of the last axis: query.block.feature, or feature."""
+    shape: tuple[int, ...]
+    steps: list[str]
+    notes: list[str]
+
+
+class Embeddings(NamedTuple):
+    """Embeddings (window, channel, feature), or tokens (window, block, pool, query, channel,
+    feature); see ``about``.
+    """
+
+    values: ndarray
+    about: About
+
+
+def embed(
+    recording: mne.io.BaseRaw | str | Path, model: SSMDP | EEGDM | str | Path, **options: Any
+) -> Embeddings:
+    """Return the embeddings of a recording's windows; they lie in memory, so use `eegdm embed` for
+    a long one.
+
+    Args:
+        recording: an MNE Raw in volts, or a file that MNE reads. It is not changed.
+        model: a backbone or a classifier, or its folder, checkpoint or hub id.
+        options: those of :class:`EmbedOptions`.
+
+    Raises:
+        UserError: the recording can't be read, lacks channels, is too short, or can't be EEG in
+            volts.
+    """
+    with tempfile.TemporaryDirectory(prefix="eegdm-") as folder:
+        about, chunks = embed_in(Path(folder), recording, model, EmbedOptions(**options))
+        return Embeddings(np.concatenate(list(chunks)), about)
+
+
+def embed_in(
+    folder: Path,
+    recording: mne.io.BaseRaw | str | Path,
+    model: Any,
+    options: EmbedOptions,
+    progress: bool = False,
+) -> tuple[About, Iterator[ndarray]]:
+    """Prepare a recording in ``folder``; return what stands beside the embeddings, and these in
+    chunks of windows.
+    """
+    reader = _Reader.of(model)
+    if options.rate == "native" and reader.compat == "published":
+        raise UserError(
+            "rate=native: this model has compat=published, which scales time wrongly at other rates"
+            " than 200 Hz"
+        )
+    try:
+        raw = opened(recording)
+        treatment = Treatment(
+            reader.channels,
+            signal_settings(reader.signal),
+            options.missing,
+            options.rate,
+            options.channels,
+        )
+        prepared = prepare(raw, treatment, folder, progress)
+        windows = Windows.cover(
+            prepared.n_times, prepared.sfreq, reader.window_s, options.step_s or reader.window_s
+        )
+    except UserError as error:
+        name = named(recording)
+        if str(error).startswith(name):
+            raise
+        raise UserError(f"{name}: {error}") from error
+    mu, device = treatment.signal.mu, pick_device(options.device)
+
+    def compute(some: Windows) -> ndarray:
+        return np.concatenate(
+            [
+                reader.read(batch, prepared, some.sfreq, device, options.tokens)
+                for batch in some.batches(prepared.read, mu, options.batch_size)
+            ]
+        )
+
+    return reader.about(prepared, windows, options.tokens), resumed(
+        compute, windows, progress="windows" if progress else None
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A backbone and how it is read, alone or as part of a classifier."""
+
+    backbone: SSMDP
+    spec: TokenSpec
+    channels: tuple[str, ...]
+    signal: dict[str, Any]
+    window_s: float
+    compat: str | None
+
+    @classmethod
+    def of(cls, model: Any) -> _Reader:
+        from eegdm.checkpoints.load import load
+        from eegdm.models.backbone import SSMDP
+        from eegdm.models.eegdm import EEGDM
+        from eegdm.models.latents import TokenSpec
+
+        loaded = load(model) if isinstance(model, str | Path) else model
+        if isinstance(loaded, EEGDM):
+            return cls(
+                loaded.backbone,
+                loaded.spec,
+                loaded.channels,
+                loaded.signal,
+                loaded.n_times / loaded.sfreq,
+                loaded.compat,
+            )
+        if not isinstance(loaded, SSMDP):
+            raise UserError(
+                f"{type(loaded).__name__} has no backbone; embed needs a backbone or a classifier"
+            )
+        known = TCP[: loaded.config["n_channel_ids"]]
+        return cls(
+            loaded,
+            TokenSpec(),
+            known,
+            dict(loaded.info.get("signal", {})),
+            BACKBONE_WINDOW_S,
+            loaded.compat,
+        )
+
+    def read(
+        self, batch: Batch, prepared: Prepared, sfreq: float, device: Any, tokens: bool
+    ) -> ndarray:
+        import torch
+
+        from eegdm.models.latents import extract
+
+        backbone = self.backbone.to(device).eval()
+        ids = [CHANNEL_ID[name] for name in prepared.taken_for]
+        with torch.inference_mode():
+            noise = (
+                torch.from_numpy(batch.noise(ids)).to(device)
+                if self.spec.forward == "noisy"
+                else None
+            )
+            x = torch.from_numpy(batch.data).to(device)
+            found = extract(backbone, x, ids, self.spec, sfreq, noise, self.compat).float().cpu()
+        if tokens:
+            return found.numpy()
+        return (
+            found.mean(dim=2).permute(0, 3, 2, 1, 4).flatten(2).numpy()
+        )  # (window, channel, query block feature)
+
+    def about(self, prepared: Prepared, windows: Windows, tokens: bool) -> About:
+        from eegdm.models.pooling import pool_bounds
+
+        blocks = list(self.backbone.chosen_blocks(self.spec.blocks))
+        width, n_channels = self.backbone.config["d_model"], len(prepared.ch_names)
+        if tokens:
+            n_pools = len(
+                pool_bounds(windows.n_times, self.spec.window, self.spec.stride, windows.sfreq)
+            )
+            axes: tuple[str, ...] = ("window", "block", "pool", "query", "channel", "feature")
+            shape: tuple[int, ...] = (
+                len(windows.starts),
+                len(blocks),
+                n_pools,
+                len(self.spec.query),
+                n_channels,
+                width,
+            )
+            features = [str(k) for k in range(width)]
+        else:
+            axes = ("window", "channel", "feature")
+            features = [
+                f"{query}.{block}.{k}"
+                for query in self.spec.query
+                for block in blocks
+                for k in range(width)
+            ]
+            shape = (len(windows.starts), n_channels, len(features))
+        return About(
+            windows.onset_s,
+            windows.n_times / windows.sfreq,
+            prepared.ch_names,
+            prepared.taken_for,
+            axes,
+            features,
+            shape,
+            prepared.steps,
+            prepared.notes,
+        )

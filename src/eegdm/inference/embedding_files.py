@@ -1,0 +1,137 @@
+"""`eegdm embed`: embeddings of a recording as .npz, .parquet or a folder that can be memory-mapped,
+written a chunk at a time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy import ndarray
+
+from eegdm.artifacts import atomic_folder, atomic_path, write_json, write_table
+from eegdm.errors import UserError
+from eegdm.inference.embedding import About, EmbedOptions, embed_in
+
+VALUES = "embeddings"
+_FORMATS = ".npz, .parquet, or a folder (a name without suffix)"
+
+
+def embed_file(
+    file: Path, model: str, out: Path | None = None, options: EmbedOptions | None = None
+) -> Path:
+    """Write the embeddings of a recording; return where.
+
+    - ``X.npz``: embeddings, onset_s, duration_s, ch_names, taken_for, features.
+    - ``X.parquet``: a row per window and channel: onset_s, duration_s, channel, taken_for,
+      embedding (a list).
+    - a folder: ``embeddings.npy``, ``windows.parquet``, ``about.json``.
+
+    Raises:
+        UserError: no such file, the suffix of ``out`` is unknown, tokens are wanted as Parquet, the
+            folder is there already, or what :func:`eegdm.embed` raises.
+    """
+    options = options or EmbedOptions()
+    out = out or file.with_name(f"{file.stem}_{VALUES}.npz")
+    _refuse(file, out, options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
+        about, chunks = embed_in(Path(work), file, model, options, progress=True)
+        if out.suffix == ".parquet":
+            _write_parquet(out, about, chunks)
+        elif out.suffix == ".npz":
+            _write_values(Path(work) / "values.npy", about, chunks)
+            values = np.load(Path(work) / "values.npy", mmap_mode="r", allow_pickle=False)
+            with atomic_path(out) as temporary:
+                np.savez(temporary, **{VALUES: values}, **_beside(about))
+        else:
+            _write_folder(out, about, chunks)
+    return out
+
+
+def _refuse(file: Path, out: Path, options: EmbedOptions) -> None:
+    if not file.exists():
+        raise UserError(f"{file} does not exist")
+    if out.suffix not in (".npz", ".parquet", ""):
+        raise UserError(f"{out}: embeddings are written as {_FORMATS}")
+    if out.suffix == ".parquet" and options.tokens:
+        raise UserError(
+            f"{out}: tokens have six axes, a table has two; write them as .npz or into a folder"
+        )
+    if out.suffix == "" and out.exists():
+        raise UserError(f"{out}: is there already; name a new folder")
+
+
+def _beside(about: About) -> dict[str, Any]:
+    return {
+        "onset_s": about.onset_s,
+        "duration_s": about.duration_s,
+        "ch_names": about.ch_names,
+        "taken_for": about.taken_for,
+        "axes": about.axes,
+        "features": about.features,
+    }
+
+
+def _write_values(path: Path, about: About, chunks: Iterator[ndarray]) -> None:
+    """Write a .npy file a chunk at a time: a memory map's pages would count as this process's
+    memory.
+    """
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": about.shape}
+        )
+        for chunk in chunks:
+            file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
+
+
+def _write_folder(out: Path, about: About, chunks: Iterator[ndarray]) -> None:
+    with atomic_folder(out) as folder:
+        _write_values(folder / f"{VALUES}.npy", about, chunks)
+        write_table(
+            folder / "windows.parquet",
+            pd.DataFrame({"onset_s": about.onset_s, "duration_s": about.duration_s}),
+        )
+        write_json(
+            folder / "about.json",
+            about._asdict() | {"onset_s": "see windows.parquet", "shape": list(about.shape)},
+        )
+
+
+def _write_parquet(out: Path, about: About, chunks: Iterator[ndarray]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n_features = len(about.features)
+    text, number = pa.string(), pa.float64()
+    schema = pa.schema(
+        [
+            ("onset_s", number),
+            ("duration_s", number),
+            ("channel", text),
+            ("taken_for", text),
+            ("embedding", pa.list_(pa.float32(), n_features)),
+        ]
+    )
+    n_channels, first = len(about.ch_names), 0
+    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for chunk in chunks:
+            onset = np.repeat(about.onset_s[first : first + len(chunk)], n_channels)
+            first += len(chunk)
+            values = pa.FixedSizeListArray.from_arrays(
+                pa.array(chunk.reshape(-1), pa.float32()), n_features
+            )
+            columns = [
+                onset,
+                np.full(len(onset), about.duration_s),
+                about.ch_names * len(chunk),
+                about.taken_for * len(chunk),
+                values,
+            ]
+            writer.write_table(
+                pa.Table.from_arrays([pa.array(column) for column in columns], schema=schema)
+            )

@@ -1,0 +1,267 @@
+"""What a classifier says of one recording: probabilities of its windows, and events."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from numpy import ndarray
+
+from eegdm.errors import UserError
+from eegdm.evaluation.decision import Rule, find_events, rule_of, window_table
+from eegdm.inference.chunks import BATCH_SIZE, Windows, logits_of, resumed
+from eegdm.inference.preparation import (
+    Prepared,
+    Treatment,
+    named,
+    opened,
+    prepare,
+    signal_settings,
+)
+from eegdm.processes import pick_device
+
+if TYPE_CHECKING:
+    import mne
+
+    from eegdm.models.eegdm import EEGDM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a recording is read and when windows make an event; what is None is as the model has it.
+
+    Attributes:
+        step_s: seconds from one window to the next; by default the stretch that a window speaks
+            for.
+        threshold, min_duration_s, smoothing_s, temperature, event_classes: see
+            :class:`eegdm.evaluation.decision.Rule`.
+        channels: "montage" derives the model's channels; "file" takes the file's own as they are,
+            each for the nearest of the model's by electrode position. The model learned from those
+            of the montage: expect less of it.
+        missing: "error", "drop" or "interpolate" (spherical splines, referential recordings) for
+            channels that can't be derived.
+        rate: "resample" to the model's sampling rate, or "native": stay at the recording's, 100 to
+            1000 Hz.
+        device: auto, cpu, cuda or mps.
+        batch_size: windows that the model takes at once; changes time and memory only.
+    """
+
+    step_s: float | None = None
+    threshold: float | None = None
+    min_duration_s: float | None = None
+    smoothing_s: float | None = None
+    temperature: float | None = None
+    event_classes: tuple[str, ...] | None = None
+    channels: str = "montage"
+    missing: str = "error"
+    rate: str = "resample"
+    device: str = "auto"
+    batch_size: int = BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        if self.step_s is not None and not 0 < self.step_s < np.inf:
+            raise UserError(
+                f"step={self.step_s:g}: seconds from one window to the next are above 0"
+            )
+        if self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size}: at least 1 window is taken at once")
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The part that changes the model's rule."""
+        return {
+            name: getattr(self, name)
+            for name in (
+                "threshold",
+                "min_duration_s",
+                "smoothing_s",
+                "temperature",
+                "event_classes",
+            )
+        }
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The part that the logits depend on."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name in ("step_s", "channels", "missing", "rate")
+        }
+
+
+class Prediction(NamedTuple):
+    """Probabilities of every window, the events they make, and what a reader must know of the
+    recording.
+    """
+
+    windows: (
+        pd.DataFrame
+    )  # onset_s, duration_s (the stretch that the window speaks for), one column per class
+    events: pd.DataFrame  # onset_s, duration_s, label, probability
+    quality: pd.DataFrame  # a row per channel, see `quality_table`
+    ch_names: list[str]
+    duration_s: float
+    steps: list[str]
+    notes: list[str]
+
+
+def predict(
+    recording: mne.io.BaseRaw | str | Path, model: EEGDM | str | Path, **options: Any
+) -> Prediction:
+    """Mark the events in a recording of any length, in bounded memory.
+
+    Args:
+        recording: an MNE Raw in volts, or a file that MNE reads. It is not changed.
+        model: a classifier, or its folder, checkpoint or hub id.
+        options: those of :class:`Options`.
+
+    Raises:
+        UserError: the recording can't be read, lacks channels, is too short, or can't be EEG in
+            volts.
+    """
+    chosen, classifier = Options(**options), open_classifier(model)
+    with tempfile.TemporaryDirectory(prefix="eegdm-") as folder:
+        return predict_in(Path(folder), recording, classifier, chosen)[0]
+
+
+def annotate(
+    recording: mne.io.BaseRaw | str | Path, model: EEGDM | str | Path, **options: Any
+) -> mne.Annotations:
+    """Return the events of :func:`predict` as MNE annotations of the recording."""
+    raw = opened(recording)
+    return as_annotations(predict(raw, model, **options).events, raw)
+
+
+def as_annotations(events: pd.DataFrame, raw: mne.io.BaseRaw) -> mne.Annotations:
+    """Return a table of events as annotations, counted from the recording's first sample."""
+    import mne
+
+    start_s = raw.first_time if raw.info["meas_date"] is not None else 0.0
+    return mne.Annotations(
+        events.onset_s + start_s, events.duration_s, events.label, orig_time=raw.info["meas_date"]
+    )
+
+
+def predict_in(
+    folder: Path,
+    recording: mne.io.BaseRaw | str | Path,
+    model: EEGDM,
+    options: Options,
+    progress: bool = False,
+) -> tuple[Prediction, Prepared]:
+    """Do what :func:`predict` does, keeping signal and finished chunks in ``folder``, from which a
+    killed run goes on.
+    """
+    rule = rule_of(model, **options.rule)
+    try:
+        raw = opened(recording)
+        prepared = prepare(raw, treatment_for(model, options), folder, progress)
+        windows = _grid(prepared.n_times, prepared.sfreq, model, rule, options.step_s)
+        slots, device = (
+            [model.channels.index(name) for name in prepared.taken_for],
+            pick_device(options.device),
+        )
+        chunks = resumed(
+            lambda some: logits_of(model, some, prepared.read, slots, device, options.batch_size),
+            windows,
+            folder,
+            "windows" if progress else None,
+        )
+        table = window_table(windows, np.concatenate(list(chunks)), rule)
+    except UserError as error:
+        name = named(recording)
+        if str(error).startswith(name):
+            raise
+        raise UserError(f"{name}: {error}") from error
+    notes = [*prepared.notes, *_model_notes(model)]
+    found = Prediction(
+        table,
+        find_events(table, rule),
+        quality_table(prepared),
+        prepared.ch_names,
+        prepared.duration_s,
+        prepared.steps,
+        notes,
+    )
+    return found, prepared
+
+
+def predict_signal(
+    signal: Float[ndarray, "channel time"], ch_names: list[str], model: EEGDM, device: str = "auto"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the windows and events of a signal that was filtered as the model's recordings were,
+    in 100 µV, at the model's rate.
+    """
+    rule = rule_of(model)
+    windows = _grid(signal.shape[1], model.sfreq, model, rule, None)
+    slots, where = [model.channels.index(name) for name in ch_names], pick_device(device)
+    logits = [
+        logits_of(model, chunk, lambda a, b: signal[:, a:b], slots, where)
+        for chunk in windows.chunks()
+    ]
+    table = window_table(windows, np.concatenate(logits), rule)
+    return table, find_events(table, rule)
+
+
+def open_classifier(model: EEGDM | str | Path) -> EEGDM:
+    """Load a classifier; a loaded one is taken as it is."""
+    from eegdm.checkpoints.load import load
+    from eegdm.models.eegdm import EEGDM
+
+    loaded = model if isinstance(model, EEGDM) else load(model)
+    if not isinstance(loaded, EEGDM):
+        raise UserError(f"{model}: is a backbone; predict needs a classifier")
+    return loaded
+
+
+def treatment_for(model: EEGDM, options: Options) -> Treatment:
+    """Return what is done to a recording for this classifier.
+
+    Raises:
+        UserError: rate=native with a model that repeats the published error of sampling rates.
+    """
+    if options.rate == "native" and model.compat == "published":
+        raise UserError(
+            "rate=native: this model has compat=published, which scales time wrongly at other rates"
+            " than 200 Hz"
+        )
+    return Treatment(
+        model.channels,
+        signal_settings(model.signal),
+        options.missing,
+        options.rate,
+        options.channels,
+        one_each=True,
+    )
+
+
+def quality_table(prepared: Prepared) -> pd.DataFrame:
+    """Return a row per channel: channel, flat and clipped (shares of the time), spread_uv (robust
+    standard deviation after the filters), mains_hz, mains_uv (root mean square of the hum before
+    the filters; missing where it can't be measured).
+    """
+    table = pd.DataFrame(prepared.quality).rename(columns={"name": "channel"})
+    noise = prepared.line_noise
+    return table.assign(
+        mains_hz=np.nan if noise is None else noise.mains_hz,
+        mains_uv=np.nan if noise is None else noise.rms_uv,
+    )
+
+
+def _grid(n_times: int, sfreq: float, model: EEGDM, rule: Rule, step_s: float | None) -> Windows:
+    return Windows.cover(n_times, sfreq, model.n_times / model.sfreq, step_s or rule.resolution_s)
+
+
+def _model_notes(model: EEGDM) -> list[str]:
+    if model.signal.get("per_window"):
+        return [
+            "the model learned from windows that were filtered one by one; here the whole recording"
+            " is filtered"
+        ]
+    return []

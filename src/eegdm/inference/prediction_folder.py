@@ -1,0 +1,240 @@
+"""`eegdm predict`: one recording or a folder of them; what is finished is not done again, one
+failure is one line.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eegdm import artifacts
+from eegdm.config import CorpusConfig
+from eegdm.console import say, track
+from eegdm.data.corpora import find_sources
+from eegdm.errors import UserError
+from eegdm.evaluation.decision import rule_of
+from eegdm.executor import each
+from eegdm.inference.annotated_copy import copy_name, refuse_copy, write_copy
+from eegdm.inference.prediction import Options, open_classifier, predict_in
+from eegdm.inference.prediction_files import Places, finished, write_sidecar, write_tables
+
+if TYPE_CHECKING:
+    from eegdm.models.eegdm import EEGDM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What to write beside events and probabilities.
+
+    Attributes:
+        report: a page to read in a browser.
+        copy: "edf" or "fif": a copy of the recording with the events in it; None for none.
+        keep_identity: keep patient, recording and date in the copy's header.
+    """
+
+    report: bool = True
+    copy: str | None = None
+    keep_identity: bool = False
+
+
+class Job(NamedTuple):
+    """A recording and where its results go: ``folder / stem``."""
+
+    file: Path
+    folder: Path
+    stem: str
+
+
+class Outcome(NamedTuple):
+    """What came of a recording."""
+
+    files: list[Path]
+    n_events: int
+    duration_s: float
+    was_finished: bool
+
+
+def predict_path(
+    path: Path,
+    model: str,
+    out: Path | None = None,
+    options: Options | None = None,
+    outputs: Outputs | None = None,
+    workers: int = 1,
+    strict: bool = False,
+    cluster: str | None = None,
+) -> list[Path]:
+    """Mark the events in a file, or in every recording below a folder; return the files that hold
+    the results.
+
+    Args:
+        path: a recording, or a folder.
+        model: a classifier's folder, checkpoint or hub id.
+        out: where results go, in subfolders as below ``path``; by default beside each recording.
+        workers: processes that share the recordings of a folder.
+        strict: end with an error if any recording of a folder failed.
+        cluster: address of a dask scheduler whose workers do a folder instead.
+
+    Raises:
+        UserError: the file can't be used; there is no recording below the folder; or all failed, or
+            some with ``strict``.
+    """
+    options, outputs = options or Options(), outputs or Outputs()
+    work = functools.partial(process, model=model, options=options, outputs=outputs)
+    if not path.is_dir():
+        return _told(work(Job(path, out or path.parent, path.stem), progress=True))
+    rule_of(
+        _classifier(model), **options.rule
+    )  # a fault in them is told once, not for each recording
+    jobs = find_jobs(path, out)
+    say(f"predict: {len(jobs)} recordings below {path}")
+    written, failed, events, hours = [], 0, 0, 0.0
+    for job, result in track(each(work, jobs, workers, cluster), "predict", len(jobs)):
+        if isinstance(result, BaseException):
+            failed += 1
+            say(f"  failed   {_one_line(job, result)}")
+        else:
+            written += result.files
+            events, hours = events + result.n_events, hours + result.duration_s / 3600
+            state = "finished before" if result.was_finished else "done"
+            say(f"  {state}   {job.stem}: {result.n_events} events in {result.duration_s:.0f} s")
+    say(
+        f"predict: {len(jobs) - failed} of {len(jobs)} recordings, {hours:.2f} h, {events} events;"
+        f" {failed} failed"
+    )
+    if failed == len(jobs) or (strict and failed):
+        raise UserError(
+            f"{path}: {failed} of {len(jobs)} recordings failed, the reasons are above; mend them"
+            " and run the command again"
+        )
+    return written
+
+
+def find_jobs(folder: Path, out: Path | None) -> list[Job]:
+    """List the recordings below a folder, without the copies that eegdm wrote there."""
+    sources = find_sources(
+        CorpusConfig(name="folder", source=str(folder), events="none", pattern="(?P<subject>.+)")
+    )
+    return [
+        Job(
+            s.file, out / Path(s.recording).parent if out else s.file.parent, Path(s.recording).name
+        )
+        for s in sources
+        if not _is_copy(s.file)
+    ]
+
+
+def _is_copy(file: Path) -> bool:
+    original, found, _ = file.name.rpartition("_annotated")
+    return bool(found) and file.with_name(f"{original}_events.json").is_file()
+
+
+# ---------------------------------------------------------------------------------- one recording
+
+
+def process(
+    job: Job, model: str, options: Options, outputs: Outputs, progress: bool = False
+) -> Outcome:
+    """Do one recording, or what is left of it.
+
+    Raises:
+        UserError: why it can't be used.
+    """
+    if not job.file.exists():
+        raise UserError(f"{job.file} does not exist")
+    if outputs.copy is not None:
+        refuse_copy(job.file, outputs.copy)
+    places, classifier = Places.below(job.folder, job.stem), _classifier(model)
+    places.refuse_foreign()
+    content = _plan(job, classifier)
+    plan = {
+        **content,
+        "options": {**options.content, **asdict(rule_of(classifier, **options.rule))},
+    }
+    plan["options"] |= {
+        name: list(value) for name, value in plan["options"].items() if isinstance(value, tuple)
+    }
+    wanted = [places.events, places.probabilities]
+    wanted += [places.report] if outputs.report else []
+    wanted += (
+        [places.events.with_name(copy_name(job.stem, job.file, outputs.copy))]
+        if outputs.copy
+        else []
+    )
+    done = finished(places, plan, wanted)
+    if done is None:
+        rule = rule_of(classifier, **options.rule)
+        with _work(places, options.content, content):
+            found, prepared = predict_in(places.work, job.file, classifier, options, progress)
+            write_tables(places, found)
+            if outputs.report:
+                from eegdm.inference.prediction_page import write_page
+
+                write_page(places.report, job.file.name, found, prepared, classifier, rule)
+            if outputs.copy:
+                write_copy(
+                    wanted[-1],
+                    job.file,
+                    found.events,
+                    outputs.copy,
+                    places.work,
+                    outputs.keep_identity,
+                )
+            write_sidecar(places, found, plan)
+    shutil.rmtree(places.work, ignore_errors=True)
+    sidecar = done or artifacts.read_json(places.sidecar)
+    return Outcome(wanted, sidecar["Events"], sidecar["RecordingDuration"], done is not None)
+
+
+@contextmanager
+def _work(places: Places, config: dict[str, Any], inputs: dict[str, Any]) -> Iterator[None]:
+    """Hold the folder of unfinished work; a recording that can't be used leaves none behind, a full
+    disk or a kill does.
+    """
+    is_unusable = False
+    try:
+        with artifacts.building(places.work, "prediction", config, inputs, replace=True):
+            try:
+                yield
+            except UserError:
+                is_unusable = True
+                raise
+    finally:
+        if is_unusable:
+            shutil.rmtree(places.work, ignore_errors=True)
+
+
+def _plan(job: Job, model: EEGDM) -> dict[str, Any]:
+    """What tells that recording and model have not changed."""
+    from eegdm.models.pretrained import weights_fingerprint
+
+    state = job.file.stat()
+    return {
+        "recording": [job.file.name, state.st_size, state.st_mtime_ns],
+        "model": weights_fingerprint(model),
+        "settings": artifacts.fingerprint(model.config),
+    }
+
+
+@lru_cache(maxsize=1)
+def _classifier(model: str) -> EEGDM:
+    """Load a classifier once in each process."""
+    return open_classifier(model)
+
+
+def _told(outcome: Outcome) -> list[Path]:
+    if outcome.was_finished:
+        say("predict: finished before; remove its *_events.json to do it again")
+    return outcome.files
+
+
+def _one_line(job: Job, error: BaseException) -> str:
+    text = " ".join(str(error).split())[:500]
+    text = text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text}"
+    return text if text.startswith(str(job.file)) else f"{job.file}: {text}"

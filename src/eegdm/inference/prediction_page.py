@@ -1,0 +1,294 @@
+"""The page that `eegdm predict` writes of a recording: what was found, where, in how good a signal,
+and by which model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from eegdm import __version__
+from eegdm.evaluation.decision import Rule, smoothed
+from eegdm.inference.prediction import Prediction
+from eegdm.inference.prediction_figures import clock, timeline, traces
+from eegdm.inference.prediction_files import NO_DEVICE
+from eegdm.inference.preparation import Prepared
+from eegdm.report.charts import GREY, colour
+from eegdm.report.pages import Block, Picture, Points, Section, Table, Text, write_html
+from eegdm.report.traces import POLARITY
+
+if TYPE_CHECKING:
+    from eegdm.models.eegdm import EEGDM
+
+SHOWN = 6  # events drawn as traces
+LISTED = 60  # events in the table; all are in the TSV file
+STRETCH_S, LEAD_S = 12.0, 3.0  # of a drawn event: what is shown, and from how long before it
+FLAT, CLIPPED, HUM_UV = 0.05, 0.01, 10.0  # shares and amplitude from which a channel is pointed out
+
+
+def write_page(
+    path: Path, name: str, found: Prediction, prepared: Prepared, model: EEGDM, rule: Rule
+) -> None:
+    """Write a self-contained HTML page about the recording called ``name``."""
+    parts = {
+        "Result": _result(name, found, rule),
+        "The whole recording": _whole(found, rule),
+        "The strongest events": _strongest(found, prepared, rule),
+        "List of events": _listed(found),
+        "Signal quality": _quality(found),
+        "What was done to the signal": _done(found),
+        "Rule and model": _model(model, rule),
+    }
+    filled = {title: list(blocks) for title, blocks in parts.items()}
+    write_html(
+        path,
+        f"Events in {name}",
+        [Section(title, blocks) for title, blocks in filled.items() if blocks],
+    )
+
+
+def _result(name: str, found: Prediction, rule: Rule) -> Iterator[Block]:
+    yield Text(NO_DEVICE)
+    length = f"{name} lasts {clock(found.duration_s)}"
+    counts = found.events.label.value_counts()
+    seconds = found.events.groupby("label").duration_s.sum()
+    if found.events.empty:
+        yield Text(
+            f"{length}. No event was found: no stretch of it is {_or(rule.event_classes)} with a"
+            f" probability of {rule.threshold:.2f} or more for at least {rule.min_duration_s:g} s."
+        )
+        return
+    yield Text(f"{length}. {_counted(len(found.events))} found.")
+    rows = [
+        [
+            label,
+            str(counts[label]),
+            f"{seconds[label]:.1f} s",
+            f"{100 * seconds[label] / found.duration_s:.1f} %",
+        ]
+        for label in rule.event_classes
+        if label in counts
+    ]
+    yield Table(["class", "events", "together", "of the recording"], rows)
+
+
+def _counted(n: int) -> str:
+    return "1 event was" if n == 1 else f"{n} events were"
+
+
+def _or(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _whole(found: Prediction, rule: Rule) -> Iterator[Block]:
+    caption = (
+        "Bars: the events. Below: how probable the model holds each event class at each time,"
+        " stacked, smoothed as for the rule."
+    )
+    if (unjudged := float(found.windows.onset_s.iloc[0])) > 0:
+        caption += (
+            f" A window speaks for its middle only, so nothing is said of the first {unjudged:g} s,"
+            " nor of as much at the end."
+        )
+    yield Picture(
+        timeline(found.windows, found.events, rule, found.duration_s),
+        _timeline_words(found),
+        caption,
+        wide=True,
+    )
+
+
+def _timeline_words(found: Prediction) -> str:
+    return (
+        f"Timeline of {clock(found.duration_s)} with {len(found.events)} events and the"
+        " probabilities of the event classes"
+    )
+
+
+def _strongest(found: Prediction, prepared: Prepared, rule: Rule) -> Iterator[Block]:
+    if found.events.empty:
+        yield Text(
+            "There is none. The stretch that is most like one, though below the rule, is this."
+            f" {POLARITY}"
+        )
+        yield _picture(_most_like_an_event(found, rule), prepared, rule)
+        return
+    strongest = found.events.sort_values("probability", ascending=False, kind="stable").head(SHOWN)
+    yield Text(
+        f"{len(strongest)} of {len(found.events)}, by their highest probability, in the filtered"
+        f" signal that the model saw. The event is shaded. {POLARITY}"
+    )
+    for number, (_, event) in enumerate(strongest.iterrows(), 1):
+        yield _picture(event, prepared, rule, number)
+
+
+def _most_like_an_event(found: Prediction, rule: Rule) -> pd.Series:
+    probability = smoothed(found.windows, rule)
+    best = int(probability.sum(axis=1).argmax())
+    window = found.windows.iloc[best]
+    label = int(probability[best].argmax())
+    return pd.Series(
+        {
+            "onset_s": window.onset_s,
+            "duration_s": window.duration_s,
+            "label": rule.event_classes[label],
+            "probability": probability[best, label],
+        }
+    )
+
+
+def _picture(
+    event: pd.Series, prepared: Prepared, rule: Rule, number: int | None = None
+) -> Picture:
+    last = max(prepared.n_times / prepared.sfreq - STRETCH_S, 0)
+    start = round(float(np.clip(event.onset_s - LEAD_S, 0, last)) * prepared.sfreq)
+    microvolts = 100 * prepared.read(start, start + round(STRETCH_S * prepared.sfreq))
+    ink = GREY if number is None else colour(rule.event_classes.index(event.label))
+    figure = traces(
+        microvolts, prepared.ch_names, prepared.sfreq, start / prepared.sfreq, event, ink
+    )
+    lead = "Not an event" if number is None else str(number)
+    words = (
+        f"{lead}: {event.label} at {clock(event.onset_s)}, {event.duration_s:.1f} s long,"
+        f" probability {event.probability:.2f}"
+    )
+    shown = (
+        f". Its first {STRETCH_S - LEAD_S:.0f} s are shown"
+        if event.duration_s > STRETCH_S - LEAD_S
+        else ""
+    )
+    return Picture(figure, words, f"{words}{shown}.", wide=True)
+
+
+def _listed(found: Prediction) -> Iterator[Block]:
+    if found.events.empty:
+        return
+    strongest = (
+        found.events.sort_values("probability", ascending=False, kind="stable")
+        .head(LISTED)
+        .sort_values("onset_s")
+    )
+    left = len(found.events) - len(strongest)
+    caption = (
+        f"The {len(strongest)} strongest, in order of time; all {len(found.events)} are in the TSV"
+        " file."
+        if left
+        else ""
+    )
+    rows = [
+        [
+            clock(e.onset_s),
+            f"{e.onset_s:.2f}",
+            f"{e.duration_s:.2f}",
+            str(e.label),
+            f"{e.probability:.2f}",
+        ]
+        for e in strongest.itertuples()
+    ]
+    yield Table(["time", "onset, s", "duration, s", "class", "probability"], rows, caption)
+
+
+def _quality(found: Prediction) -> Iterator[Block]:
+    hum = found.quality.mains_hz.dropna()
+    header = [
+        "channel",
+        "flat",
+        "clipped",
+        "spread, µV",
+        f"hum at {hum.iloc[0]:g} Hz, µV" if len(hum) else "hum",
+        "note",
+    ]
+    rows, noted = [], []
+    for index, q in enumerate(found.quality.itertuples()):
+        notes = _faults(q)
+        noted += [index] if notes else []
+        mains = "not measured" if np.isnan(q.mains_uv) else f"{q.mains_uv:.1f}"
+        rows.append(
+            [
+                q.channel,
+                f"{100 * q.flat:.1f} %",
+                f"{100 * q.clipped:.2f} %",
+                f"{q.spread_uv:.1f}",
+                mains,
+                ", ".join(notes),
+            ]
+        )
+    yield Text(
+        "Flat: share of the seconds in which an electrode of the channel does not move at all."
+        " Clipped: share of the samples at an electrode's largest or smallest value, which is near"
+        " 0 unless the amplifier cuts off. Spread: robust standard deviation after the filters."
+        " Hum: root mean square of the mains in the recording as it is, before the filters; what"
+        " was notched is said below."
+    )
+    yield Text(
+        f"{len(noted)} of {len(rows)} channels are pointed out."
+        if noted
+        else "No channel is pointed out."
+    )
+    yield Table(header, rows, strong=frozenset(noted))
+
+
+def _faults(q: Any) -> list[str]:
+    faults = {"flat": q.flat >= FLAT, "clipped": q.clipped >= CLIPPED, "hum": q.mains_uv >= HUM_UV}
+    return [name for name, is_so in faults.items() if is_so]
+
+
+def _done(found: Prediction) -> Iterator[Block]:
+    yield Points([(str(number), step) for number, step in enumerate(found.steps, 1)])
+    if found.notes:
+        yield Text("To be noted:")
+        yield Points([("note", note) for note in found.notes])
+
+
+def _model(model: EEGDM, rule: Rule) -> Iterator[Block]:
+    window_s = model.n_times / model.sfreq
+    yield Points(
+        [
+            (
+                "an event",
+                (
+                    f"neighbouring windows in which {_or(rule.event_classes)} together reach a"
+                    f" probability of {rule.threshold:.2f}"
+                ),
+            ),
+            ("shortest event", f"{rule.min_duration_s:g} s"),
+            (
+                "smoothing",
+                (
+                    f"probabilities are averaged over {rule.smoothing_s:g} s"
+                    if rule.smoothing_s
+                    else "none"
+                ),
+            ),
+            ("calibration", f"logits are divided by {rule.temperature:.3g}"),
+            (
+                "windows",
+                f"{window_s:g} s long; each speaks for the {rule.resolution_s:g} s in its middle",
+            ),
+            ("classes", ", ".join(rule.classes)),
+            ("channels", ", ".join(model.channels)),
+            ("size", f"{sum(p.numel() for p in model.parameters()):,} parameters"),
+            ("written by", f"eegdm {__version__}"),
+        ]
+    )
+    facts = [
+        (name, _fact(model.info[name]))
+        for name in ("data", "recipe", "metrics", "licence", "source")
+        if model.info.get(name)
+    ]
+    if facts:
+        yield Text("What its model card says:")
+        yield Points(facts)
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(
+            f"{k} {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
+        )
+    return str(value)

@@ -1,0 +1,289 @@
+"""A recording as a model wants it: derived, filtered and resampled onto disk, and what is to be
+said of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from eegdm import artifacts
+from eegdm.config import SignalConfig
+from eegdm.data.channels import ChannelQuality
+from eegdm.data.interpolation import Interpolated
+from eegdm.data.line_noise import LineNoise, line_noise
+from eegdm.data.montage import Derivation, derive
+from eegdm.data.positions import one_for_each, place
+from eegdm.data.signal import Filtering, open_recording, preprocess
+from eegdm.errors import UserError
+
+if TYPE_CHECKING:
+    import mne
+
+SIGNAL, ABOUT = "signal.npy", "signal.json"
+BLOCK_S = (
+    300.0  # what is filtered at once: a short recording then takes as much memory as a long one
+)
+MISSING = ("error", "drop", "interpolate")
+RATES = ("resample", "native")
+CHANNELS = ("montage", "file")
+NATIVE_HZ = (100.0, 1000.0)
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is to be done to a recording, the same for every file that a model reads.
+
+    Attributes:
+        channels: names of `TCP` that the model takes.
+        signal: the filters and companding that its recordings had.
+        missing: "error", "drop" or "interpolate" (spherical splines) where a channel can't be
+            derived.
+        rate: "resample" to the model's sampling rate, or "native": stay at the file's.
+        which: "montage" derives the model's channels; "file" takes the file's own, each for the
+            nearest of them.
+        one_each: with "file", let each of the model's channels stand for one of the file's, the
+            nearest; the others are left out.
+    """
+
+    channels: tuple[str, ...]
+    signal: SignalConfig
+    missing: str = "error"
+    rate: str = "resample"
+    which: str = "montage"
+    one_each: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("missing", self.missing, MISSING),
+            ("rate", self.rate, RATES),
+            ("channels", self.which, CHANNELS),
+        ):
+            if value not in allowed:
+                raise UserError(f"{name}={value!r} is unknown; choose from {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared recording: its signal lies in a file, float32 (channel, time), unit 100 µV, not
+    companded.
+    """
+
+    path: Path
+    ch_names: list[str]
+    taken_for: list[str]
+    """The channel of `TCP` that the model takes each for: itself, or the nearest."""
+    sfreq: float
+    n_times: int
+    file_sfreq: float
+    duration_s: float
+    quality: list[ChannelQuality]
+    line_noise: LineNoise | None
+    steps: list[str]
+    """What was done, in the order of doing."""
+    notes: list[str]
+    """What a reader of the result must know."""
+
+    def read(self, start: int, stop: int) -> Float[ndarray, "channel time"]:
+        """Return a copy of samples start..stop. The file is closed again, so that its pages don't
+        count as this process's.
+        """
+        return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[:, start:stop])
+
+
+def signal_settings(found: dict[str, Any]) -> SignalConfig:
+    """Return how a model's recordings were treated, from its config.json; SignalConfig's defaults
+    for what it does not say.
+
+    Raises:
+        UserError: a setting is unknown or of another type.
+    """
+    default = asdict(SignalConfig())
+    for name, value in found.items():
+        if name not in default or not isinstance(
+            value, list if name == "notch" else type(default[name]) | int
+        ):
+            raise UserError(
+                f"signal.{name}={value!r:.80} in the model's config.json is no setting of this"
+                " version of eegdm"
+            )
+    return SignalConfig(**(default | found))
+
+
+def opened(recording: mne.io.BaseRaw | str | Path) -> mne.io.BaseRaw:
+    """Open a file; a Raw is taken as it is."""
+    return open_recording(Path(recording)) if isinstance(recording, str | Path) else recording
+
+
+def named(recording: mne.io.BaseRaw | str | Path) -> str:
+    """What to call a recording in a message: its file, or that it came without one."""
+    if isinstance(recording, str | Path):
+        return str(recording)
+    file = next((name for name in recording.filenames if name is not None), None)
+    return "the recording" if file is None else str(file)
+
+
+def prepare(
+    raw: mne.io.BaseRaw, treatment: Treatment, folder: Path, progress: bool = False
+) -> Prepared:
+    """Write the signal that a model is to see below ``folder``, in blocks of bounded memory;
+    finished work there is taken over.
+
+    Raises:
+        UserError: the recording lacks channels, is too short, or can't be EEG in volts.
+    """
+    if (folder / ABOUT).is_file():
+        return _read(folder)
+    source, derivations, taken_for, notes = _channels(raw, treatment)
+    filtering, low_note = _filtering(float(raw.info["sfreq"]), treatment)
+    with artifacts.atomic_path(folder / SIGNAL) as temporary:
+        done = preprocess(
+            source,
+            derivations,
+            filtering,
+            block_s=BLOCK_S,
+            progress="filter" if progress else None,
+            out=lambda shape: np.lib.format.open_memmap(
+                temporary, mode="w+", dtype=np.float32, shape=shape
+            ),
+        )
+        n_times = done.signal.shape[1]
+    prepared = Prepared(
+        path=folder / SIGNAL,
+        ch_names=[d.name for d in derivations],
+        taken_for=taken_for,
+        sfreq=done.sfreq,
+        n_times=n_times,
+        file_sfreq=float(raw.info["sfreq"]),
+        duration_s=raw.n_times / float(raw.info["sfreq"]),
+        quality=done.quality,
+        line_noise=line_noise(source, derivations),
+        steps=_steps(raw, derivations, filtering, treatment),
+        notes=[*notes, *([low_note] if low_note else []), *done.notes],
+    )
+    _write(folder, prepared)
+    return prepared
+
+
+# --------------------------------------------------------------------------- channels and filters
+
+
+def _channels(
+    raw: mne.io.BaseRaw, treatment: Treatment
+) -> tuple[Any, list[Derivation], list[str], list[str]]:
+    """What to read from, how each channel is made, which of the montage it is taken for, and what
+    to say of that.
+    """
+    if treatment.which == "file":
+        found = place(raw.ch_names, treatment.channels)
+        placed = one_for_each(found) if treatment.one_each else found
+        said = "; ".join(
+            f"{p.derivation.name} for {p.nearest} ({p.distance_mm:.0f} mm away)" for p in placed
+        )
+        left = [name for name in raw.ch_names if name not in {p.derivation.name for p in found}]
+        farther = [p.derivation.name for p in found if p not in placed]
+        notes = [
+            f"the file's own channels, each taken for the nearest one that the model knows: {said}"
+        ]
+        notes += [f"left out, no EEG by their names: {', '.join(left)}"] if left else []
+        notes += (
+            [
+                "left out, another channel is nearer to the same one of the model:"
+                f" {', '.join(farther)}"
+            ]
+            if farther
+            else []
+        )
+        return raw, [p.derivation for p in placed], [p.nearest for p in placed], notes
+    notes = []
+    source: Any = raw
+    if treatment.missing == "interpolate":
+        source = Interpolated(raw, treatment.channels)
+        if source.made:
+            notes.append(
+                f"interpolated from {len(source.ch_names) - len(source.made)} channels:"
+                f" {', '.join(source.made)}"
+            )
+    derivations = derive(
+        source.ch_names, treatment.channels, "drop" if treatment.missing == "drop" else "error"
+    )
+    names = [d.name for d in derivations]
+    if absent := [name for name in treatment.channels if name not in names]:
+        notes.append(f"channels that the recording lacks, left out: {', '.join(absent)}")
+    if bad := [
+        name for name in raw.info["bads"] if any(name in (d.plus, d.minus) for d in derivations)
+    ]:
+        notes.append(f"marked as bad in the recording, used all the same: {', '.join(bad)}")
+    return source, derivations, names, notes
+
+
+def _filtering(file_sfreq: float, treatment: Treatment) -> tuple[Filtering, str | None]:
+    """The filters to apply and a note on the band that is missing; at the file's own rate the band
+    stays the model's.
+    """
+    s = treatment.signal
+    wanted = Filtering(s.sfreq, s.highpass, s.lowpass, tuple(s.notch))
+    if treatment.rate == "resample":
+        return wanted, None  # preprocess notes what is missing
+    low, high = NATIVE_HZ
+    if not low <= file_sfreq <= high:
+        raise UserError(
+            f"sampled at {file_sfreq:g} Hz; rate=native takes {low:g} to {high:g} Hz, rate=resample"
+            " (the default) others too"
+        )
+    possible, note = wanted.effective(file_sfreq)
+    return replace(possible, sfreq=file_sfreq), note
+
+
+def _steps(
+    raw: mne.io.BaseRaw,
+    derivations: Sequence[Derivation],
+    filtering: Filtering,
+    treatment: Treatment,
+) -> list[str]:
+    sfreq = float(raw.info["sfreq"])
+    applied, _ = filtering.effective(sfreq)
+    made = "; ".join(
+        (
+            d.name
+            if d.minus is None and d.plus == d.name
+            else f"{d.name} = {d.plus}" + (f" - {d.minus}" if d.minus else "")
+        )
+        for d in derivations
+    )
+    steps = [
+        f"read {len(raw.ch_names)} channels at {sfreq:g} Hz, {raw.n_times / sfreq:.1f} s",
+        f"{len(derivations)} channels for the model: {made}",
+        f"band-pass {applied.highpass:g} to {applied.lowpass:g} Hz (zero phase)",
+    ]
+    if applied.notch:
+        steps.append(f"notch at {', '.join(f'{hz:g}' for hz in applied.notch)} Hz")
+    if applied.sfreq != sfreq:
+        steps.append(f"resampled to {applied.sfreq:g} Hz")
+    if treatment.signal.mu:
+        steps.append(f"amplitudes above 100 µV companded (mu-law, mu {treatment.signal.mu:g})")
+    return steps
+
+
+# ---------------------------------------------------------------------------------------- on disk
+
+
+def _write(folder: Path, prepared: Prepared) -> None:
+    about = asdict(prepared) | {"path": SIGNAL, "quality": [list(q) for q in prepared.quality]}
+    if prepared.line_noise is not None:
+        about["line_noise"] = [prepared.line_noise.mains_hz, prepared.line_noise.rms_uv.tolist()]
+    artifacts.write_json(folder / ABOUT, about)
+
+
+def _read(folder: Path) -> Prepared:
+    about = artifacts.read_json(folder / ABOUT)
+    noise = about["line_noise"]
+    about["line_noise"] = None if noise is None else LineNoise(noise[0], np.array(noise[1]))
+    about["quality"] = [ChannelQuality(*q) for q in about["quality"]]
+    return Prepared(**(about | {"path": folder / SIGNAL}))

@@ -1,0 +1,87 @@
+"""What a report is about: results, what they are compared with, and what is shown beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from eegdm.evaluation.results import Baseline, RunResult
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Windows of real and of generated EEG, µV."""
+
+    real: Float[np.ndarray, "channel sample time"]
+    generated: Float[np.ndarray, "channel sample time"]
+    ch_names: Sequence[str]
+    sfreq: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """One recording with its annotated and predicted events."""
+
+    recording: str
+    signal: Float[np.ndarray, "channel time"]
+    """µV."""
+    sfreq: float
+    ch_names: Sequence[str]
+    times: Float[np.ndarray, " window"]
+    """Centres of the windows, seconds."""
+    probabilities: Float[np.ndarray, "window class"]
+    true_events: pd.DataFrame
+    """Columns onset_s, duration_s, label, and channel if known (a name of ch_names)."""
+    predicted_events: pd.DataFrame
+    """Columns onset_s, duration_s, label, probability."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report tells. Words may come from files as they are: pages escape them."""
+
+    title: str
+    corpus: str
+    recipe: str
+    classes: Sequence[str]
+    event_classes: Sequence[str]
+    """The classes that are events; the others are background."""
+    binary: bool
+    """Whether classifiers detect class 1 (scored by AUC-PR and AUROC) rather than tell classes
+    apart.
+    """
+    split: str
+    """A sentence: how recordings were divided."""
+    counts: pd.DataFrame
+    """A row per split: split, subjects, recordings, windows, and a column of windows for each
+    class.
+    """
+    runs: Sequence[RunResult]
+    baselines: dict[str, Baseline]
+    pretraining: pd.DataFrame | None = None
+    """curves.csv of the backbone."""
+    generated: Samples | None = None
+    example: Example | None = None
+    failures: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame({"recording": [], "reason": []})
+    )
+    settings: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def headline(self) -> tuple[str, ...]:
+        """The scores that are compared; the first decides."""
+        multiclass, detector = (
+            ("kappa", "balanced_accuracy", "weighted_f1"),
+            (
+                "balanced_accuracy",
+                "auc_pr",
+                "auroc",
+            ),
+        )
+        return detector if self.binary else multiclass

@@ -1,0 +1,449 @@
+"""What the report says, section by section: from its numbers to text, tables and pictures, whatever
+the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from eegdm.evaluation.generation_quality import DISTANCES
+from eegdm.report import charts, traces
+from eegdm.report.charts import SCORE_NAMES
+from eegdm.report.pages import Block, Picture, Points, Section, Table, Text
+
+if TYPE_CHECKING:
+    from eegdm.report.content import Report
+
+Numbers = dict[str, Any]
+
+_MEANINGS = {
+    "kappa": (
+        "agreement with the annotations beyond what guessing with the same class frequencies would"
+        " reach. 100: always right, 0: no better than guessing, below 0: worse."
+    ),
+    "balanced_accuracy": (
+        "the share of windows found, averaged over the classes: a rare class counts as much as a "
+        "common one. Guessing reaches {guess}."
+    ),
+    "weighted_f1": (
+        "F1 (the harmonic mean of recall and precision) of each class, weighted by how many windows"
+        " it has: common classes dominate."
+    ),
+    "auc_pr": (
+        "average precision: how pure the windows called an event are, over all thresholds. Guessing"
+        " reaches the share of event windows, {events} here."
+    ),
+    "auroc": (
+        "how often a window with an event gets a higher probability than one without. Guessing"
+        " reaches 50.00; with rare events it stays high in spite of many false alarms."
+    ),
+}
+_MOST_EVENTS = 40  # predicted events in the table; all of them are in report.json
+
+
+def sections(report: Report, numbers: Numbers) -> list[Section]:
+    """Return the sections in reading order; one that has nothing to show is left out."""
+    parts = {
+        "Summary": _summary(report, numbers),
+        "Confusion": _confusion(report),
+        "Per class": _per_class(report),
+        "Events": _events(report),
+        "Calibration": _calibration(report, numbers),
+        "Training": _training(report),
+        "Generated EEG": _generated(report, numbers),
+        "A recording with its predicted events": _example(report),
+        "Data": _data(report),
+        "Settings and provenance": _settings(numbers),
+        "Limits": _limits(),
+    }
+    filled = {title: list(blocks) for title, blocks in parts.items()}
+    return [Section(title, blocks) for title, blocks in filled.items() if blocks]
+
+
+# ---------------------------------------------------------------------------------------- summary
+
+
+def _summary(report: Report, numbers: Numbers) -> Iterator[Block]:
+    sizes = ", ".join(_size(row) for row in numbers["counts"])
+    yield Text(
+        f"A classifier of EEG windows, trained with recipe {report.recipe} on the corpus"
+        f" {report.corpus}. Windows: {sizes}. {report.split}"
+    )
+    yield Text(verdict(report, numbers))
+    yield headline(report, numbers)
+    yield Points([(SCORE_NAMES[name], _meaning(name, numbers)) for name in report.headline])
+    if report.baselines:
+        yield Text("What it is compared with, on the same test windows:")
+        yield Points([(name, baseline.sentence) for name, baseline in report.baselines.items()])
+
+
+def _size(row: dict[str, Any]) -> str:
+    where = f"{_many(row['recordings'], 'recording')} of {_many(row['subjects'], 'subject')}"
+    return f"{row['windows']} {row['split']} ({where})"
+
+
+def _many(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
+def verdict(report: Report, numbers: Numbers) -> str:
+    """One sentence: ours beside the best baseline, and whether the difference could be chance."""
+    name = report.headline[0]
+    ours = numbers["summary"][name]["mean"]
+    others = {k: b["summary"][name]["mean"] for k, b in numbers["baselines"].items()}
+    others = {k: v for k, v in others.items() if v is not None}
+    what = f"{SCORE_NAMES[name]} (x100) of EEGDM on the test windows is {_number(ours)}"
+    if ours is None or not others:
+        return _sentence(f"{what}.")
+    best = max(others, key=others.__getitem__)
+    beside = f"{what}, that of the best baseline ({best}) {_number(others[best])}"
+    lows = [run["intervals"][name]["low"] for run in numbers["runs"]]
+    if others[best] >= ours:
+        return _sentence(f"{beside}: on these data the baseline does as well or better.")
+    if None in lows or 100 * min(lows) <= others[best]:
+        unit = numbers["runs"][0]["interval_unit"]
+        return _sentence(f"{beside}: the difference is within what other {unit} could change.")
+    return _sentence(
+        f"{beside}: the 95 % interval of {'every run' if len(lows) > 1 else 'the run'} lies"
+        " above it."
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def headline(report: Report, numbers: Numbers) -> Table:
+    """Our scores, those of each run, and those of the baselines."""
+    names = report.headline
+    several = len(report.runs) > 1
+    rows = []
+    if several:
+        rows.append(
+            [
+                f"EEGDM, mean of {len(report.runs)} runs",
+                *(_spread(numbers["summary"][n]) for n in names),
+            ]
+        )
+    for run in numbers["runs"]:
+        label = run["name"] if several else f"EEGDM, {run['name']}"
+        rows.append([label, *(_with_interval(run["intervals"][n]) for n in names)])
+    n_ours = len(rows)
+    for name, baseline in numbers["baselines"].items():
+        several_seeds = len(baseline["scores"]) > 1
+        cells = [
+            _spread(s) if several_seeds else _number(s["mean"])
+            for s in (baseline["summary"][n] for n in names)
+        ]
+        rows.append([name, *cells])
+    units = f"{numbers['runs'][0]['n_units']} {numbers['runs'][0]['interval_unit']}"
+    caption = (
+        f"Scores on the test windows, x100. [low, high]: 95 % interval by bootstrap over {units}"
+    )
+    caption += "; ±: population standard deviation over runs." if several else "."
+    return Table(["", *(SCORE_NAMES[n] for n in names)], rows, caption, frozenset(range(n_ours)))
+
+
+def _meaning(name: str, numbers: Numbers) -> str:
+    first = numbers["runs"][0]["scores"]
+    support = [c["support"] for c in first["per_class"]]
+    occurring = sum(s > 0 for s in support)
+    events = support[1] / first["n"] if len(support) == 2 else 0.0
+    text = _MEANINGS[name].format(guess=_number(100 / occurring), events=_number(100 * events))
+    reason = next(
+        (
+            r["scores"]["undefined"][name]
+            for r in numbers["runs"]
+            if name in r["scores"]["undefined"]
+        ),
+        None,
+    )
+    return text if reason is None else f"{text} Not defined here: {reason}."
+
+
+# ------------------------------------------------------------------------------------- the scores
+
+
+def _confusion(report: Report) -> Iterator[Block]:
+    yield Text(
+        "Each row is an annotated class and adds up to 100 %: read along it to see what its windows"
+        " were taken for. The diagonal is right; below each share stands the number of windows."
+    )
+    for run in report.runs:
+        figure = charts.confusion_matrix(run.scores, report.classes, run.name)
+        yield Picture(figure, f"confusion matrix of {run.name}")
+
+
+def _per_class(report: Report) -> Iterator[Block]:
+    figure = charts.class_bars([run.scores for run in report.runs], report.classes)
+    several = len(report.runs) > 1
+    yield Picture(
+        figure,
+        "recall, precision and F1 of each class",
+        "Recall: of the windows annotated as this class, the share found. Precision: of the windows"
+        " predicted as this class, the share that is. F1: their harmonic mean."
+        + (
+            " Mean over runs; whiskers reach from the lowest to the highest run." if several else ""
+        ),
+    )
+    rows = []
+    for index, name in enumerate(report.classes):
+        of_runs = [run.scores["per_class"][index] for run in report.runs]
+        cells = [_over_runs([c[key] for c in of_runs]) for key in ("recall", "precision", "f1")]
+        rows.append([name, str(of_runs[0]["support"]), *cells])
+    caption = "x100" + (", mean ± population standard deviation over runs" if several else "")
+    yield Table(
+        ["class", "windows", "recall", "precision", "F1"],
+        rows,
+        f"{caption}; – is not defined: the class has no window or was never predicted.",
+    )
+    if report.binary:
+        rates = [
+            [run.name, *(_percent(s["sensitivity"]) for s in run.scores["sensitivity_at"])]
+            for run in report.runs
+        ]
+        first = report.runs[0].scores["sensitivity_at"]
+        yield Table(
+            ["run", *(f"at {100 * s['false_alarm_rate']:g} % false alarms" for s in first)],
+            rates,
+            "Sensitivity (share of event windows found, x100) when that share of the background"
+            " windows may be called an event.",
+        )
+
+
+def _events(report: Report) -> Iterator[Block]:
+    runs = [(run.name, run.events) for run in report.runs if run.events is not None]
+    if not runs:
+        return
+    first = runs[0][1]
+    yield Text(
+        "Windows become events by the classifier's own threshold, smoothing and shortest duration,"
+        " and are scored as SzCORE does: events less than 90 s apart are one, longer ones are cut"
+        " every 5 min; an annotated event is found if anything was marked within 30 s before it to"
+        " 60 s after it; what was marked and touches no such stretch is a false alarm. Scores of"
+        " each subject over all of its recordings, averaged over"
+        f" {_many(first['subjects'], 'subject')}, {first['hours']:.1f} h in all with"
+        f" {_many(first['annotated'], 'event')}."
+    )
+    names = {
+        "sensitivity": _percent,
+        "precision": _percent,
+        "f1": _percent,
+        "false_alarms_per_day": _number,
+    }
+    rows = [
+        [
+            name,
+            *(show(events[key]) for key, show in names.items()),
+            f"{events['found']} / {events['annotated']}",
+        ]
+        for name, events in runs
+    ]
+    yield Table(
+        ["run", "sensitivity", "precision", "F1", "false alarms per 24 h", "events found"],
+        rows,
+        "Events over whole test recordings; sensitivity, precision and F1 x100. – is defined for no"
+        " subject.",
+    )
+
+
+def _calibration(report: Report, numbers: Numbers) -> Iterator[Block]:
+    of = report.classes[1] if report.binary else "the predicted class"
+    yield Text(
+        "On the dotted line a probability means what it says: of the windows given 70 %, 70 % are"
+        " so. Below the line the classifier is too sure, above it not sure enough. Error: the mean"
+        " distance from the line (expected calibration error)."
+    )
+    if any(run.temperature is not None for run in report.runs):
+        yield Text(
+            "A temperature, fitted on validation windows, divides the logits: it changes"
+            " probabilities, not which class is predicted."
+        )
+    for run in numbers["runs"]:
+        curves = {"as trained": run["calibration"]}
+        if run["temperature"] is not None:
+            curves[f"temperature {run['temperature']:.2f}"] = run["calibration_scaled"]
+        yield Picture(
+            charts.reliability(curves, of),
+            f"reliability curve of {run['name']}",
+            run["name"] if len(report.runs) > 1 else "",
+        )
+
+
+def _training(report: Report) -> Iterator[Block]:
+    if report.pretraining is not None and len(report.pretraining):
+        figure = charts.training_curves({"backbone": report.pretraining})
+        yield Picture(
+            figure,
+            "loss of the backbone over epochs",
+            "The backbone learns to denoise single channels: mean squared error of "
+            "the predicted velocity, lower is better.",
+        )
+    curves = {run.name: run.curves for run in report.runs if len(run.curves)}
+    if curves:
+        yield Picture(
+            charts.training_curves(curves),
+            "loss, validation scores and learning rate over epochs",
+            "The classifier learns from the backbone's tokens. Solid: training windows; dashed:"
+            " validation windows. The weights of the epoch with the best validation score are the"
+            " ones tested above.",
+        )
+
+
+# ---------------------------------------------------------------------------------------- the EEG
+
+
+def _generated(report: Report, numbers: Numbers) -> Iterator[Block]:
+    if report.generated is None:
+        return
+    n_real, n_generated = report.generated.real.shape[1], report.generated.generated.shape[1]
+    yield Text(
+        "The backbone can be run backwards, from noise to EEG. What it generates shows what it has"
+        " learned: rhythms, drifts and amplitudes of each channel should be those of real EEG,"
+        " while the waves themselves are new. Channels are generated one by one, so waves do not"
+        " line up between them as they do in real EEG."
+    )
+    yield Picture(
+        traces.generated_traces(report.generated),
+        "one real and one generated window of each channel",
+        f"One window of each channel, real and generated, at the same scale. {traces.POLARITY}",
+        wide=True,
+    )
+    yield Picture(
+        traces.generated_spectra(report.generated),
+        "power spectra of real and generated EEG of each channel",
+        f"Power spectra, mean over {n_real} real and {n_generated} generated windows of each"
+        " channel; both axes are logarithmic.",
+        wide=True,
+    )
+    if found := numbers["generated"]:
+        yield Table(
+            ["distance to real EEG", "generated", "floor"],
+            [
+                [text, f"{found['generated'][key]:.3f}", f"{found['floor'][key]:.3f}"]
+                for key, text in DISTANCES.items()
+            ],
+            "Mean over channels. Floor: the same distance between two halves of the real windows,"
+            " below which nothing can be asked to go.",
+        )
+
+
+def _example(report: Report) -> Iterator[Block]:
+    example = report.example
+    if example is None:
+        return
+    yield Text(
+        f"Recording {example.recording}, from the test split:"
+        f" {_many(len(example.true_events), 'annotation')},"
+        f" {_many(len(example.predicted_events), 'predicted event')}."
+    )
+    figure = traces.recording_events(example, report.classes, report.event_classes)
+    yield Picture(
+        figure,
+        "traces with annotated and predicted events, and class probabilities over the recording",
+        "Top: the stretch with most kinds of events. Shaded: annotated, on its channel where that"
+        f" is known; dashed lines: start and end of a predicted event. {traces.POLARITY}"
+        " Bottom: probability of each class, stacked to 1, background in grey.",
+        wide=True,
+    )
+    events = example.predicted_events
+    rows = [
+        [
+            f"{event.onset_s:.1f}",
+            f"{event.duration_s:.1f}",
+            str(event.label),
+            f"{event.probability:.2f}",
+        ]
+        for event in events.head(_MOST_EVENTS).itertuples()
+    ]
+    if rows:
+        cut = len(events) > _MOST_EVENTS
+        more = f" The first {_MOST_EVENTS} of {len(events)}; all are in report.json." if cut else ""
+        yield Table(
+            ["onset, s", "duration, s", "label", "probability"], rows, f"Predicted events.{more}"
+        )
+
+
+# --------------------------------------------------------------------------------------- the rest
+
+
+def _data(report: Report) -> Iterator[Block]:
+    yield _frame(report.counts, "Windows of each class in each split.")
+    if len(report.failures):
+        many = f"{_many(len(report.failures), 'recording')} could not be used:"
+        yield _frame(report.failures[["recording", "reason"]], many)
+    else:
+        yield Text("All recordings could be used.")
+
+
+def _frame(table: pd.DataFrame, caption: str) -> Table:
+    rows = [
+        ["" if pd.isna(cell) else str(cell) for cell in row]
+        for row in table.itertuples(index=False)
+    ]
+    return Table([str(c) for c in table.columns], rows, caption)
+
+
+def _settings(numbers: Numbers) -> Iterator[Block]:
+    for caption, values in (
+        ("Provenance", numbers["provenance"]),
+        ("Settings", numbers["settings"]),
+    ):
+        if values:
+            yield Table(
+                ["", "value"], [[name, str(value)] for name, value in _flat(values)], caption
+            )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _limits() -> Iterator[Block]:
+    yield Text(
+        "For research, not a medical device: no diagnosis and no treatment may rest on this report."
+    )
+    yield Text(
+        "Scores hold for recordings like those of the test split: other equipment, montages, ages,"
+        " diseases and annotators can change them much. Annotators themselves disagree, and the"
+        " scores are measured against one set of annotations."
+    )
+    yield Text("Generated EEG is made up by a model and stands for no person.")
+
+
+# ---------------------------------------------------------------------------------------- numbers
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}"  # never -0.00
+
+
+def _percent(value: float | None) -> str:
+    return _number(None if value is None else 100 * value)
+
+
+def _spread(summary: dict[str, float | None]) -> str:
+    return "–" if summary["mean"] is None else f"{summary['mean']:.2f} ± {summary['std']:.2f}"
+
+
+def _with_interval(interval: dict[str, Any]) -> str:
+    if interval["low"] is None:
+        return _percent(interval["value"])
+    return (
+        f"{_percent(interval['value'])} [{_percent(interval['low'])}, {_percent(interval['high'])}]"
+    )
+
+
+def _over_runs(values: Sequence[float | None]) -> str:
+    if len(values) == 1:
+        return _percent(values[0])
+    defined = [100 * value for value in values if value is not None]
+    return f"{np.mean(defined):.2f} ± {np.std(defined):.2f}" if len(defined) == len(values) else "–"

@@ -1,0 +1,116 @@
+"""The scores of a report as tables for other programs: CSV, and LaTeX with booktabs."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from eegdm.artifacts import atomic_path
+from eegdm.evaluation.event_scores import EVENT_SCORES
+from eegdm.report.pages import Table, without_folders
+
+Numbers = dict[str, Any]
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "µ": r"\textmu{}",
+    "–": "--",
+    "²": r"\textsuperscript{2}",
+    "[": "{[}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+
+
+def write_csv(path: Path, numbers: Numbers) -> None:
+    """Write a row for each run of ours and of each baseline, and rows of their mean and population
+    standard deviation.
+
+    Scores are x100 with two decimals, false alarms per 24 h as they are; what is not defined is an
+    empty cell.
+    """
+    window_scores = list(numbers["summary"])
+    with_events = any(run["events"] for run in numbers["runs"])
+    columns = [
+        "model",
+        "run",
+        *window_scores,
+        *(f"event_{name}" for name in EVENT_SCORES if with_events),
+    ]
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.DictWriter(stream, columns, restval="")
+        writer.writeheader()
+        writer.writerows(_rows(numbers, window_scores))
+
+
+def _rows(numbers: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
+    for run in numbers["runs"]:
+        events = (
+            {f"event_{name}": _cell(run["events"][name], name) for name in EVENT_SCORES}
+            if run["events"]
+            else {}
+        )
+        yield {"model": "EEGDM", "run": run["name"], **_cells(run["scores"], names), **events}
+    yield from _summary("EEGDM", numbers["summary"])
+    for model, baseline in numbers["baselines"].items():
+        for index, scores in enumerate(baseline["scores"]):
+            yield {"model": model, "run": str(index), **_cells(scores, names)}
+        yield from _summary(model, baseline["summary"])
+
+
+def _summary(model: str, summary: Numbers) -> Iterator[dict[str, str]]:
+    for what in ("mean", "std"):
+        yield {
+            "model": model,
+            "run": what,
+            **{name: "" if v[what] is None else f"{v[what]:.2f}" for name, v in summary.items()},
+        }
+
+
+def _cells(scores: Numbers, names: list[str]) -> dict[str, str]:
+    return {name: _cell(scores[name], name) for name in names}
+
+
+def _cell(value: float | None, name: str) -> str:
+    return "" if value is None else f"{(1 if name == 'false_alarms_per_day' else 100) * value:.2f}"
+
+
+def write_latex(path: Path, table: Table) -> None:
+    """Write a table environment for a document that uses the package booktabs; rows that are ours
+    are bold in their first cell.
+    """
+    rows = [[_latex(cell) for cell in row] for row in table.rows]
+    for index in table.strong:
+        rows[index][0] = rf"\textbf{{{rows[index][0]}}}"
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_latex(table.caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+        r"\toprule",
+        _row(map(_latex, table.header)),
+        r"\midrule",
+        *map(_row, rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _latex(text: str) -> str:
+    """Text as LaTeX shows it; a stranger's word is no command."""
+    flat = " ".join(without_folders(text).split())
+    return re.sub("|".join(map(re.escape, _SPECIAL)), lambda match: _SPECIAL[match[0]], flat)

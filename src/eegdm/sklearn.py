@@ -1,0 +1,364 @@
+"""EEGDMFeatures: a backbone's tokens as features for scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from eegdm.data.channels import PER_VOLT, refuse_implausible
+from eegdm.data.montage import TCP, Derivation, derive
+from eegdm.data.positions import place
+from eegdm.data.signal import compand
+from eegdm.errors import UserError
+
+if TYPE_CHECKING:
+    import mne
+
+    from eegdm.models.backbone import SSMDP
+
+    Windows: TypeAlias = ndarray | mne.BaseEpochs | list[mne.BaseEpochs]
+
+UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6}
+MONTAGES = ("own", "tcp")
+TIMES = ("mean", "concat")
+
+
+class _Cut(NamedTuple):
+    """Windows as an array, and what their source says of them."""
+
+    volts: Float[ndarray, "window channel time"]
+    ch_names: list[str]
+    sfreq: float
+
+
+class EEGDMFeatures(TransformerMixin, BaseEstimator):
+    """Turns windows of EEG into the pooled activities of a backbone; learns nothing from them.
+
+    Takes arrays (window, channel, time) with `ch_names` and `sfreq`, or `mne.Epochs`, which bring
+    both. The windows should have been filtered as the backbone's recordings were (0.1-75 Hz and a
+    notch at the mains frequency), before they were cut. They may have any sampling rate; nothing is
+    resampled.
+
+    Parameters
+    ----------
+    model
+        A backbone or classifier (of which the backbone is taken), or its folder, checkpoint or hub
+        id.
+    ch_names
+        The channels of arrays: electrodes (`C3`, `EEG C3-REF`), or pairs of them (`C3-CZ`).
+    sfreq
+        Sampling rate of arrays, Hz.
+    unit
+        Of arrays: V, mV or uV. `mne.Epochs` are in volts.
+    montage
+        "own": each channel as it is, conditioned on the nearest of the 22 by its place on the head.
+        "tcp": those of the 22 bipolar channels that can be derived, which the backbone was trained
+        on.
+    query, pool
+        Activities to read (gate, filter or inter) and how to pool them over each second (std or
+        mean); several go in pairs.
+    step
+        The diffusion step that the backbone is told.
+    first_block, last_block
+        Blocks to read, first_block .. last_block - 1 (None: to the last).
+    over_time
+        "mean" over the seconds of a window, or "concat": the seconds side by side.
+    highpass, lowpass, notch
+        Filters for each window, Hz; none by default. A window of a few seconds is too short for the
+        0.1 Hz high-pass: filter the recording instead.
+    mu
+        Companding of amplitudes above 100 µV, as in pretraining; 0 leaves them.
+    batch_size
+        Windows at a time.
+    device
+        auto, cpu, cuda or mps.
+
+    Attributes
+    ----------
+    backbone_ : SSMDP
+    ch_names_ : list of str
+        The channels that are read.
+    channel_ids_ : list of int
+        The id that the backbone is told for each of them.
+    sfreq_ : float
+    n_channels_in_, n_times_in_ : int
+        Shape of the windows it was fitted on; others are refused.
+
+    Examples
+    --------
+    >>> features = EEGDMFeatures("runs/tuev/base/backbone", montage="tcp", first_block=10)  # doctest: +SKIP
+    >>> make_pipeline(features, StandardScaler(), LogisticRegression()).fit(epochs, epochs.events[:, 2])  # doctest: +SKIP
+    """  # noqa: E501
+
+    def __init__(
+        self,
+        model: SSMDP | str | Path,
+        ch_names: Sequence[str] | None = None,
+        sfreq: float | None = None,
+        *,
+        unit: str = "V",
+        montage: str = "own",
+        query: str | Sequence[str] = "gate",
+        pool: str | Sequence[str] = "std",
+        step: int = 1,
+        first_block: int = 0,
+        last_block: int | None = None,
+        over_time: str = "mean",
+        highpass: float | None = None,
+        lowpass: float | None = None,
+        notch: Sequence[float] = (),
+        mu: float = 255.0,
+        batch_size: int = 16,
+        device: str = "auto",
+    ) -> None:
+        self.model = model
+        self.ch_names = ch_names
+        self.sfreq = sfreq
+        self.unit = unit
+        self.montage = montage
+        self.query = query
+        self.pool = pool
+        self.step = step
+        self.first_block = first_block
+        self.last_block = last_block
+        self.over_time = over_time
+        self.highpass = highpass
+        self.lowpass = lowpass
+        self.notch = notch
+        self.mu = mu
+        self.batch_size = batch_size
+        self.device = device
+
+    def fit(self, X: Windows, y: Any = None) -> Self:
+        """Load the backbone and note what the windows look like; `y` is not used.
+
+        Raises
+        ------
+        UserError
+            If a parameter is not allowed, channels have no place on the head, or the windows cannot
+            be EEG in the unit said.
+        """
+        for name, allowed in (("unit", UNITS), ("montage", MONTAGES), ("over_time", TIMES)):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{name}={getattr(self, name)!r}: choose from {', '.join(allowed)}")
+        cut = self._cut(X)
+        plan = _plan(cut.ch_names, self.montage)
+        _refuse_not_eeg(cut.volts, self.unit)
+        self.backbone_ = _backbone(self.model)
+        self.n_pools_ = len(self._tokens(cut.volts[:1, [0]], [plan[0].channel_id], cut.sfreq)[0, 0])
+        self.n_channels_in_, self.n_times_in_ = cut.volts.shape[1:]
+        self.sfreq_, self.plan_ = cut.sfreq, plan
+        self.ch_names_, self.channel_ids_ = [d.name for d in plan], [d.channel_id for d in plan]
+        self._in_names = cut.ch_names
+        return self
+
+    def transform(self, X: Windows) -> Float[ndarray, "window feature"]:
+        """Return the features of windows like those it was fitted on, float32; X stays as it is."""
+        check_is_fitted(self)
+        cut = self._cut(X)
+        self._refuse_others(cut)
+        _refuse_not_eeg(cut.volts, self.unit)
+        derived = _derived(cut, self.plan_)
+        batches = np.array_split(derived, -(-len(derived) // self.batch_size))
+        self.backbone_.to(_device(self.device))
+        try:
+            found = [
+                self._pooled(self._tokens(batch, self.channel_ids_, cut.sfreq)) for batch in batches
+            ]
+        finally:
+            self.backbone_.cpu()  # where a pickled estimator can be read on any machine
+        return np.concatenate(found).reshape(len(derived), -1)
+
+    def get_feature_names_out(self, input_features: Any = None) -> ndarray:
+        """Name each feature `block_second_query_pool_channel_feature`, such as
+        `b3_s0_gate_std_C3-CZ_f17`; "all" for a mean over time.
+        """
+        check_is_fitted(self)
+        blocks = self.backbone_.chosen_blocks(slice(self.first_block, self.last_block))
+        seconds = ["all"] if self.over_time == "mean" else [f"s{i}" for i in range(self.n_pools_)]
+        queries, pools = (
+            ([self.query], [self.pool]) if isinstance(self.query, str) else (self.query, self.pool)
+        )
+        reads = [f"{query}_{pool}" for query, pool in zip(queries, pools, strict=True)]
+        features = range(self.backbone_.config["d_model"])
+        return np.array(
+            [
+                f"b{b}_{s}_{read}_{name}_f{i}"
+                for b in blocks
+                for s in seconds
+                for read in reads
+                for name in self.ch_names_
+                for i in features
+            ],
+            dtype=object,
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        tags.requires_fit = True
+        return tags
+
+    def _cut(self, X: Windows) -> _Cut:
+        import mne
+
+        epochs: list[Any] = (
+            X if isinstance(X, list) else [X]
+        )  # scikit-learn divides epochs into a list of single ones
+        if epochs and all(isinstance(some, mne.BaseEpochs) for some in epochs):
+            volts = np.concatenate([some.get_data(verbose="ERROR") for some in epochs])
+            return _Cut(_checked(volts), list(epochs[0].ch_names), float(epochs[0].info["sfreq"]))
+        if self.ch_names is None or self.sfreq is None:
+            raise UserError(
+                "arrays tell neither channels nor rate: give ch_names= and sfreq=, or mne.Epochs"
+                " instead of an array"
+            )
+        values = _checked(np.asarray(X, np.float64))
+        if values.shape[1] != len(self.ch_names):
+            raise UserError(
+                f"X has {values.shape[1]} channels, ch_names names {len(self.ch_names)}:"
+                f" {', '.join(self.ch_names)}"
+            )
+        return _Cut(values * UNITS[self.unit], list(self.ch_names), float(self.sfreq))
+
+    def _refuse_others(self, cut: _Cut) -> None:
+        fitted, got = (
+            (self.n_channels_in_, self.n_times_in_, self.sfreq_),
+            (
+                *cut.volts.shape[1:],
+                cut.sfreq,
+            ),
+        )
+        if got != fitted:
+            raise UserError(
+                "X has {} channels, {} samples at {:g} Hz".format(*got)
+                + "; it was fitted on {} channels, {} samples at {:g} Hz".format(*fitted)
+            )
+        if cut.ch_names != self._in_names:
+            raise UserError(
+                f"X has the channels {', '.join(cut.ch_names)}; it was fitted on"
+                f" {', '.join(self._in_names)}, in that order"
+            )
+
+    def _tokens(
+        self, volts: Float[ndarray, "window channel time"], ids: list[int], sfreq: float
+    ) -> Float[ndarray, "window block pool query channel feature"]:
+        import torch
+
+        signal = self._filtered(volts, sfreq) * PER_VOLT
+        signal = (compand(signal, self.mu) if self.mu else signal).astype(np.float32)
+        x = torch.from_numpy(signal).to(next(self.backbone_.parameters()).device)
+        blocks = slice(self.first_block, self.last_block)
+        with torch.inference_mode():
+            return (
+                self.backbone_.tokens(
+                    x, ids, self.query, self.pool, self.step, sfreq, blocks=blocks
+                )
+                .cpu()
+                .numpy()
+            )
+
+    def _filtered(
+        self, volts: Float[ndarray, "window channel time"], sfreq: float
+    ) -> Float[ndarray, "window channel time"]:
+        from mne.filter import filter_data, notch_filter
+
+        if self.highpass is not None or self.lowpass is not None:
+            volts = filter_data(volts, sfreq, self.highpass, self.lowpass, verbose="ERROR")
+        return (
+            notch_filter(volts, sfreq, list(self.notch), verbose="ERROR")
+            if len(self.notch)
+            else volts
+        )
+
+    def _pooled(
+        self, tokens: Float[ndarray, "window block pool query channel feature"]
+    ) -> Float[ndarray, "window block pool query channel feature"]:
+        return tokens.mean(axis=2, keepdims=True) if self.over_time == "mean" else tokens
+
+
+def _backbone(model: SSMDP | str | Path) -> SSMDP:
+    """Return a backbone of this estimator's own, which may be moved to another device."""
+    import copy
+
+    from eegdm.checkpoints.load import load
+    from eegdm.models.backbone import SSMDP
+    from eegdm.models.eegdm import EEGDM
+
+    found = load(model) if isinstance(model, str | Path) else copy.deepcopy(model)
+    found = found.backbone if isinstance(found, EEGDM) else found
+    if not isinstance(found, SSMDP):
+        raise UserError(
+            f"model is a {type(found).__name__}; give a backbone or classifier, or its folder,"
+            " checkpoint or hub id"
+        )
+    return found.eval()
+
+
+def _checked(
+    values: Float[ndarray, "window channel time"],
+) -> Float[ndarray, "window channel time"]:
+    if values.ndim != 3 or not values.size:
+        raise UserError(
+            f"X has shape {values.shape}; windows are (window, channel, time), at least one"
+        )
+    if not np.isfinite(values).all():
+        window, channel, _ = np.argwhere(~np.isfinite(values))[0]
+        raise UserError(
+            f"X has values that are missing or infinite, first in window {window}, channel"
+            f" {channel}; leave such windows out"
+        )
+    return values
+
+
+def _refuse_not_eeg(volts: Float[ndarray, "window channel time"], unit: str) -> None:
+    low, high = np.percentile(volts, (25, 75), axis=(0, 2))
+    try:
+        refuse_implausible((high - low) / 1.349 * 1e6)
+    except UserError as error:
+        raise UserError(f"X, taken as {unit}: {error}; unit= says in what X is") from error
+
+
+def _plan(ch_names: list[str], montage: str) -> list[Derivation]:
+    if montage == "tcp":
+        return derive(ch_names, missing="drop")
+    plan = [placed.derivation for placed in place(ch_names, TCP)]
+    if unknown := {ascii(name)[1:-1] for name in ch_names} - {d.name for d in plan}:
+        raise UserError(
+            f"channels {', '.join(sorted(unknown))}: their names tell no place on the head; rename"
+            " them to electrodes of the 10-05 system (C3) or pairs of them (C3-CZ), or leave"
+            " them out"
+        )
+    return plan
+
+
+def _derived(cut: _Cut, plan: list[Derivation]) -> Float[ndarray, "window channel time"]:
+    row = {
+        name: i for i, name in reversed(list(enumerate(cut.ch_names)))
+    }  # of repeated names the first
+    derived = cut.volts[:, [row[d.plus] for d in plan]]
+    for i, derivation in enumerate(plan):
+        if derivation.minus is not None:
+            derived[:, i] -= cut.volts[:, row[derivation.minus]]
+    return derived
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name != "auto":
+        return name
+    return (
+        "cuda"
+        if torch.cuda.is_available()
+        else "mps"
+        if torch.backends.mps.is_available()
+        else "cpu"
+    )
