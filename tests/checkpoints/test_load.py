@@ -182,8 +182,8 @@ CONFIGS = {
     "newer format": (lambda c: c.update(format=2), "format 2"),
     "no format": (lambda c: c.pop("format"), "format and config are missing"),
     "no settings": (lambda c: c.update(config=[1]), "format and config are missing"),
-    "other model": (lambda c: c.update(model="os.system"), "known are EEGDM"),
-    "model is a list": (lambda c: c.update(model=["EEGDM"]), "known are EEGDM"),
+    "other model": (lambda c: c.update(model="os.system"), "not EEGDM, Latent"),
+    "model is a list": (lambda c: c.update(model=["EEGDM"]), "not EEGDM, Latent"),
     "unknown setting": (
         lambda c: c["config"].update(__init__=1),
         "unknown settings for EEGDM: __init__",
@@ -275,7 +275,7 @@ def test_damaged_weights_are_refused(damage: Callable[[bytes], bytes], folder: P
 
 
 def test_another_class_is_refused_with_both_names(folder: Path) -> None:
-    with pytest.raises(eegdm.UserError, match="class EEGDM, not SSMDP"):
+    with pytest.raises(eegdm.UserError, match="class 'EEGDM', not SSMDP"):
         SSMDP.from_pretrained(folder)
     with pytest.raises(eegdm.UserError, match="eegdm convert"):
         SSMDP.from_pretrained(golden("backbone"))
