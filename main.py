@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import sys
 
-from eegdm.cli import run_main, run_stage
 from eegdm.compose import choices, compose
 from eegdm.config import Config, did_you_mean, leaves
-from eegdm.console import say
+from eegdm.console import run_main, say
 from eegdm.errors import UserError
+from eegdm.stages import run_stage
 
 # original group -> our stage; `extra` names what to do itself
 STAGE = {

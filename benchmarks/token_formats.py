@@ -51,7 +51,7 @@ def run(smoke: bool) -> list[dict[str, object]]:
 
 def compare(root: Path, size: list[str], n_seeds: int) -> list[dict[str, object]]:
     """Run the stages below ``root`` (finished ones are kept) and return one row per format."""
-    from eegdm.cli import run_stage
+    from eegdm.stages import run_stage
 
     words = ["corpus=synthetic", "recipe=small", *size, f"root={root}"]
     recordings = run_stage("preprocess", words)
@@ -115,14 +115,15 @@ def _recoded(latents: Path, dtype: str, folder: Path) -> Path:
 def _predictions(words: list[str], classifier: Path) -> dict[str, Any]:
     """Labels and logits of the test events by a classifier, on the tokens that the words name."""
     from eegdm.compose import compose
+    from eegdm.evaluation.scoring import logits_from_table, score_samples
     from eegdm.models.eegdm import EEGDM
-    from eegdm.stages.finetune import logits_of, open_data, predict
+    from eegdm.opening import open_data
 
     config = compose(words)
-    data, _ = open_data(config)
-    test = data.samples[data.samples.split == "test"].reset_index(drop=True)
-    table = predict(config, data, EEGDM.from_pretrained(classifier), test)
-    return {"label": table.label.to_numpy(), "logits": logits_of(table)}
+    config, data = open_data(config)
+    test = data.part("test")
+    table = score_samples(config, data, EEGDM.from_pretrained(classifier), test)
+    return {"label": table.label.to_numpy(), "logits": logits_from_table(table)}
 
 
 def _kappa(found: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""What the site needs beyond Markdown: links that lead out of docs/, to files of the repository, become their text."""
+"""What the site needs beyond Markdown: links that lead out of docs/, to files of the repository,
+become their text.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Settings: every fault at once, in words; recipes say what differs."""
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from eegdm.compose import choices, compose, expand
-from eegdm.config import Config, leaves
+from eegdm.config import check_resolved, Config, leaves
 from eegdm.errors import UserError
 
 PUBLISHED = {
@@ -116,8 +116,6 @@ def test_values_out_of_range_and_contradictions_are_told_at_once() -> None:
     with pytest.raises(UserError) as error:
         compose(
             [
-                "latents.step=90",
-                "fusion.n_heads=7",
                 "latents.query=[gat]",
                 "windows.duration_s=-1",
                 "latents.forward=noisy",
@@ -125,12 +123,18 @@ def test_values_out_of_range_and_contradictions_are_told_at_once() -> None:
         )
     text = str(error.value)
     assert (
-        'did you mean "gate"?' in text
-        and "0.5 to 600 s" in text
-        and "must divide" in text
-        and "latents.cached=false" in text
+        'did you mean "gate"?' in text and "0.5 to 600 s" in text and "latents.cached=false" in text
     )
-    assert "49" in text
+
+
+def test_contradictions_with_inputs_are_those_of_the_stage_that_reads_them() -> None:
+    """They are checked once the inputs are open, on what will really be used."""
+    config = compose(["latents.step=90", "fusion.n_heads=7"])
+    with pytest.raises(UserError, match=r"is 49\n.*must divide backbone.d_model"):
+        check_resolved(config, "finetune")
+    with pytest.raises(UserError, match="is 49$"):
+        check_resolved(config, "cache")
+    assert check_resolved(config, "pretrain") is config
 
 
 def test_short_names_are_the_long_ones() -> None:

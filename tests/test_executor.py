@@ -13,11 +13,10 @@ import pandas as pd
 import pytest
 
 from eegdm import artifacts, executor
-from eegdm.cli import run_stage
 from eegdm.data.synthetic.layouts import write_tuev
 from eegdm.errors import UserError
 from eegdm.executor import KILLED, each
-from eegdm.stages import preprocess
+from eegdm.stages import preprocess, run_stage
 
 
 def work(item: int) -> int:

@@ -29,7 +29,7 @@ from ledger import Ledger, markdown
 from scipy.linalg import toeplitz
 
 from eegdm.checkpoints.load import load
-from eegdm.cli import run_main
+from eegdm.console import run_main
 from eegdm.data.batches import generator
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import grid

@@ -20,7 +20,7 @@ from ledger import markdown
 
 from eegdm.artifacts import atomic_path, open_artifact
 from eegdm.checkpoints.load import load
-from eegdm.cli import run_main
+from eegdm.console import run_main
 from eegdm.data.recordings import Recordings
 from eegdm.data.signal import expand
 from eegdm.data.windows import grid

@@ -20,10 +20,12 @@ from typing import Any
 from ledger import Ledger, markdown
 
 from eegdm.checkpoints.load import load
-from eegdm.cli import run_main, run_stage
 from eegdm.compose import compose
+from eegdm.console import run_main
 from eegdm.evaluation.metrics import scores
-from eegdm.stages.finetune import logits_of, open_data, predict
+from eegdm.evaluation.scoring import logits_from_table, score_samples
+from eegdm.opening import open_data
+from eegdm.stages import run_stage
 
 WAYS = {
     "pretrained, frozen": [],
@@ -82,14 +84,16 @@ def score(
     typed += [f"root={here / labels}", f"seed={seed}", *_training(base, labels, steps)]
     classifier = run_stage("finetune", typed)
     config = compose(typed)
-    data, _ = open_data(config)
-    found = predict(
+    config, data = open_data(config)
+    found = score_samples(
         config,
         data,
         load(str(classifier)),
-        data.samples[data.samples.split == "test"].reset_index(drop=True),
+        data.part("test"),
     )  # type: ignore[arg-type]
-    result = scores(found.label.to_numpy(), logits_of(found), config.finetune.loss == "binary")
+    result = scores(
+        found.label.to_numpy(), logits_from_table(found), config.finetune.loss == "binary"
+    )
     return {
         "learned from": int((data.samples.split == "train").sum()),
         **{name: result[name] for name in ("kappa", "balanced_accuracy") if name in result},

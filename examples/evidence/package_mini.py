@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from eegdm.artifacts import open_artifact
-from eegdm.cli import run_main
+from eegdm.console import run_main
 from eegdm.models.backbone import SSMDP
 from eegdm.models.locate import PACKAGED
 

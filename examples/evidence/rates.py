@@ -12,19 +12,19 @@ published code does (it takes no rate above the trained one).
 from __future__ import annotations
 
 import argparse
-import copy
 from pathlib import Path
 from typing import Any
 
 from ledger import Ledger, markdown
 
-from eegdm.artifacts import open_artifact
 from eegdm.checkpoints.load import load
-from eegdm.cli import run_main
 from eegdm.compose import compose
+from eegdm.config import with_settings
+from eegdm.console import run_main
 from eegdm.evaluation.metrics import scores
-from eegdm.layout import adopt, finished_classifiers, upstream
-from eegdm.stages.finetune import label_data, logits_of, predict
+from eegdm.evaluation.scoring import logits_from_table, score_samples
+from eegdm.layout import finished_classifiers
+from eegdm.opening import label_data, open_classifier, resolve
 
 TRAINED_HZ = 200.0
 
@@ -54,16 +54,13 @@ def main() -> None:
 
 def score(config: Any, path: Path, rate: float, way: str) -> dict[str, Any]:
     """Scores of one classifier on the test windows, resampled to a rate."""
-    own = copy.deepcopy(config)
-    own.run.rate = rate / TRAINED_HZ
-    source = upstream(own, "recordings")
-    adopt(own, open_artifact(path, "classifier"))
-    data = label_data(own, source, None, {})
+    at_rate = with_settings(config, {"run.rate": rate / TRAINED_HZ})
+    own, inputs = resolve(at_rate, "report")
+    own, _, inputs = open_classifier(own, path, inputs.recordings)
+    data = label_data(own, inputs)
     model = load(str(path), compat="published" if way == "published" else None)
-    found = predict(
-        own, data, model, data.samples[data.samples.split == "test"].reset_index(drop=True)
-    )  # type: ignore[arg-type]
-    result = scores(found.label.to_numpy(), logits_of(found), own.finetune.loss == "binary")
+    found = score_samples(own, data, model, data.part("test"))  # type: ignore[arg-type]
+    result = scores(found.label.to_numpy(), logits_from_table(found), own.finetune.loss == "binary")
     return {
         name: result[name]
         for name in ("kappa", "balanced_accuracy", "weighted_f1", "auc_pr", "auroc")

@@ -24,14 +24,16 @@ import pandas as pd
 from ledger import markdown
 
 from eegdm.checkpoints.load import load
-from eegdm.cli import run_main, run_stage
 from eegdm.compose import compose
+from eegdm.console import run_main
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits
 from eegdm.evaluation.baselines import linear_probe
+from eegdm.evaluation.comparisons import band_power_of, pooled_of
 from eegdm.evaluation.metrics import bootstrap, multiclass_scores
-from eegdm.stages.finetune import Data, few_labels, logits_of, open_data, predict
-from eegdm.stages.report import band_power_of, pooled_of
+from eegdm.evaluation.scoring import logits_from_table, score_samples
+from eegdm.opening import LabelledData, few_labels, open_data
+from eegdm.stages import run_stage
 
 SETS = {"executed": (3, 5, 7, 9), "imagined": (4, 6, 8, 10), "both": tuple(range(3, 11))}
 EVENTS = [
@@ -96,12 +98,12 @@ def methods(
     ]
     typed += [] if labels == "all" else [f"finetune.max_samples={labels}"]
     config = compose(typed)
-    data, _ = open_data(config)
-    test = data.samples[data.samples.split == "test"].reset_index(drop=True)
+    config, data = open_data(config)
+    test = data.part("test")
     found = {}
     if with_transformer:
         classifier = load(str(run_stage("finetune", typed)))
-        found[f"transformer, {name}"] = predict(config, data, classifier, test)  # type: ignore[arg-type]
+        found[f"transformer, {name}"] = score_samples(config, data, classifier, test)  # type: ignore[arg-type]
     for features, what in (
         (pooled_of(config, data, data.samples), f"probe, {name}"),
         (band_power_of(data, data.samples), "band power"),
@@ -111,7 +113,7 @@ def methods(
 
 
 def _linear(
-    data: Data, features: np.ndarray, test: pd.DataFrame, labels: str, seed: int
+    data: LabelledData, features: np.ndarray, test: pd.DataFrame, labels: str, seed: int
 ) -> pd.DataFrame:
     """Logistic regression that learns from all runs but the tested one, or from so many of their
     labels.
@@ -190,7 +192,7 @@ def compare(table: pd.DataFrame, kind: str) -> pd.DataFrame:
             for m, t in of_labels.groupby("method", sort=False)
         }
         truth, run = (wide["band power"][column].to_numpy() for column in ("label", "recording"))
-        said = {m: logits_of(t) for m, t in wide.items()}
+        said = {m: logits_from_table(t) for m, t in wide.items()}
         for method, logits in said.items():
             score: dict[str, Any] = {
                 "set": kind,

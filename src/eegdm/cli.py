@@ -4,33 +4,15 @@ status 2.
 
 from __future__ import annotations
 
-import importlib
-import os
-import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from eegdm import __version__
-from eegdm.errors import Interrupted, UserError
-
-# Each stage, what it does, and the sections of the configuration it reads.
-STAGES = {
-    "preprocess": ("raw recordings -> recordings/", ("corpus", "signal", "run")),
-    "pretrain": (
-        "recordings -> backbone/",
-        ("windows", "backbone", "diffusion", "pretrain", "run"),
-    ),
-    "cache": ("recordings + backbone -> latents/", ("windows", "latents", "run")),
-    "finetune": (
-        "tokens -> classifier/seed=N/",
-        ("windows", "latents", "fusion", "finetune", "run"),
-    ),
-    "report": ("recordings + classifiers -> report/", ("windows", "run")),
-}
+from eegdm.console import run_main
+from eegdm.errors import UserError
+from eegdm.stages import STAGES, run_stage
 
 app = typer.Typer(
     add_completion=False,
@@ -47,51 +29,6 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     run_main(app)
-
-
-def run_main(function: Callable[[], object]) -> None:
-    """Run a command; a fault that a user can mend becomes one line per fault and exit status 2, or
-    a traceback with --debug.
-
-    SIGINT and SIGTERM end it with one line and the status that shells give, 130 or 143.
-    """
-    # Threads that spin while they wait cost a busy machine up to a hundredfold; read by OpenMP when
-    # torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    debug = "--debug" in sys.argv
-    sys.argv = [word for word in sys.argv if word != "--debug"]
-    before = {
-        number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        function()
-    except Interrupted as interrupted:
-        print(
-            "eegdm: interrupted; what is finished is kept, the same command goes on from there",
-            file=sys.stderr,
-        )
-        sys.exit(128 + interrupted.signal)
-    except UserError as error:
-        if debug:
-            raise
-        for line in str(error).splitlines():
-            print(f"eegdm: {line}", file=sys.stderr)
-        sys.exit(2)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, _: object) -> None:
-    raise Interrupted(number)
-
-
-def run_stage(name: str, words: list[str]) -> Path:
-    """Compose the words and run one stage; the folder it wrote."""
-    from eegdm.compose import compose
-
-    config = compose(words)
-    return importlib.import_module(f"eegdm.stages.{name}").run(config)
 
 
 def _add_stage(name: str) -> None:

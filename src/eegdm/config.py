@@ -7,8 +7,9 @@ the manifest of what it makes.
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -437,13 +438,36 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield f"{prefix}{f.name}", f, value
 
 
+_SECTION_USED_BY = {
+    "latents": ("cache", "finetune", "report"),
+    "fusion": ("finetune", "report"),
+    "finetune": ("finetune", "report"),
+    "run": ("report",),
+}
+
+
+def with_settings(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return a copy of the configuration in which the settings of these dotted names have these
+    values.
+    """
+    changed = copy.deepcopy(config)
+    for name, value in values.items():
+        *sections, key = name.split(".")
+        target: Any = changed
+        for part in sections:
+            target = getattr(target, part)
+        setattr(target, key, copy.deepcopy(value))
+    return changed
+
+
 def section(config: Config, *names: str) -> dict[str, Any]:
     """Return the named sections as plain JSON-able dicts, for a manifest."""
     return {name: asdict(getattr(config, name)) for name in names}
 
 
 def check(config: Config) -> Config:
-    """Return the configuration if it makes sense.
+    """Return the configuration if each value is allowed and nothing that was typed contradicts
+    itself; what depends on a stage's inputs is left to :func:`check_resolved`.
 
     Raises:
         UserError: one line per fault, all faults at once.
@@ -454,6 +478,21 @@ def check(config: Config) -> Config:
         for fault in _faults_of_value(name, f.metadata, value)
     ]
     faults += _contradictions(config)
+    if faults:
+        raise UserError("\n".join(faults))
+    return config
+
+
+def check_resolved(config: Config, stage: str) -> Config:
+    """Return the configuration that a stage will really use, if nothing in it contradicts itself.
+
+    Raises:
+        UserError: one line per fault, all faults at once.
+    """
+    faults = [*_contradictions(config)]
+    for section, fault in _contradictions_with_inputs(config):
+        if stage in _SECTION_USED_BY.get(section, (stage,)):
+            faults.append(fault)
     if faults:
         raise UserError("\n".join(faults))
     return config
@@ -493,11 +532,6 @@ def _contradictions(c: Config) -> Iterator[str]:
             f"latents.query={c.latents.query} and latents.pool={c.latents.pool}: give one pool per"
             " query"
         )
-    if c.latents.step >= c.diffusion.n_steps:
-        yield (
-            f"latents.step={c.latents.step}: the last of diffusion.n_steps={c.diffusion.n_steps}"
-            f" steps is {c.diffusion.n_steps - 1}"
-        )
     if c.latents.forward == "noisy" and c.latents.cached:
         yield (
             "latents.forward=noisy: noise differs in every epoch and can't be cached; add"
@@ -513,18 +547,8 @@ def _contradictions(c: Config) -> Iterator[str]:
             f"signal: highpass={c.signal.highpass} < lowpass={c.signal.lowpass} <"
             f" sfreq/2={c.signal.sfreq / 2} Hz must hold"
         )
-    if c.backbone.d_model % c.fusion.n_heads:
-        yield (
-            f"fusion.n_heads={c.fusion.n_heads}: must divide backbone.d_model={c.backbone.d_model}"
-        )
     if c.backbone.d_state % 2 or c.backbone.d_embed % 2:
         yield "backbone.d_state and backbone.d_embed must be even"
-    last = c.fusion.last_block or c.backbone.n_blocks
-    if not c.fusion.first_block < last <= c.backbone.n_blocks:
-        yield (
-            f"fusion: blocks {c.fusion.first_block}..{last} are not within the backbone's"
-            f" {c.backbone.n_blocks}"
-        )
     if c.windows.split == "kfold" and c.windows.fold >= c.windows.n_folds:
         yield (
             f"windows.fold={c.windows.fold}: the last of {c.windows.n_folds} folds is"
@@ -535,11 +559,6 @@ def _contradictions(c: Config) -> Iterator[str]:
             f"windows.split=published: corpus={c.corpus.name} has no published split; use subject,"
             " run, recording, column or kfold"
         )
-    if c.finetune.loss == "binary" and len(c.corpus.classes) != 2:
-        yield (
-            "finetune.loss=binary: needs two classes, background first;"
-            f" corpus.classes={c.corpus.classes}"
-        )
     if (c.finetune.loss == "binary") != (
         c.finetune.monitor in ("auc_pr", "auroc")
     ) and c.finetune.monitor != "balanced_accuracy":
@@ -547,20 +566,53 @@ def _contradictions(c: Config) -> Iterator[str]:
             f"finetune.monitor={c.finetune.monitor}: kappa goes with loss=cross_entropy, auc_pr and"
             " auroc with loss=binary"
         )
+    if c.corpus.events == "table" and not c.corpus.table:
+        yield "corpus.events=table: say which with table=FILE"
+
+
+def _contradictions_with_inputs(c: Config) -> Iterator[tuple[str, str]]:
+    """Those between settings of which some come from the folders that a stage reads, each with the
+    section that only some stages use.
+    """
+    if c.latents.step >= c.diffusion.n_steps:
+        fault = (
+            f"latents.step={c.latents.step}: the last of diffusion.n_steps={c.diffusion.n_steps}"
+            f" steps is {c.diffusion.n_steps - 1}"
+        )
+        yield "latents", fault
+    if c.backbone.d_model % c.fusion.n_heads:
+        fault = (
+            f"fusion.n_heads={c.fusion.n_heads}: must divide backbone.d_model={c.backbone.d_model}"
+        )
+        yield "fusion", fault
+    last = c.fusion.last_block or c.backbone.n_blocks
+    if not c.fusion.first_block < last <= c.backbone.n_blocks:
+        fault = (
+            f"fusion: blocks {c.fusion.first_block}..{last} are not within the backbone's"
+            f" {c.backbone.n_blocks}"
+        )
+        yield "fusion", fault
+    if c.finetune.loss == "binary" and len(c.corpus.classes) != 2:
+        fault = (
+            "finetune.loss=binary: needs two classes, background first;"
+            f" corpus.classes={c.corpus.classes}"
+        )
+        yield "finetune", fault
     if c.signal.per_window and (c.corpus.name, c.windows.duration_s) != ("chbmit", 10.0):
-        yield (
+        fault = (
             "signal.per_window=true: is the published treatment of CHB-MIT's 10 s windows alone;"
             " leave it out"
         )
+        yield "signal", fault
     if c.run.rate != 1.0 and c.signal.per_window:
-        yield (
+        fault = (
             "run.rate: recordings that are filtered window by window (signal.per_window=true) can't"
             " be tested at another rate"
         )
+        yield "run", fault
     if c.finetune.class_weights and len(c.finetune.class_weights) != len(c.corpus.classes):
-        yield (
+        fault = (
             f"finetune.class_weights: {len(c.finetune.class_weights)} weights for"
             f" {len(c.corpus.classes)} classes"
         )
-    if c.corpus.events == "table" and not c.corpus.table:
-        yield "corpus.events=table: say which with table=FILE"
+        yield "finetune", fault

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from eegdm.errors import Interrupted, UserError
 from eegdm.processes import rank
 
 T = TypeVar("T")
@@ -99,3 +102,40 @@ def transfer(description: str, n_files: int) -> Iterator[Transfer]:
                 progress.update, progress.add_task(description, total=n_files, came="")
             )
         )
+
+
+def run_main(function: Callable[[], object]) -> None:
+    """Run a command; a fault that a user can mend becomes one line per fault and exit status 2, or
+    a traceback with --debug.
+
+    SIGINT and SIGTERM end it with one line and the status that shells give, 130 or 143.
+    """
+    # Threads that spin while they wait cost a busy machine up to a hundredfold; read by OpenMP when
+    # torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
+    before = {
+        number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        function()
+    except Interrupted as interrupted:
+        print(
+            "eegdm: interrupted; what is finished is kept, the same command goes on from there",
+            file=sys.stderr,
+        )
+        sys.exit(128 + interrupted.signal)
+    except UserError as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            print(f"eegdm: {line}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise Interrupted(number)

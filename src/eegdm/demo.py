@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from eegdm.cli import run_stage
 from eegdm.console import say
 from eegdm.data.synthetic.layouts import write_tuev
 from eegdm.inference.prediction_folder import predict_path
+from eegdm.stages import run_stage
 
 UNSEEN_SEED = 4711  # another seed than the corpus's: a subject that no stage has met
 

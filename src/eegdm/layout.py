@@ -12,14 +12,11 @@ refused.
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from eegdm import artifacts
-from eegdm.artifacts import Artifact
 from eegdm.config import Config, section
-from eegdm.errors import UserError
 
 COMMAND = {
     "recordings": "preprocess",
@@ -58,13 +55,6 @@ _NOT_CONTENT: dict[str, tuple[str, ...]] = {
     ),
     "classifier": ("latents.shard_windows", "latents.batch_size"),
     "report": (),
-}
-# What a stage takes over from a folder it reads: dotted names or sections.
-_ADOPTED: dict[str, tuple[str, ...]] = {
-    "recordings": ("corpus", "signal"),
-    "backbone": ("backbone", "diffusion", "signal.mu"),
-    "latents": ("latents", "windows"),
-    "classifier": ("windows", "latents", "fusion", "finetune", "signal.mu"),
 }
 
 
@@ -130,120 +120,16 @@ def destination(config: Config, kind: str, inputs: dict[str, str]) -> Path:
         return own
     if kind in ("classifier", "report"):
         return own
-    for other in _siblings(config, kind):
+    for other in siblings(config, kind):
         plan = artifacts.read_json(other / artifacts.PLAN)
         if not artifacts.differences(plan["config"], wanted) and plan["inputs"] == inputs:
             return other
     return own
 
 
-def _siblings(config: Config, kind: str) -> list[Path]:
+def siblings(config: Config, kind: str) -> list[Path]:
     """Finished folders of this kind that other recipes made, of the same corpus and root."""
     own = own_folder(config, kind)
     below = own.relative_to(_recipe_folder(config)).as_posix()
     found = _recipe_folder(config).parent.glob(f"*/{below}/{artifacts.MANIFEST}")
     return sorted(p.parent for p in found if p.parent != own)
-
-
-def upstream(config: Config, kind: str, inputs: dict[str, str] | None = None) -> Artifact:
-    """Open the artefact that this run reads and take over what it was made with.
-
-    Args:
-        config: changed in place: sections that describe the artefact become those of its manifest.
-        kind: "recordings", "backbone" or "latents".
-        inputs: fingerprints that the artefact must have been made from.
-
-    Raises:
-        UserError: not there, unfinished, made from other inputs, or made with something other than
-            the user typed.
-    """
-    artifact = artifacts.open_artifact(_find(config, kind, inputs), kind)
-    if kind == "latents" and artifact.config.get("compat") != config.run.compat:
-        raise UserError(
-            f"{artifact.path}: was made with compat={artifact.config.get('compat') or 'null'}, this"
-            f" run wants {config.run.compat or 'null'}; run `eegdm cache` with it in another root="
-        )
-    for name, value in (inputs or {}).items():
-        if name in artifact.inputs and artifact.inputs[name] != value:
-            raise UserError(
-                f"{artifact.path}: was made from another {name} folder; run `eegdm {COMMAND[kind]}`"
-                f" again in another root=, or point {kind}= to a matching folder"
-            )
-    adopt(config, artifact)
-    return artifact
-
-
-def _find(config: Config, kind: str, inputs: dict[str, str] | None) -> Path:
-    override = getattr(config.run, kind, None)
-    if override:
-        return Path(override)
-    own = own_folder(config, kind)
-    if artifacts.is_finished(own):
-        return own
-    wanted = content_config(config, kind)
-    candidates = []
-    for other in _siblings(config, kind):
-        plan = artifacts.read_json(other / artifacts.PLAN)
-        if inputs and any(plan["inputs"].get(k) not in (None, v) for k, v in inputs.items()):
-            continue
-        if not artifacts.differences(_seedless(plan["config"]), _seedless(wanted)):
-            return other
-        if kind == "recordings" and not _conflicts(config, plan["config"]):
-            candidates.append(other)
-    if len(candidates) == 1:
-        return candidates[0]
-    hint = f"; or point {kind}= to one of {', '.join(map(str, candidates))}" if candidates else ""
-    began = "is unfinished" if (own / artifacts.PLAN).exists() else "is not there"
-    raise UserError(
-        f"{own}: {began}; run `eegdm {COMMAND[kind]} corpus={config.corpus.name}"
-        f" recipe={config.recipe}` first{hint}"
-    )
-
-
-def _seedless(content: dict[str, Any]) -> dict[str, Any]:
-    """A classifier of any seed may use a backbone of any seed."""
-    return {name: value for name, value in content.items() if name != "seed"}
-
-
-def _conflicts(config: Config, made_with: dict[str, Any]) -> list[str]:
-    """Settings that the user typed and that contradict a folder, as `name=typed (folder:
-    value)`.
-    """
-    conflicts = []
-    for name in dict.fromkeys(config.explicit):
-        group, _, key = name.partition(".")
-        found = made_with.get(group)
-        if isinstance(found, dict) and key in found:
-            typed = getattr(getattr(config, group), key, None)
-            if typed != found[key]:
-                conflicts.append(f"{name}={found[key]!r}, not {typed!r}")
-    return conflicts
-
-
-def adopt(config: Config, artifact: Artifact) -> None:
-    """Take over the settings that an artefact was made with, in place; refuse what the user typed
-    differently.
-    """
-    conflicts = [
-        c for c in _conflicts(config, artifact.config) if c.startswith(_ADOPTED[artifact.kind])
-    ]
-    if conflicts:
-        raise UserError(
-            f"{artifact.path} was made with {'; '.join(conflicts)}. Leave that out, or run "
-            f"`eegdm {COMMAND[artifact.kind]}` with it in another root= or recipe="
-        )
-    for name in _ADOPTED[artifact.kind]:
-        group, _, key = name.partition(".")
-        made_with = artifact.config.get(group, {})
-        _update(
-            getattr(config, group),
-            {key: made_with[key]} if key and key in made_with else made_with if not key else {},
-        )
-
-
-def _update(target: Any, values: dict[str, Any]) -> None:
-    known = {f.name for f in fields(target)}
-    for key, value in values.items():
-        if key in known:
-            current = getattr(target, key)
-            _update(current, value) if is_dataclass(current) else setattr(target, key, value)

@@ -95,6 +95,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
     --------
     >>> features = EEGDMFeatures("runs/tuev/base/backbone", montage="tcp", first_block=10)  # doctest: +SKIP
     >>> make_pipeline(features, StandardScaler(), LogisticRegression()).fit(epochs, epochs.events[:, 2])  # doctest: +SKIP
+
     """  # noqa: E501
 
     def __init__(

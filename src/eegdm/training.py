@@ -26,7 +26,13 @@ from torch import Tensor, nn
 
 from eegdm.artifacts import atomic_path, building
 from eegdm.config import Config, EmaConfig, FinetuneConfig, PretrainConfig
-from eegdm.data.batches import DenoisingBatch, GlobalBatches, WindowBatch
+from eegdm.data.batches import (
+    DenoisingBatch,
+    GlobalBatches,
+    WindowBatch,
+    batch_sampler_of,
+    in_order,
+)
 from eegdm.errors import UserError
 from eegdm.evaluation.metrics import scores
 from eegdm.models.backbone import SSMDP
@@ -92,7 +98,7 @@ class SharedBatches(L.LightningModule):
     on their number.
     """
 
-    def of_global_batch(
+    def scale_to_global_batch(
         self, loss: Tensor, batches: GlobalBatches, batch: int
     ) -> tuple[Tensor, Tensor]:
         """Return this process's part of a loss, whose gradients DDP averages, and the loss of the
@@ -115,11 +121,6 @@ class SharedBatches(L.LightningModule):
         )
 
 
-def divided(loader: Any) -> GlobalBatches:
-    """Return the sampler that divides the batches of a loader between processes."""
-    return loader.sampler
-
-
 class DenoisingModule(SharedBatches):
     """Learning to predict the velocity (SPEC 3)."""
 
@@ -137,8 +138,8 @@ class DenoisingModule(SharedBatches):
         return F.mse_loss(model(noised, batch.step, batch.channel, sfreq=self.sfreq), target)
 
     def training_step(self, batch: DenoisingBatch, number: int) -> Tensor:
-        batches = divided(self.trainer.train_dataloader)
-        part, loss = self.of_global_batch(self.loss(self.model, batch), batches, number)
+        batches = batch_sampler_of(self.trainer.train_dataloader)
+        part, loss = self.scale_to_global_batch(self.loss(self.model, batch), batches, number)
         self.log(
             "train_loss",
             finite(loss),
@@ -150,8 +151,8 @@ class DenoisingModule(SharedBatches):
         return part
 
     def validation_step(self, batch: DenoisingBatch, number: int) -> None:
-        batches = divided(self.trainer.val_dataloaders)
-        _, loss = self.of_global_batch(self.loss(self.ema.ema_model, batch), batches, number)
+        batches = batch_sampler_of(self.trainer.val_dataloaders)
+        _, loss = self.scale_to_global_batch(self.loss(self.ema.ema_model, batch), batches, number)
         self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=batches.size(number))
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -211,8 +212,8 @@ class FusionModule(SharedBatches):
         return trained(tokens_of(self.model, batch), batch.mask)
 
     def training_step(self, batch: WindowBatch, number: int) -> Tensor:
-        batches = divided(self.trainer.train_dataloader)
-        part, loss = self.of_global_batch(
+        batches = batch_sampler_of(self.trainer.train_dataloader)
+        part, loss = self.scale_to_global_batch(
             self.criterion(self.logits(batch), batch.label), batches, number
         )
         self.log(
@@ -226,7 +227,9 @@ class FusionModule(SharedBatches):
         return part
 
     def validation_step(self, batch: WindowBatch, number: int) -> None:
-        if divided(self.trainer.val_dataloaders).weight(number) > 0:  # no sample is scored twice
+        if (
+            batch_sampler_of(self.trainer.val_dataloaders).weight(number) > 0
+        ):  # no sample is scored twice
             self._found.append(
                 (batch.row.cpu().numpy(), self.logits(batch, averaged=True).float().cpu().numpy())
             )
@@ -321,12 +324,6 @@ def gather(found: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray,
     everyone: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everyone, found)
     return [pair for part in everyone for pair in part]
-
-
-def in_order(found: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return logits (row, class) in the order of the dataset."""
-    index = np.concatenate([i for i, _ in found])
-    return np.concatenate([x for _, x in found])[np.argsort(index, kind="stable")]
 
 
 # ------------------------------------------------------------------------------------ the trainer
@@ -541,7 +538,7 @@ def _logger(name: str, folder: Path, config: Config) -> Any:
 def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any) -> None:
     """Train from the last checkpoint of the folder, or from the start."""
     last = Path(trainer.default_root_dir) / CHECKPOINTS / "last.ckpt"
-    trainer.callbacks.append(ResumedOrder(divided(training)))  # type: ignore[attr-defined]
+    trainer.callbacks.append(ResumedOrder(batch_sampler_of(training)))  # type: ignore[attr-defined]
     trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
 
 
@@ -552,7 +549,7 @@ def forget_checkpoints(folder: Path) -> None:
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
-def shares(trainer: L.Trainer) -> dict[str, int]:
+def rank_and_world(trainer: L.Trainer) -> dict[str, int]:
     """Return this process's rank and the number of processes, for
     :func:`eegdm.data.batches.loader`.
     """

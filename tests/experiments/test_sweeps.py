@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from eegdm import artifacts
-from eegdm.cli import run_stage
 from eegdm.errors import UserError
 from eegdm.experiments.sweeps import launch
+from eegdm.stages import run_stage
 
 
 def made_up(root: Path) -> list[str]:

@@ -135,7 +135,7 @@ def here(function: Callable[[Any], Any], items: list[Any], *_: Any) -> Iterator[
 def main(result: Path, folder: Path, stage: str, words: list[str]) -> None:
     import torch
 
-    from eegdm.cli import STAGES, run_stage
+    from eegdm.stages import STAGES, run_stage
 
     torch.set_num_threads(1)
     for name in STAGES:

@@ -95,7 +95,7 @@ def test_a_run_that_ended_in_the_middle_goes_on_from_its_chunks(
     monkeypatch.setattr(chunks, "CHUNK", 4)
     options = Options(step_s=1.0)
     predict_path(edf, model, tmp_path / "whole", options, PLAIN)
-    real, calls = prediction_folder.predict_in.__globals__["logits_of"], []
+    real, calls = prediction_folder.predict_in.__globals__["classifier_logits"], []
 
     def counted(*args: object, **kwargs: object) -> np.ndarray:
         calls.append(1)
@@ -103,7 +103,7 @@ def test_a_run_that_ended_in_the_middle_goes_on_from_its_chunks(
             raise Killed
         return real(*args, **kwargs)
 
-    monkeypatch.setitem(prediction_folder.predict_in.__globals__, "logits_of", counted)
+    monkeypatch.setitem(prediction_folder.predict_in.__globals__, "classifier_logits", counted)
     with pytest.raises(Killed):
         predict_path(edf, model, tmp_path / "killed", options, PLAIN)
     work = tmp_path / "killed" / ".recording.eegdm"

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from eegdm import training
-from eegdm.cli import run_main, run_stage
-from eegdm.stages import finetune, pretrain
+from eegdm.console import run_main
+from eegdm.stages import finetune, pretrain, run_stage
 
 KEPT, STAGE, *WORDS = sys.argv[1:]
 

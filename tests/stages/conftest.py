@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from eegdm.cli import run_stage
 from eegdm.data.synthetic.layouts import write_tuev
+from eegdm.stages import run_stage
 from stages.tiny import MADE_UP, SIZES, Finished
 
 

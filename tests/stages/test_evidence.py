@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from eegdm.cli import run_stage
 from eegdm.models.diffusion import NoiseSchedule
-from eegdm.stages.finetune import few_labels
+from eegdm.opening import few_labels
+from eegdm.stages import run_stage
 from stages.tiny import SIZES, Finished, one_thread, snapshot
 
 SCRIPTS = ROOT / "examples" / "evidence"

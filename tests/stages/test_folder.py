@@ -15,12 +15,12 @@ import pytest
 
 import eegdm
 from eegdm import artifacts
-from eegdm.cli import run_stage
 from eegdm.compose import compose
 from eegdm.data.recordings import Recordings
 from eegdm.data.synthetic.layouts import write_folder
 from eegdm.data.windows import assign_splits
-from eegdm.stages.finetune import open_data
+from eegdm.opening import open_data
+from eegdm.stages import run_stage
 from eegdm.stages.pretrain import views
 from stages.tiny import SIZES, command_line, snapshot
 
@@ -180,7 +180,7 @@ def test_a_table_gives_events_and_split(tmp_path: Path) -> None:
     run_stage("preprocess", typed)
     classifier = run_stage("finetune", [*typed, *WITHOUT_BACKBONE])
     assert artifacts.open_artifact(classifier).config["windows"]["split"] == "column"
-    samples = open_data(compose([*typed, *WITHOUT_BACKBONE]))[0].samples
+    samples = open_data(compose([*typed, *WITHOUT_BACKBONE]))[1].samples
     assert (samples.split == samples.recording.str[:3].map(split)).all() and set(
         samples.split
     ) == set(split.values())

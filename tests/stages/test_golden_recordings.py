@@ -17,7 +17,6 @@ from safetensors.numpy import load_file
 
 from conftest import golden_folder
 from eegdm import artifacts
-from eegdm.cli import run_stage
 from eegdm.compose import compose
 from eegdm.config import TUEV_CLASSES, Config
 from eegdm.data.batches import Denoising, Windows, loader
@@ -25,6 +24,7 @@ from eegdm.data.montage import CHANNEL_ID, CHBMIT
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
 from eegdm.info import describe
+from eegdm.stages import run_stage
 
 PUBLISHED_TUEV = ["corpus=tuev", "signal.mu=0"]  # the golden windows are not companded
 PUBLISHED_CHBMIT = ["corpus=chbmit", "compat=published"]

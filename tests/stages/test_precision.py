@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 import eegdm
-from eegdm.cli import run_stage
 from eegdm.compose import compose
-from eegdm.stages.finetune import logits_of, open_data, predict
+from eegdm.evaluation.scoring import logits_from_table, score_samples
+from eegdm.opening import open_data
+from eegdm.stages import run_stage
 from stages.tiny import Finished
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
@@ -47,9 +48,9 @@ def test_bfloat16_learns_what_float32_does(stage: str, finished: Finished, tmp_p
         assert 0 < np.abs(other[loss] / one[loss] - 1).max() < BOUND
     if stage == "finetune":
         config = compose([*finished.words, "device=cpu"])
-        data, _ = open_data(config)
+        config, data = open_data(config)
         found = [
-            logits_of(predict(config, data, eegdm.load(str(folder)), data.samples))
+            logits_from_table(score_samples(config, data, eegdm.load(str(folder)), data.samples))
             for folder in (exact, rough)
         ]
         assert np.abs(found[1] - found[0]).max() < BOUND * np.abs(found[0]).max()

@@ -18,7 +18,8 @@ import eegdm
 from eegdm import artifacts
 from eegdm.compose import compose
 from eegdm.data.recordings import Recordings
-from eegdm.stages.finetune import logits_of, open_data, predict, shared_windows
+from eegdm.evaluation.scoring import logits_from_table, score_samples
+from eegdm.opening import open_data, shared_windows
 from eegdm.stages.pretrain import views
 from stages.tiny import Finished, command_line, one_thread
 
@@ -38,7 +39,7 @@ def n_samples(stage: str, words: list[str]) -> int:
     config = compose(words)
     if stage == "pretrain":
         return len(views(config, Recordings(Path(config.run.recordings or "")))[0])
-    samples = open_data(config)[0].samples
+    samples = open_data(config)[1].samples
     return int((samples.split == "train").sum())
 
 
@@ -86,7 +87,7 @@ def test_two_processes_learn_the_weights_of_one(
 
     if stage == "finetune":
         config = compose(words)
-        val = open_data(config)[0].samples.query("split == 'val'").reset_index(drop=True)
+        val = open_data(config)[1].samples.query("split == 'val'").reset_index(drop=True)
         assert len(shared_windows(val)[0]) % 2 == 1 or len(val) % 2 == 1
         one, two = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 2))
         assert len(one["logits"]) == len(val)
@@ -158,14 +159,14 @@ def test_a_report_by_two_processes_is_that_of_one(
     cached: bool, finished: Finished, tmp_path: Path
 ) -> None:
     config = compose([*finished.words, f"latents.cached={str(cached).lower()}", "device=cpu"])
-    data, _ = open_data(config)
+    config, data = open_data(config)
     config.finetune.batch_size = (
         len(shared_windows(data.samples)[0]) - 1
     ) // 2  # batches of unequal shares, the last with one or two
     model = eegdm.load(str(finished.classifier))
-    one, two = (predict(config, data, model, data.samples, processes) for processes in (1, 2))
+    one, two = (score_samples(config, data, model, data.samples, processes) for processes in (1, 2))
     assert len(one) == len(data.samples)
-    np.testing.assert_allclose(logits_of(two), logits_of(one), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logits_from_table(two), logits_from_table(one), rtol=0, atol=1e-5)
     pd.testing.assert_frame_equal(two.filter(regex="^(?!logit_)"), one.filter(regex="^(?!logit_)"))
 
 

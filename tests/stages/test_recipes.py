@@ -14,9 +14,9 @@ import pytest
 
 import eegdm
 from eegdm import artifacts
-from eegdm.cli import run_stage
 from eegdm.data.montage import CHBMIT
 from eegdm.data.synthetic.layouts import write_chbmit
+from eegdm.stages import run_stage
 from stages.tiny import MADE_UP_CHBMIT
 from test_compose import PUBLISHED
 

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import golden_folder
 from eegdm import artifacts
-from eegdm.cli import run_stage
+from eegdm.stages import run_stage
 
 MINUTES = 10
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 import eegdm
-from eegdm.cli import run_stage
 from eegdm.data.recordings import Recordings
 from eegdm.data.synthetic.layouts import write_chbmit
 from eegdm.evaluation.event_scores import average_over_subjects, count_events
 from eegdm.inference import predict_signal
+from eegdm.stages import run_stage
 from stages.tiny import SIZES
 
 pytestmark = pytest.mark.ci

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from eegdm.config import Config
-from eegdm.stages.finetune import SMOOTHING, decide
+from eegdm.evaluation.scoring import SMOOTHING, fit_decision
 
 LENGTH_S, WINDOW_S = 4000, 10.0
 
@@ -62,7 +62,7 @@ def test_it_keeps_false_alarms_out_and_is_no_longer_than_that(
     """False alarms as probable as the seizure: a lone one falls to smoothing, longer ones only to a
     shortest event beyond them.
     """
-    decision = decide(*corpus(false_alarm_windows))
+    decision = fit_decision(*corpus(false_alarm_windows))
     assert decision["smoothing_s"] == SMOOTHING * WINDOW_S
     assert decision["min_duration_s"] == expected_s
 
@@ -70,4 +70,4 @@ def test_it_keeps_false_alarms_out_and_is_no_longer_than_that(
 def test_windows_around_events_can_not_tell() -> None:
     config, val, recordings = corpus(2)
     config.windows.policy = "event"
-    assert decide(config, val, recordings)["min_duration_s"] == 1.0
+    assert fit_decision(config, val, recordings)["min_duration_s"] == 1.0

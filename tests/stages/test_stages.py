@@ -18,12 +18,13 @@ from sklearn import metrics
 
 import eegdm
 from eegdm import artifacts
-from eegdm.cli import run_stage
 from eegdm.compose import compose
 from eegdm.config import TUEV_CLASSES
 from eegdm.data.montage import TCP
 from eegdm.errors import UserError
-from eegdm.stages.finetune import logits_of, open_data, predict
+from eegdm.evaluation.scoring import logits_from_table, score_samples
+from eegdm.opening import open_data
+from eegdm.stages import run_stage
 from stages.tiny import MADE_UP, Finished, snapshot
 
 STAGES = ("preprocess", "pretrain", "cache", "finetune", "report")
@@ -188,10 +189,10 @@ def on_the_fly(finished: Finished) -> np.ndarray:
 
 def logits(finished: Finished, words: list[str]) -> np.ndarray:
     config = compose(words)
-    data, _ = open_data(config)
+    config, data = open_data(config)
     assert (data.store is not None) == config.latents.cached
-    test = data.samples[data.samples.split == "test"].reset_index(drop=True)
-    return logits_of(predict(config, data, eegdm.load(finished.classifier), test))
+    test = data.part("test")
+    return logits_from_table(score_samples(config, data, eegdm.load(finished.classifier), test))
 
 
 def test_cached_tokens_give_the_logits_of_tokens_on_the_fly(
@@ -229,7 +230,7 @@ def test_the_reports_numbers_are_scikit_learns(finished: Finished) -> None:
     assert [c for c in predictions if c.startswith("logit_")] == [
         f"logit_{name}" for name in TUEV_CLASSES
     ]
-    label, predicted = predictions.label.to_numpy(), logits_of(predictions).argmax(axis=1)
+    label, predicted = predictions.label.to_numpy(), logits_from_table(predictions).argmax(axis=1)
     (run,) = report["runs"]
     found = run["scores"]
     assert found["n"] == len(label) == (rec_rows(finished.source / "edf" / "eval").shape[0])

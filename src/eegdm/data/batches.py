@@ -8,7 +8,7 @@ e, i). A resumed run, or one on more devices, sees the same batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -197,3 +197,14 @@ def loader(
         num_workers=workers,
         persistent_workers=workers > 0,
     )
+
+
+def batch_sampler_of(loader: Any) -> GlobalBatches:
+    """Return the sampler that divides the batches of a loader between processes."""
+    return loader.sampler
+
+
+def in_order(found: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return logits (row, class) in the order of the dataset."""
+    index = np.concatenate([i for i, _ in found])
+    return np.concatenate([x for _, x in found])[np.argsort(index, kind="stable")]

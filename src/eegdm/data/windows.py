@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
+from numpy import ndarray
 
 from eegdm.config import WindowConfig, did_you_mean
 from eegdm.data.corpora import chbmit_split, tuev_validation_subjects
@@ -155,6 +157,38 @@ def grid(n_times: int, length: int, step: int) -> np.ndarray:
     samples.
     """
     return np.arange(0, n_times - length + 1, step, dtype=np.int64)
+
+
+class WindowGrid(NamedTuple):
+    """Where windows start and how long they are, in samples of the signal."""
+
+    starts: Int[ndarray, " window"]
+    n_times: int
+    sfreq: float
+
+    @classmethod
+    def cover(cls, n_times: int, sfreq: float, window_s: float, step_s: float) -> WindowGrid:
+        """Return all whole windows, one every ``step_s``.
+
+        Raises:
+            UserError: not one fits, or the step is shorter than a sample.
+        """
+        length = round(window_s * sfreq)
+        if step_s * sfreq < 1:
+            raise UserError(f"step={step_s:g} s: is shorter than a sample ({1 / sfreq:g} s)")
+        if n_times < length:
+            raise UserError(
+                f"{n_times / sfreq:.1f} s long; this model looks at windows of {window_s:g} s"
+            )
+        step = step_s * sfreq
+        if step.is_integer():
+            return cls(grid(n_times, length, int(step)), length, sfreq)
+        starts = np.rint(np.arange(int((n_times - length) / step) + 2) * step).astype(np.int64)
+        return cls(starts[starts + length <= n_times], length, sfreq)
+
+    @property
+    def onset_s(self) -> Float[ndarray, " window"]:
+        return self.starts / self.sfreq
 
 
 def _seizure_rows(recording: Any, event: Any, n_times: int) -> pd.DataFrame:

@@ -13,11 +13,11 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
+from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.evaluation.metrics import class_probabilities
 
 if TYPE_CHECKING:
-    from eegdm.inference.chunks import Windows
     from eegdm.models.eegdm import EEGDM
 
 BACKGROUND = ("bckg", "background")
@@ -101,7 +101,7 @@ def rule_of(model: EEGDM, **changes: Any) -> Rule:
 
 
 def window_table(
-    windows: Windows, logits: Float[ndarray, "window class"], rule: Rule
+    windows: WindowGrid, logits: Float[ndarray, "window class"], rule: Rule
 ) -> pd.DataFrame:
     """Return a row per window: onset_s and duration_s of the stretch that it speaks for, and the
     probability of each class.

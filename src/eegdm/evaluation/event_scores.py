@@ -7,9 +7,10 @@ after it; what was found and touches no such stretch is a false alarm. Counts ar
 subject's recordings, and scores averaged over subjects.
 
 Everything is counted in whole samples of the grid. The package timescoring does the same in seconds
-of floating point, where 100.1 - 10.1 is less than 90: the two agree except where a gap is of exactly
-90 s or an event of exactly 300 s.
-"""  # noqa: E501
+of floating point, where 100.1 - 10.1 is less than 90: the two agree except where a gap is of
+exactly 90 s or an event of exactly 300 s.
+
+"""
 
 from __future__ import annotations
 

@@ -214,9 +214,9 @@ def _measure(config: Config) -> Pace:
     import torch
 
     from eegdm.data.filtering import Filtering, conditioned
-    from eegdm.stages.cache import device
+    from eegdm.processes import pick_device
 
-    where = device(config)
+    where = pick_device(config.run.device)
     backbone, classifier = (model.to(where) for model in _models(config))
     n_times = round(config.windows.duration_s * config.signal.sfreq)
     x = torch.randn(_TIMED_ROWS, 1, min(n_times, 1000), device=where)
@@ -280,8 +280,7 @@ def _timed(step: Callable[[], None], where: Any) -> float:
 def _models(config: Config) -> tuple[Any, Any]:
     from eegdm.data.montage import CHBMIT, TCP
     from eegdm.models.eegdm import EEGDM
-    from eegdm.stages.cache import token_spec
-    from eegdm.stages.pretrain import make_backbone
+    from eegdm.opening import make_backbone, token_spec
 
     backbone, c = make_backbone(config), config.fusion
     fusion = {

@@ -18,7 +18,7 @@ from typing import Any
 
 from eegdm import artifacts
 from eegdm.compose import compose
-from eegdm.config import Config, did_you_mean, leaves
+from eegdm.config import Config, did_you_mean, leaves, with_settings
 from eegdm.console import say
 from eegdm.errors import UserError
 from eegdm.layout import content_config, finished_classifiers, own_folder
@@ -304,7 +304,7 @@ def run(table: Table, words: Sequence[str] = (), sources: dict[str, str] | None 
         UserError: raw recordings are needed and nobody said where they are; or what a stage
             refuses.
     """
-    from eegdm.cli import run_stage
+    from eegdm.stages import run_stage
 
     steps = plan(table, words, sources)
     _require_sources(table, steps)
@@ -370,8 +370,8 @@ def _source() -> str:
 
 
 def _result_rows(table: Table, row: Row, config: Config) -> Iterator[list[str]]:
-    config.run.rate = row.rate
-    numbers = artifacts.read_json(own_folder(config, "report") / "report.json")
+    at_rate = with_settings(config, {"run.rate": row.rate})
+    numbers = artifacts.read_json(own_folder(at_rate, "report") / "report.json")
     published = row.published or (None,) * len(table.scores)
     runs = len(numbers["runs"])
     yield [

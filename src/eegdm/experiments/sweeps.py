@@ -80,7 +80,7 @@ def launch(
         UserError: an unknown launcher, stage or parameter, settings that no run can have, or runs
             that failed (after all have ended).
     """
-    from eegdm.cli import STAGES
+    from eegdm.stages import STAGES
 
     for value, known in ((launcher, LAUNCHERS), (stage, STAGES)):
         if value not in known:

@@ -16,8 +16,7 @@ from eegdm import artifacts
 from eegdm.console import track
 from eegdm.data.montage import TCP
 from eegdm.data.signal import compand
-from eegdm.data.windows import grid
-from eegdm.errors import UserError
+from eegdm.data.windows import WindowGrid
 
 if TYPE_CHECKING:
     import torch
@@ -31,50 +30,20 @@ CHUNK = 64  # windows whose results make one file: what a killed run loses at mo
 BATCH_SIZE = 16
 
 
-class Windows(NamedTuple):
-    """Where windows start and how long they are, in samples of the signal."""
+def runs_of_windows(windows: WindowGrid) -> list[WindowGrid]:
+    """Cut a grid into runs of ``CHUNK`` windows."""
+    return [
+        windows._replace(starts=windows.starts[i : i + CHUNK])
+        for i in range(0, len(windows.starts), CHUNK)
+    ]
 
-    starts: Int[ndarray, " window"]
-    n_times: int
-    sfreq: float
 
-    @classmethod
-    def cover(cls, n_times: int, sfreq: float, window_s: float, step_s: float) -> Windows:
-        """Return all whole windows, one every ``step_s``.
-
-        Raises:
-            UserError: not one fits, or the step is shorter than a sample.
-        """
-        length = round(window_s * sfreq)
-        if step_s * sfreq < 1:
-            raise UserError(f"step={step_s:g} s: is shorter than a sample ({1 / sfreq:g} s)")
-        if n_times < length:
-            raise UserError(
-                f"{n_times / sfreq:.1f} s long; this model looks at windows of {window_s:g} s"
-            )
-        step = step_s * sfreq
-        if step.is_integer():
-            return cls(grid(n_times, length, int(step)), length, sfreq)
-        starts = np.rint(np.arange(int((n_times - length) / step) + 2) * step).astype(np.int64)
-        return cls(starts[starts + length <= n_times], length, sfreq)
-
-    @property
-    def onset_s(self) -> Float[ndarray, " window"]:
-        return self.starts / self.sfreq
-
-    def chunks(self) -> list[Windows]:
-        """Cut in runs of ``CHUNK`` windows."""
-        return [
-            self._replace(starts=self.starts[i : i + CHUNK])
-            for i in range(0, len(self.starts), CHUNK)
-        ]
-
-    def batches(self, read: Read, mu: float, batch_size: int) -> Iterator[Batch]:
-        """Yield windows in model units: companded, float32."""
-        for i in range(0, len(self.starts), batch_size):
-            starts = self.starts[i : i + batch_size]
-            cut = np.stack([read(int(s), int(s) + self.n_times) for s in starts])
-            yield Batch(starts, compand(cut, mu).astype(np.float32) if mu else cut)
+def read_batches(windows: WindowGrid, read: Read, mu: float, batch_size: int) -> Iterator[Batch]:
+    """Yield windows in model units: companded, float32."""
+    for i in range(0, len(windows.starts), batch_size):
+        starts = windows.starts[i : i + batch_size]
+        cut = np.stack([read(int(s), int(s) + windows.n_times) for s in starts])
+        yield Batch(starts, compand(cut, mu).astype(np.float32) if mu else cut)
 
 
 class Batch(NamedTuple):
@@ -98,9 +67,9 @@ class Batch(NamedTuple):
         )
 
 
-def logits_of(
+def classifier_logits(
     model: EEGDM,
-    windows: Windows,
+    windows: WindowGrid,
     read: Read,
     slots: list[int],
     device: torch.device,
@@ -119,7 +88,7 @@ def logits_of(
     mask[:, slots] = True
     found = []
     with torch.inference_mode():
-        for batch in windows.batches(read, model.signal.get("mu", 255.0), batch_size):
+        for batch in read_batches(windows, read, model.signal.get("mu", 255.0), batch_size):
             n = len(batch.starts)
             data = torch.zeros(n, len(model.channels), windows.n_times)
             data[:, slots] = torch.from_numpy(batch.data)
@@ -133,9 +102,9 @@ def logits_of(
     return np.concatenate(found)
 
 
-def resumed(
-    compute: Callable[[Windows], ndarray],
-    windows: Windows,
+def iter_chunks(
+    compute: Callable[[WindowGrid], ndarray],
+    windows: WindowGrid,
     folder: Path | None = None,
     progress: str | None = None,
 ) -> Iterator[ndarray]:
@@ -146,8 +115,10 @@ def resumed(
             computed again.
         progress: what to call the work in the bar that is shown; none is shown without it.
     """
-    chunks = windows.chunks()
-    shown: Iterable[Windows] = chunks if progress is None else track(chunks, progress, len(chunks))
+    chunks = runs_of_windows(windows)
+    shown: Iterable[WindowGrid] = (
+        chunks if progress is None else track(chunks, progress, len(chunks))
+    )
     for index, chunk in enumerate(shown):
         yield (
             compute(chunk)
@@ -156,7 +127,7 @@ def resumed(
         )
 
 
-def _kept(path: Path, compute: Callable[[Windows], ndarray], chunk: Windows) -> ndarray:
+def _kept(path: Path, compute: Callable[[WindowGrid], ndarray], chunk: WindowGrid) -> ndarray:
     if not path.is_file():
         result = compute(chunk)
         artifacts.write_array(path, result)

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eegdm.data.montage import CHANNEL_ID, TCP
+from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
-from eegdm.inference.chunks import BATCH_SIZE, Batch, Windows, resumed
+from eegdm.inference.chunks import BATCH_SIZE, Batch, iter_chunks, read_batches
 from eegdm.inference.preparation import (
     Prepared,
     Treatment,
@@ -129,7 +130,7 @@ def embed_in(
             options.channels,
         )
         prepared = prepare(raw, treatment, folder, progress)
-        windows = Windows.cover(
+        windows = WindowGrid.cover(
             prepared.n_times, prepared.sfreq, reader.window_s, options.step_s or reader.window_s
         )
     except UserError as error:
@@ -139,15 +140,15 @@ def embed_in(
         raise UserError(f"{name}: {error}") from error
     mu, device = treatment.signal.mu, pick_device(options.device)
 
-    def compute(some: Windows) -> ndarray:
+    def compute(some: WindowGrid) -> ndarray:
         return np.concatenate(
             [
                 reader.read(batch, prepared, some.sfreq, device, options.tokens)
-                for batch in some.batches(prepared.read, mu, options.batch_size)
+                for batch in read_batches(some, prepared.read, mu, options.batch_size)
             ]
         )
 
-    return reader.about(prepared, windows, options.tokens), resumed(
+    return reader.about(prepared, windows, options.tokens), iter_chunks(
         compute, windows, progress="windows" if progress else None
     )
 
@@ -217,7 +218,7 @@ class _Reader:
             found.mean(dim=2).permute(0, 3, 2, 1, 4).flatten(2).numpy()
         )  # (window, channel, query block feature)
 
-    def about(self, prepared: Prepared, windows: Windows, tokens: bool) -> About:
+    def about(self, prepared: Prepared, windows: WindowGrid, tokens: bool) -> About:
         from eegdm.models.pooling import pool_bounds
 
         blocks = list(self.backbone.chosen_blocks(self.spec.blocks))

@@ -12,9 +12,10 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
+from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.evaluation.decision import Rule, find_events, rule_of, window_table
-from eegdm.inference.chunks import BATCH_SIZE, Windows, logits_of, resumed
+from eegdm.inference.chunks import BATCH_SIZE, classifier_logits, iter_chunks, runs_of_windows
 from eegdm.inference.preparation import (
     Prepared,
     Treatment,
@@ -167,8 +168,10 @@ def predict_in(
             [model.channels.index(name) for name in prepared.taken_for],
             pick_device(options.device),
         )
-        chunks = resumed(
-            lambda some: logits_of(model, some, prepared.read, slots, device, options.batch_size),
+        chunks = iter_chunks(
+            lambda some: classifier_logits(
+                model, some, prepared.read, slots, device, options.batch_size
+            ),
             windows,
             folder,
             "windows" if progress else None,
@@ -202,8 +205,8 @@ def predict_signal(
     windows = _grid(signal.shape[1], model.sfreq, model, rule, None)
     slots, where = [model.channels.index(name) for name in ch_names], pick_device(device)
     logits = [
-        logits_of(model, chunk, lambda a, b: signal[:, a:b], slots, where)
-        for chunk in windows.chunks()
+        classifier_logits(model, chunk, lambda a, b: signal[:, a:b], slots, where)
+        for chunk in runs_of_windows(windows)
     ]
     table = window_table(windows, np.concatenate(logits), rule)
     return table, find_events(table, rule)
@@ -254,8 +257,10 @@ def quality_table(prepared: Prepared) -> pd.DataFrame:
     )
 
 
-def _grid(n_times: int, sfreq: float, model: EEGDM, rule: Rule, step_s: float | None) -> Windows:
-    return Windows.cover(n_times, sfreq, model.n_times / model.sfreq, step_s or rule.resolution_s)
+def _grid(n_times: int, sfreq: float, model: EEGDM, rule: Rule, step_s: float | None) -> WindowGrid:
+    return WindowGrid.cover(
+        n_times, sfreq, model.n_times / model.sfreq, step_s or rule.resolution_s
+    )
 
 
 def _model_notes(model: EEGDM) -> list[str]:

@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import torch
@@ -21,12 +20,11 @@ from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import shard_is_done, write_shard
 from eegdm.data.windows import KEY, distinct, make_samples
 from eegdm.executor import results
-from eegdm.layout import content_config, destination, upstream
+from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
-from eegdm.models.latents import TokenSpec, extract
-from eegdm.models.pretrained import weights_fingerprint
+from eegdm.models.latents import extract
+from eegdm.opening import Inputs, resolve, token_spec
 from eegdm.processes import own_device, pick_device
-from eegdm.stages.pretrain import make_backbone
 
 
 def run(config: Config) -> Path:
@@ -35,19 +33,19 @@ def run(config: Config) -> Path:
     Raises:
         UserError: no recordings or backbone, no windows, or the folder holds other work.
     """
-    source = upstream(config, "recordings")
-    recordings = Recordings(source.path, config.signal.mu)
-    backbone, identity = open_backbone(config, source.fingerprint)
-    inputs = {"recordings": source.fingerprint, "backbone": identity}
-    folder = destination(config, "latents", inputs)
+    config, inputs = resolve(config, "cache")
+    folder = destination(config, "latents", inputs.fingerprints)
     if artifacts.is_finished(folder):
         say(f"cache: {folder} is finished")
         return folder
+    recordings = Recordings(inputs.recordings.path, config.signal.mu)
     recordings.require_channel_ids()
     samples = make_samples(
         recordings.table, recordings.events, config.windows, config.corpus.classes
     )
-    with artifacts.building(folder, "latents", content_config(config, "latents"), inputs):
+    with artifacts.building(
+        folder, "latents", content_config(config, "latents"), inputs.fingerprints
+    ):
         windows = _place(distinct(samples), recordings, config.latents.shard_windows)
         todo = [
             (shard, rows)
@@ -59,11 +57,11 @@ def run(config: Config) -> Path:
             f" {windows.shard.max() + 1} shards -> {folder}"
         )
         if config.run.devices == 1 and config.run.cluster is None:
-            backbone.to(device(config)).eval()
+            backbone = _ready(inputs, pick_device(config.run.device))
             for item in track(todo, "cache", len(todo)):
                 _write(item, backbone, recordings, config, folder)
         else:
-            _share_out(todo, config, source.fingerprint, folder)
+            _share_out(todo, config, folder)
         artifacts.write_table(folder / "windows.parquet", windows)
         stored = sum(f.stat().st_size for f in (folder / "shards").glob("*.npy"))
         artifacts.finish(
@@ -95,14 +93,11 @@ def _write(
     )
 
 
-def _share_out(
-    todo: list[tuple[int, pd.DataFrame]], config: Config, recordings: str, folder: Path
-) -> None:
+def _share_out(todo: list[tuple[int, pd.DataFrame]], config: Config, folder: Path) -> None:
     """Let several processes, or a dask cluster, write the shards."""
     work = functools.partial(
         _in_process,
         config=config,
-        recordings=recordings,
         folder=folder,
         run=artifacts.run_of(folder),
     )
@@ -114,70 +109,24 @@ def _share_out(
 _OPEN: dict[str, tuple[SSMDP, Recordings]] = {}  # what this process opened for the run it works for
 
 
-def _in_process(
-    item: tuple[int, pd.DataFrame], config: Config, recordings: str, folder: Path, run: str
-) -> None:
+def _in_process(item: tuple[int, pd.DataFrame], config: Config, folder: Path, run: str) -> None:
     with artifacts.writing(folder, run):
         if run not in _OPEN:
             _OPEN.clear()
-            _OPEN[run] = _opened(config, recordings)
+            _OPEN[run] = _opened(config)
         _write(item, *_OPEN[run], config, folder)
 
 
-def _opened(config: Config, recordings: str) -> tuple[SSMDP, Recordings]:
-    backbone, _ = open_backbone(config, recordings)
+def _opened(config: Config) -> tuple[SSMDP, Recordings]:
+    config, inputs = resolve(config, "cache")
     where = own_device(config.run.device, config.run.devices if config.run.cluster is None else 1)
-    return backbone.to(where).eval(), Recordings(
-        upstream(config, "recordings").path, config.signal.mu
-    )
+    return _ready(inputs, where), Recordings(inputs.recordings.path, config.signal.mu)
 
 
-def open_backbone(config: Config, recordings: str) -> tuple[SSMDP, str]:
-    """Return the backbone that this run reads and what identifies it: its folder's fingerprint, or
-    that of its weights.
-    """
-    chosen = config.run.backbone
-    if chosen == "random":
-        L.seed_everything(
-            0, verbose=False
-        )  # one backbone for all seeds of the classifier, as a pretrained one is
-        return (
-            make_backbone(config),
-            f"random, {artifacts.fingerprint(content_config(config, 'backbone')['backbone'])}",
-        )
-    if chosen is None or artifacts.is_finished(Path(chosen)):
-        made = upstream(config, "backbone", {"recordings": recordings} if chosen is None else None)
-        return SSMDP.from_pretrained(made.path), made.fingerprint
-    from eegdm.checkpoints.load import load
-
-    model = load(chosen)
-    backbone = model if isinstance(model, SSMDP) else model.backbone
-    for name, value in backbone.config.items():
-        if hasattr(config.backbone, name):
-            setattr(config.backbone, name, value)
-    return backbone, weights_fingerprint(backbone)
-
-
-def token_spec(config: Config, blocks: bool = True) -> TokenSpec:
-    """Return how tokens are read; with ``blocks=False`` of all blocks, as they are stored."""
-    c, d, f = config.latents, config.diffusion, config.fusion
-    return TokenSpec(
-        query=tuple(c.query),
-        pool=tuple(c.pool),
-        step=c.step,
-        forward=c.forward,
-        schedule=d.schedule,
-        n_steps=d.n_steps,
-        window=c.window,
-        stride=c.stride,
-        first_block=f.first_block if blocks else 0,
-        last_block=f.last_block if blocks else None,
-    )
-
-
-def device(config: Config) -> torch.device:
-    """Return the device that ``run.device`` names; auto takes the best there is."""
-    return pick_device(config.run.device)
+def _ready(inputs: Inputs, where: torch.device) -> SSMDP:
+    """The backbone on its device, for inference."""
+    assert inputs.backbone is not None
+    return inputs.backbone.to(where).eval()
 
 
 def _place(windows: pd.DataFrame, recordings: Recordings, per_shard: int) -> pd.DataFrame:

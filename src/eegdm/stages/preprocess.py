@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from eegdm import artifacts
-from eegdm.config import Config, CorpusConfig, SignalConfig
+from eegdm.config import Config, CorpusConfig, SignalConfig, check_resolved
 from eegdm.console import say, track
 from eegdm.data.corpora import Source, find_sources, read_events
 from eegdm.data.events import map_labels
@@ -68,6 +68,7 @@ def run(config: Config) -> Path:
     Raises:
         UserError: no recordings found, none could be used, or (``run.strict``) some failed.
     """
+    check_resolved(config, "preprocess")
     corpus = _with_source(config)
     folder = destination(config, "recordings", inputs={})
     sources = find_sources(corpus)

@@ -18,17 +18,18 @@ from eegdm.data.batches import Denoising, generator, loader
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
-from eegdm.layout import content_config, destination, upstream
+from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.card import training_facts
 from eegdm.models.diffusion import NoiseSchedule, sample
+from eegdm.opening import make_backbone, make_schedule, resolve
 from eegdm.training import (
     CHECKPOINTS,
     DenoisingModule,
     fit,
     forget_checkpoints,
     make_trainer,
-    shares,
+    rank_and_world,
     training_folder,
 )
 
@@ -41,17 +42,18 @@ def run(config: Config) -> Path:
     Raises:
         UserError: no recordings, no windows, or the folder holds other work.
     """
-    source = upstream(config, "recordings")
-    inputs = {"recordings": source.fingerprint}
-    folder = destination(config, "backbone", inputs)
+    config, inputs = resolve(config, "pretrain")
+    folder = destination(config, "backbone", inputs.fingerprints)
     if artifacts.is_finished(folder):
         forget_checkpoints(folder)
         say(f"pretrain: {folder} is finished")
         return folder
-    recordings = Recordings(source.path, config.signal.mu)
+    recordings = Recordings(inputs.recordings.path, config.signal.mu)
     recordings.require_channel_ids()
     train, val = views(config, recordings)
-    with training_folder(folder, "backbone", content_config(config, "backbone"), inputs):
+    with training_folder(
+        folder, "backbone", content_config(config, "backbone"), inputs.fingerprints
+    ):
         say(
             f"pretrain: {len(train)} single-channel windows to learn from, {len(val)} to validate"
             f" -> {folder}"
@@ -70,7 +72,7 @@ def run(config: Config) -> Path:
             batch,
             order,
             workers,
-            **shares(trainer),
+            **rank_and_world(trainer),
         )
         validation = (
             loader(
@@ -78,7 +80,7 @@ def run(config: Config) -> Path:
                 batch,
                 None,
                 workers,
-                **shares(trainer),
+                **rank_and_world(trainer),
             )
             if len(val)
             else None
@@ -144,25 +146,6 @@ def _thin(samples: pd.DataFrame, most: int | None) -> pd.DataFrame:
     if most is None or len(samples) <= most:
         return samples
     return samples.iloc[np.linspace(0, len(samples) - 1, most).round().astype(int)]
-
-
-def make_backbone(config: Config) -> SSMDP:
-    """Build the backbone with seeded random weights."""
-    c = config.backbone
-    return SSMDP(
-        d_model=c.d_model,
-        n_blocks=c.n_blocks,
-        d_state=c.d_state,
-        d_cond=c.d_cond,
-        d_embed=c.d_embed,
-        n_channel_ids=len(TCP),
-    )
-
-
-def make_schedule(config: Config) -> NoiseSchedule:
-    """Build the noise schedule."""
-    c = config.diffusion
-    return NoiseSchedule(c.n_steps, c.schedule, c.beta_start, c.beta_end)
 
 
 def _write(

@@ -1,0 +1,374 @@
+"""From settings to what a stage reads: recordings, backbone, tokens, labelled samples, classifiers.
+
+:func:`resolve` is the one place that opens the inputs of a stage. It returns a new configuration,
+in which the settings that describe an input are those that the input was made with, and checks
+what will really be used. A stage that has called it never changes its configuration again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import pandas as pd
+from torch.utils.data import Dataset
+
+from eegdm import artifacts
+from eegdm.artifacts import Artifact
+from eegdm.checkpoints.load import load
+from eegdm.config import Config, check_resolved, with_settings
+from eegdm.data.batches import Windows, generator
+from eegdm.data.montage import TCP
+from eegdm.data.recordings import Recordings
+from eegdm.data.tokens import CachedTokens, TokenStore
+from eegdm.data.windows import KEY, LEFT_OUT, assign_splits, distinct, make_samples
+from eegdm.errors import UserError
+from eegdm.layout import COMMAND, content_config, own_folder, siblings
+from eegdm.models.backbone import SSMDP
+from eegdm.models.diffusion import NoiseSchedule
+from eegdm.models.eegdm import EEGDM
+from eegdm.models.latents import TokenSpec
+from eegdm.models.pretrained import weights_fingerprint
+
+READS = {
+    "preprocess": (),
+    "pretrain": ("recordings",),
+    "cache": ("recordings", "backbone"),
+    "finetune": ("recordings", "backbone", "latents"),
+    "report": ("recordings",),
+}
+"""The kinds of folders that each stage reads; latents only where tokens are stored."""
+
+# What a stage takes over from a folder it reads: dotted names or sections.
+_ADOPTED: dict[str, tuple[str, ...]] = {
+    "recordings": ("corpus", "signal"),
+    "backbone": ("backbone", "diffusion", "signal.mu"),
+    "latents": ("latents", "windows"),
+    "classifier": ("windows", "latents", "fusion", "finetune", "signal.mu"),
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage reads, open.
+
+    Attributes:
+        recordings: the recordings folder.
+        backbone: the model that tokens come from; None for stages that need none.
+        latents: the folder of stored tokens; None where they are computed on the fly.
+        fingerprints: kind of each input -> what identifies it, as the stage's own plan states it.
+    """
+
+    recordings: Artifact
+    backbone: SSMDP | None
+    latents: Artifact | None
+    fingerprints: dict[str, str]
+
+
+def resolve(config: Config, stage: str) -> tuple[Config, Inputs]:
+    """Open what a stage reads, and return the configuration that it will really use.
+
+    Args:
+        config: as the command line composed it; it stays as it is.
+        stage: one of :data:`READS` that reads recordings.
+
+    Raises:
+        UserError: an input is missing, unfinished, was made from other inputs or with something
+            other than the user typed; or settings contradict each other.
+    """
+    reads = READS[stage]
+    config, recordings = open_input(config, "recordings")
+    fingerprints = {"recordings": recordings.fingerprint}
+    backbone, latents = None, None
+    if "backbone" in reads:
+        config, backbone, fingerprints["backbone"] = _open_backbone(config, fingerprints)
+    if "latents" in reads and config.latents.cached:
+        config, latents = open_input(config, "latents", fingerprints)
+        fingerprints["latents"] = latents.fingerprint
+    return check_resolved(config, stage), Inputs(recordings, backbone, latents, fingerprints)
+
+
+# ----------------------------------------------------------------------------------- input folders
+
+
+def open_input(
+    config: Config, kind: str, made_from: Mapping[str, str] | None = None
+) -> tuple[Config, Artifact]:
+    """Open the folder that this run reads, and take over what it was made with.
+
+    Args:
+        kind: "recordings", "backbone" or "latents".
+        made_from: fingerprints of inputs that the folder must have been made from.
+
+    Raises:
+        UserError: not there, unfinished, made from other inputs, or made with something other than
+            the user typed.
+    """
+    artifact = artifacts.open_artifact(_find(config, kind, made_from), kind)
+    compat = artifact.config.get("compat")
+    if kind == "latents" and compat != config.run.compat:
+        raise UserError(
+            f"{artifact.path}: was made with compat={compat or 'null'}, this run wants"
+            f" {config.run.compat or 'null'}; run `eegdm cache` with it in another root="
+        )
+    for name, value in (made_from or {}).items():
+        if name in artifact.inputs and artifact.inputs[name] != value:
+            raise UserError(
+                f"{artifact.path}: was made from another {name} folder; run"
+                f" `eegdm {COMMAND[kind]}` again in another root=, or point {kind}= to a matching"
+                " folder"
+            )
+    return adopted(config, artifact), artifact
+
+
+def _find(config: Config, kind: str, made_from: Mapping[str, str] | None) -> Path:
+    override = getattr(config.run, kind, None)
+    if override:
+        return Path(override)
+    own = own_folder(config, kind)
+    if artifacts.is_finished(own):
+        return own
+    wanted = content_config(config, kind)
+    candidates = []
+    for other in siblings(config, kind):
+        plan = artifacts.read_json(other / artifacts.PLAN)
+        if made_from and any(plan["inputs"].get(k) not in (None, v) for k, v in made_from.items()):
+            continue
+        if not artifacts.differences(_seedless(plan["config"]), _seedless(wanted)):
+            return other
+        if kind == "recordings" and not _conflicts(config, plan["config"]):
+            candidates.append(other)
+    if len(candidates) == 1:
+        return candidates[0]
+    hint = f"; or point {kind}= to one of {', '.join(map(str, candidates))}" if candidates else ""
+    began = "is unfinished" if (own / artifacts.PLAN).exists() else "does not exist"
+    raise UserError(
+        f"{own}: {began}; run `eegdm {COMMAND[kind]} corpus={config.corpus.name}"
+        f" recipe={config.recipe}` first{hint}"
+    )
+
+
+def _seedless(content: dict[str, Any]) -> dict[str, Any]:
+    """A classifier of any seed may use a backbone of any seed."""
+    return {name: value for name, value in content.items() if name != "seed"}
+
+
+def adopted(config: Config, artifact: Artifact) -> Config:
+    """Return the configuration with the settings that an artefact was made with.
+
+    Raises:
+        UserError: the user typed something else.
+    """
+    conflicts = [
+        c for c in _conflicts(config, artifact.config) if c.startswith(_ADOPTED[artifact.kind])
+    ]
+    if conflicts:
+        raise UserError(
+            f"{artifact.path} was made with {'; '.join(conflicts)}. Leave that out, or run"
+            f" `eegdm {COMMAND[artifact.kind]}` with it in another root= or recipe="
+        )
+    values: dict[str, Any] = {}
+    for name in _ADOPTED[artifact.kind]:
+        section, _, key = name.partition(".")
+        made_with = artifact.config.get(section, {})
+        if key:
+            made_with = {key: made_with[key]} if key in made_with else {}
+        values |= dict(_known(getattr(config, section), made_with, f"{section}."))
+    return with_settings(config, values)
+
+
+def _known(section: Any, values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    """The dotted names and values of settings that this version has, of nested sections too."""
+    known = []
+    for f in fields(section):
+        if f.name in values:
+            nested = getattr(section, f.name)
+            if is_dataclass(nested):
+                known += _known(nested, values[f.name], f"{prefix}{f.name}.")
+            else:
+                known.append((f"{prefix}{f.name}", values[f.name]))
+    return known
+
+
+def _conflicts(config: Config, made_with: Mapping[str, Any]) -> list[str]:
+    """Settings that the user typed and that contradict a folder, as `name=value in the folder,
+    not value typed`.
+    """
+    conflicts = []
+    for name in dict.fromkeys(config.explicit):
+        typed: Any = config
+        found: Any = made_with
+        for key in name.split("."):
+            typed = getattr(typed, key, None)
+            found = found.get(key, _ABSENT) if isinstance(found, Mapping) else _ABSENT
+        if found is not _ABSENT and typed != found:
+            conflicts.append(f"{name}={found!r}, not {typed!r}")
+    return conflicts
+
+
+_ABSENT = object()
+
+
+# ------------------------------------------------------------------------------------------ models
+
+
+def make_backbone(config: Config) -> SSMDP:
+    """Build the backbone with random weights, by torch's own random state."""
+    c = config.backbone
+    return SSMDP(
+        d_model=c.d_model,
+        n_blocks=c.n_blocks,
+        d_state=c.d_state,
+        d_cond=c.d_cond,
+        d_embed=c.d_embed,
+        n_channel_ids=len(TCP),
+    )
+
+
+def make_schedule(config: Config) -> NoiseSchedule:
+    """Build the noise schedule."""
+    c = config.diffusion
+    return NoiseSchedule(c.n_steps, c.schedule, c.beta_start, c.beta_end)
+
+
+def token_spec(config: Config, blocks: bool = True) -> TokenSpec:
+    """Return how tokens are read; with ``blocks=False`` of all blocks, as they are stored."""
+    c, d, f = config.latents, config.diffusion, config.fusion
+    return TokenSpec(
+        query=tuple(c.query),
+        pool=tuple(c.pool),
+        step=c.step,
+        forward=c.forward,
+        schedule=d.schedule,
+        n_steps=d.n_steps,
+        window=c.window,
+        stride=c.stride,
+        first_block=f.first_block if blocks else 0,
+        last_block=f.last_block if blocks else None,
+    )
+
+
+def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Config, SSMDP, str]:
+    """The backbone that this run reads and what identifies it: its folder's fingerprint, or that
+    of its weights.
+    """
+    chosen = config.run.backbone
+    if chosen == "random":
+        # One backbone for all seeds of the classifier, as a pretrained one is.
+        L.seed_everything(0, verbose=False)
+        sizes = content_config(config, "backbone")["backbone"]
+        return config, make_backbone(config), f"random, {artifacts.fingerprint(sizes)}"
+    if chosen is None or artifacts.is_finished(Path(chosen)):
+        config, made = open_input(config, "backbone", fingerprints if chosen is None else None)
+        return config, SSMDP.from_pretrained(made.path), made.fingerprint
+    model = load(chosen)
+    backbone = model if isinstance(model, SSMDP) else model.backbone
+    sizes = dict(_known(config.backbone, backbone.config, "backbone."))
+    return with_settings(config, sizes), backbone, weights_fingerprint(backbone)
+
+
+def open_classifier(
+    config: Config, path: Path, recordings: Artifact
+) -> tuple[Config, EEGDM, Inputs]:
+    """Open a classifier and what it is scored on; its tokens are read if they are stored.
+
+    Args:
+        config: of the run that scores it; it stays as it is.
+        path: a folder that `finetune`, `convert` or `save_pretrained` wrote, or a published file.
+        recordings: what the classifier is scored on.
+
+    Returns:
+        The configuration with the classifier's settings, the model, and what its samples are read
+        from.
+
+    Raises:
+        UserError: it is a backbone, or was made with something other than the user typed.
+    """
+    model = load(str(path), compat=config.run.compat)
+    if not isinstance(model, EEGDM):
+        raise UserError(f"{path}: is a backbone; report needs classifiers")
+    latents, fingerprints = None, {"recordings": recordings.fingerprint}
+    if artifacts.is_finished(path):
+        made = artifacts.open_artifact(path, "classifier")
+        config = with_settings(adopted(config, made), {"run.compat": made.config.get("compat")})
+        fingerprints = made.inputs
+        if "latents" in fingerprints and config.run.rate == 1.0:
+            made_from = {k: fingerprints[k] for k in ("recordings", "backbone")}
+            config, latents = open_input(config, "latents", made_from)
+    return check_resolved(config, "report"), model, Inputs(recordings, None, latents, fingerprints)
+
+
+# ---------------------------------------------------------------------------------- labelled data
+
+
+class LabelledData(NamedTuple):
+    """Recordings, the token source and the samples of each part."""
+
+    recordings: Recordings
+    store: TokenStore | None  # None: tokens are computed on the fly
+    samples: pd.DataFrame  # with a column `split`
+    inputs: dict[str, str]
+
+    def part(self, name: str) -> pd.DataFrame:
+        """Return the samples of one part (train, val, test), numbered anew."""
+        return self.samples[self.samples.split == name].reset_index(drop=True)
+
+
+def label_data(config: Config, inputs: Inputs) -> LabelledData:
+    """Open recordings and tokens, and list the labelled samples with their split."""
+    recordings = Recordings(inputs.recordings.path, config.signal.mu, config.run.rate)
+    samples = make_samples(
+        recordings.table, recordings.events, config.windows, config.corpus.classes
+    )
+    split = assign_splits(recordings.table, config.corpus.name, config.windows)
+    samples["split"] = samples.recording.map(
+        dict(zip(recordings.table.recording, split, strict=True))
+    )
+    if config.finetune.max_samples is not None:
+        train = samples.index[samples.split == "train"]
+        kept = few_labels(
+            samples.label[train].to_numpy(), config.finetune.max_samples, config.run.seed
+        )
+        samples.loc[train.difference(train[kept]), "split"] = LEFT_OUT
+    if config.run.compat == "published" and config.windows.policy == "grid+seizure":
+        samples = samples.sort_values(KEY, kind="stable", ignore_index=True)
+    store = TokenStore(inputs.latents.path) if inputs.latents else None
+    return LabelledData(recordings, store, samples, inputs.fingerprints)
+
+
+def open_data(config: Config) -> tuple[Config, LabelledData]:
+    """Resolve the configuration of a fine-tuning and list its samples, for use outside stages."""
+    config, inputs = resolve(config, "finetune")
+    return config, label_data(config, inputs)
+
+
+def few_labels(label: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Return the rows, in order, of at most ``n`` samples drawn class by class in turn: rare
+    classes give all they have.
+
+    A larger ``n`` of the same seed keeps the rows of a smaller one.
+    """
+    order = generator(seed, 3).permutation(len(label))
+    turn = pd.Series(label[order]).groupby(label[order]).cumcount().to_numpy()
+    return np.sort(order[np.argsort(turn, kind="stable")[:n]])
+
+
+def make_dataset(config: Config, data: LabelledData, samples: pd.DataFrame) -> Dataset:
+    """Return the samples as tokens (stored) or as signals (on the fly)."""
+    channels = data.recordings.ch_names
+    if data.store is not None:
+        blocks = slice(config.fusion.first_block, config.fusion.last_block)
+        return CachedTokens(data.store, data.recordings.table, samples, channels, blocks)
+    noisy = config.latents.forward == "noisy"
+    return Windows(data.recordings, samples, channels, noisy=noisy, seed=config.run.seed)
+
+
+def shared_windows(samples: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return one sample per distinct window, and for each sample the row of its window."""
+    windows = distinct(samples)
+    windows["row"] = np.arange(len(windows))
+    return windows.assign(label=0), samples.merge(windows, on=KEY, how="left").row.to_numpy()
