@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import threading
@@ -25,12 +26,16 @@ from typing import Any
 from eegdm import __version__
 from eegdm.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
+"""2: labels of events stand as in the files, and recordings name the files they were made of."""
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 LOCK = ".lock"
 RUN = ".run"
 WRITER = ".writer-{}.lock"
+_WRITER_LOCK = re.compile(r"\.writer-.*\.lock")
+_TEMPORARY = re.compile(r"\..*\.\d+\.tmp(\.[^.]*)?")
+"""Names that :func:`atomic_path` and :func:`atomic_folder` give to what is half-written."""
 WAIT_FOR_WRITERS_S = 600.0
 KINDS = ("recordings", "backbone", "latents", "classifier", "report")
 MAX_JSON_BYTES = 256 * 2**20
@@ -58,7 +63,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")  # as in _TEMPORARY
     try:
         yield temporary
         _fsync(temporary)
@@ -181,6 +186,15 @@ def fingerprint(obj: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def file_state(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is replaced: a key for what was read from it."""
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from error
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file in hex."""
     digest = hashlib.sha256()
@@ -202,6 +216,7 @@ class Artifact:
     files: dict[str, dict[str, Any]]
     summary: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
+    format: int = FORMAT
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -308,7 +323,7 @@ def _claim(path: Path, plan: dict[str, Any]) -> None:
     if (path / PLAN).exists():
         refuse_mismatch(path, read_json(path / PLAN), plan)
         return
-    strangers = [p.name for p in path.iterdir() if p.name != LOCK and not p.name.startswith(".")]
+    strangers = [p.name for p in _own_entries(path) if not p.name.startswith(".")]
     if strangers:
         raise UserError(
             f"{path}: is not empty and was not begun by eegdm (it holds {strangers[0]!r}); choose"
@@ -319,8 +334,23 @@ def _claim(path: Path, plan: dict[str, Any]) -> None:
 
 def _sweep(path: Path) -> None:
     """Remove what a killed run left half-written; the lock is held, so nobody else is writing."""
-    for leftover in path.rglob(".*.tmp*"):
-        leftover.unlink()
+    for leftover in _own_files(path):
+        if _TEMPORARY.fullmatch(leftover.name):
+            leftover.unlink()
+
+
+def _own_entries(path: Path) -> list[Path]:
+    """What lies in a folder, without the folders of its folds, which are artefacts of their own."""
+    return [p for p in path.iterdir() if p.name != LOCK and not (p.is_dir() and "=" in p.name)]
+
+
+def _own_files(path: Path) -> list[Path]:
+    return [
+        file
+        for entry in _own_entries(path)
+        for file in (entry.rglob("*") if entry.is_dir() else [entry])
+        if file.is_file()
+    ]
 
 
 def reopen(path: Path) -> None:
@@ -332,7 +362,7 @@ def abandon(path: Path) -> None:
     """Give up a folder in which nothing came about, so that a run with other settings may have
     it.
     """
-    for leftover in [p for p in path.iterdir() if p.name not in (LOCK, RUN)]:
+    for leftover in [p for p in _own_entries(path) if p.name != RUN]:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
@@ -340,10 +370,7 @@ def refuse_mismatch(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -
     """Refuse a folder that was made from other settings or inputs, naming the first differences."""
     if found.get("kind") != wanted["kind"]:
         raise UserError(f"{path}: holds a {found.get('kind')}, not a {wanted['kind']}")
-    changes = differences(found.get("config", {}), wanted["config"]) + differences(
-        found.get("inputs", {}), wanted["inputs"]
-    )
-    if changes:
+    if changes := plan_differences(found, wanted):
         shown = "; ".join(changes[:3]) + (
             f"; and {len(changes) - 3} more" if len(changes) > 3 else ""
         )
@@ -351,6 +378,30 @@ def refuse_mismatch(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -
             f"{path}: was made with {shown}. Remove that folder, or choose another root= for"
             " this run"
         )
+
+
+def plan_differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """List in what the settings and inputs of two plans differ.
+
+    A plan of an older format is compared in what both know: it may lack what is newer, and hold
+    what no longer identifies a folder.
+    """
+    older = found.get("format", FORMAT) < FORMAT
+    changes = []
+    for part in ("config", "inputs"):
+        before, now = found.get(part, {}), wanted[part]
+        if older:
+            before, now = _common(before, now)
+        changes += differences(before, now)
+    return changes
+
+
+def _common(one: Any, other: Any) -> tuple[Any, Any]:
+    """Two nested dicts without the keys that only one of them has."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return one, other
+    pairs = {key: _common(one[key], other[key]) for key in one.keys() & other.keys()}
+    return {k: a for k, (a, _) in pairs.items()}, {k: b for k, (_, b) in pairs.items()}
 
 
 def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
@@ -377,14 +428,13 @@ def finish(
             and are not sealed.
     """
     plan = read_json(path / PLAN)
-    skip = {MANIFEST, PLAN, LOCK, RUN, *unlisted}
+    skip = {MANIFEST, PLAN, RUN, *unlisted}
     names = sorted(
         p.relative_to(path)
-        for p in path.rglob("*")
-        if p.is_file()
-        and p.relative_to(path).parts[0] not in skip
-        and not p.name.endswith(".lock")
-        and ".tmp" not in p.name
+        for p in _own_files(path)
+        if p.relative_to(path).parts[0] not in skip
+        and not _WRITER_LOCK.fullmatch(p.name)
+        and not _TEMPORARY.fullmatch(p.name)
     )
     files = {
         n.as_posix(): {"bytes": (path / n).stat().st_size, "sha256": sha256(path / n)}
@@ -460,7 +510,7 @@ def read_manifest(path: Path, kind: str | None = None) -> Artifact:
             f"{path}: written in format {manifest['format']} by eegdm {manifest['version']}; "
             f"this version reads up to {FORMAT}: upgrade eegdm"
         )
-    return Artifact(path, **{k: manifest[k] for k in wanted if k != "format"})
+    return Artifact(path, **{k: manifest[k] for k in wanted})
 
 
 def _check_size(path: Path, name: str, entry: Any) -> None:

@@ -26,6 +26,9 @@ COMMAND = {
     "report": "report",
 }
 
+READERS_LABELS = ("corpus.label_map", "corpus.classes", "corpus.event_classes")
+"""How events become classes: settings of whoever reads recordings, never of the recordings."""
+
 # What identifies the content of each artefact, beside its inputs. Paths, devices and worker counts
 # never do.
 _SECTIONS: dict[str, tuple[str, ...]] = {
@@ -36,7 +39,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "report": (),
 }
 _NOT_CONTENT: dict[str, tuple[str, ...]] = {
-    "recordings": ("corpus.source", "corpus.table", "signal.mu"),
+    "recordings": ("corpus.source", "corpus.table", *READERS_LABELS, "signal.mu"),
     "backbone": (),
     "latents": (
         "windows.labels",
@@ -68,22 +71,46 @@ def content_config(config: Config, kind: str) -> dict[str, Any]:
         content["signal"] = {"mu": config.signal.mu}
     if kind in ("backbone", "classifier"):
         content["seed"] = config.run.seed
+    if kind == "classifier":
+        content["corpus"] = {name.split(".")[1]: value for name, value in labels_of(config).items()}
+    elif kind in ("backbone", "latents") and _follows_events(config, kind):
+        # Windows lie around these events; into which classes they are grouped is no matter.
+        content["corpus"] = {"labels": sorted(config.corpus.label_map)}
     if config.run.compat and kind != "recordings":
         content["compat"] = config.run.compat
     return content
 
 
+def labels_of(config: Config) -> dict[str, Any]:
+    """Return the settings by which a reader turns events into classes, by dotted name."""
+    return {name: getattr(config.corpus, name.split(".")[1]) for name in READERS_LABELS}
+
+
+def _follows_events(config: Config, kind: str) -> bool:
+    """Whether a folder's windows depend on which labels count."""
+    if kind == "backbone" and config.pretrain.windows == "grid":
+        return False
+    return config.windows.policy != "grid"
+
+
 def own_folder(config: Config, kind: str) -> Path:
     """Return the folder of this run's artefact."""
-    parts = (
-        [f"fold={config.windows.fold}"]
-        if config.windows.split == "kfold" and kind in ("backbone", "latents", "classifier")
-        else []
-    )
+    parts = [f"fold={config.windows.fold}"] if _depends_on_fold(config, kind) else []
     parts += [f"seed={config.run.seed}"] if kind == "classifier" else []
     if kind == "report" and config.run.rate != 1.0:
         kind = f"report,rate={config.run.rate:g}"
     return _recipe_folder(config) / kind / ",".join(parts)
+
+
+def _depends_on_fold(config: Config, kind: str) -> bool:
+    """Whether each fold has a folder of its own: tokens differ between folds only if each fold
+    trained a backbone.
+    """
+    if config.windows.split != "kfold":
+        return False
+    if kind == "latents":
+        return config.run.backbone is None
+    return kind in ("backbone", "classifier")
 
 
 def _recipe_folder(config: Config) -> Path:
@@ -122,7 +149,8 @@ def destination(config: Config, kind: str, inputs: dict[str, str]) -> Path:
         return own
     for other in siblings(config, kind):
         plan = artifacts.read_json(other / artifacts.PLAN)
-        if not artifacts.differences(plan["config"], wanted) and plan["inputs"] == inputs:
+        changes = artifacts.plan_differences(plan, {"config": wanted, "inputs": inputs})
+        if not changes and plan["inputs"].keys() == inputs.keys():
             return other
     return own
 

@@ -27,7 +27,7 @@ from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import KEY, LEFT_OUT, assign_splits, distinct, make_samples
 from eegdm.errors import UserError
-from eegdm.layout import COMMAND, content_config, own_folder, siblings
+from eegdm.layout import COMMAND, READERS_LABELS, content_config, own_folder, siblings
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
 from eegdm.models.eegdm import EEGDM
@@ -48,7 +48,7 @@ _ADOPTED: dict[str, tuple[str, ...]] = {
     "recordings": ("corpus", "signal"),
     "backbone": ("backbone", "diffusion", "signal.mu"),
     "latents": ("latents", "windows"),
-    "classifier": ("windows", "latents", "fusion", "finetune", "signal.mu"),
+    "classifier": (*READERS_LABELS, "windows", "latents", "fusion", "finetune", "signal.mu"),
 }
 
 
@@ -132,16 +132,26 @@ def _find(config: Config, kind: str, made_from: Mapping[str, str] | None) -> Pat
     own = own_folder(config, kind)
     if artifacts.is_finished(own):
         return own
+    # Version 0.1.0 stored the tokens of a backbone that all folds share once per fold.
+    of_fold = own / f"fold={config.windows.fold}"
+    if kind == "latents" and config.windows.split == "kfold" and artifacts.is_finished(of_fold):
+        return of_fold
     wanted = content_config(config, kind)
-    candidates = []
+    equal, candidates = [], []
     for other in siblings(config, kind):
         plan = artifacts.read_json(other / artifacts.PLAN)
         if made_from and any(plan["inputs"].get(k) not in (None, v) for k, v in made_from.items()):
             continue
-        if not artifacts.differences(_seedless(plan["config"]), _seedless(wanted)):
-            return other
+        found = {**plan, "config": _seedless(plan["config"]), "inputs": {}}
+        if not artifacts.plan_differences(found, {"config": _seedless(wanted), "inputs": {}}):
+            equal.append(other)
+            continue
         if kind == "recordings" and not _conflicts(config, plan["config"]):
             candidates.append(other)
+    if kind == "recordings" and len({_files_of(path) for path in equal}) > 1:
+        equal, candidates = [], equal  # made of different files: the user says which
+    if equal:
+        return equal[0]
     if len(candidates) == 1:
         return candidates[0]
     hint = f"; or point {kind}= to one of {', '.join(map(str, candidates))}" if candidates else ""
@@ -152,13 +162,19 @@ def _find(config: Config, kind: str, made_from: Mapping[str, str] | None) -> Pat
     )
 
 
+def _files_of(folder: Path) -> str:
+    """What identifies the files that a recordings folder was made of."""
+    return str(artifacts.read_json(folder / artifacts.PLAN)["inputs"])
+
+
 def _seedless(content: dict[str, Any]) -> dict[str, Any]:
     """A classifier of any seed may use a backbone of any seed."""
     return {name: value for name, value in content.items() if name != "seed"}
 
 
 def adopted(config: Config, artifact: Artifact) -> Config:
-    """Return the configuration with the settings that an artefact was made with.
+    """Return the configuration with the settings that an artefact was made with, and with the
+    labels that it recommends to its readers, unless the user typed others.
 
     Raises:
         UserError: the user typed something else.
@@ -178,6 +194,8 @@ def adopted(config: Config, artifact: Artifact) -> Config:
         if key:
             made_with = {key: made_with[key]} if key in made_with else {}
         values |= dict(_known(getattr(config, section), made_with, f"{section}."))
+    recommended = artifact.summary.get("labels", {})
+    values |= {name: recommended[name] for name in recommended if name not in config.explicit}
     return with_settings(config, values)
 
 
@@ -318,9 +336,16 @@ class LabelledData(NamedTuple):
         return self.samples[self.samples.split == name].reset_index(drop=True)
 
 
+def open_recordings(config: Config, inputs: Inputs) -> Recordings:
+    """Open a recordings folder as this run reads it: companding, rate, labels."""
+    return Recordings(
+        inputs.recordings.path, config.signal.mu, config.run.rate, config.corpus.label_map
+    )
+
+
 def label_data(config: Config, inputs: Inputs) -> LabelledData:
     """Open recordings and tokens, and list the labelled samples with their split."""
-    recordings = Recordings(inputs.recordings.path, config.signal.mu, config.run.rate)
+    recordings = open_recordings(config, inputs)
     samples = make_samples(
         recordings.table, recordings.events, config.windows, config.corpus.classes
     )

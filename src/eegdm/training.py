@@ -247,7 +247,7 @@ class FusionModule(SharedBatches):
             value = result.get(name)
             self.log(
                 f"val_{name}",
-                float("-inf") if value is None else value,
+                float("nan") if value is None else value,
                 prog_bar=name == self.config.monitor,
             )
 
@@ -431,11 +431,40 @@ class ResumedOrder(Callback):
         )
 
 
-class PatientStopping(EarlyStopping):
-    """Early stopping whose patience counts from a given epoch on (SPEC 5)."""
+class KeepBest(Callback):
+    """Keeps the weights of the best epoch as best.ckpt: of the highest score and, among equals,
+    of the lowest validation loss.
 
-    def __init__(self, monitor: str, patience: int, first_epoch: int) -> None:
-        super().__init__(monitor, mode="max", patience=patience, check_finite=False)
+    What the best epoch was so far is read from :class:`Curves`, which a resumed run has.
+
+    Args:
+        score: name of the validation score; None chooses by the loss alone, where the score is
+            undefined.
+    """
+
+    def __init__(self, score: str | None) -> None:
+        self.score = score
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        (curves,) = (c for c in trainer.callbacks if isinstance(c, Curves))  # type: ignore[attr-defined]
+        now = self._rank({k: float(v) for k, v in trainer.callback_metrics.items()})
+        if all(now > self._rank(row) for row in curves.rows):
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINTS / "best.ckpt")
+
+    def _rank(self, row: dict[str, Any]) -> tuple[float, float]:
+        return 0.0 if self.score is None else row[self.score], -row["val_loss"]
+
+
+class PatientStopping(EarlyStopping):
+    """Early stopping whose patience counts from a given epoch on (SPEC 5).
+
+    Args:
+        monitor: name of the validation score; None stops by the validation loss.
+    """
+
+    def __init__(self, monitor: str | None, patience: int, first_epoch: int) -> None:
+        mode = "min" if monitor is None else "max"
+        super().__init__(monitor or "val_loss", mode=mode, patience=patience, check_finite=False)
         self.first_epoch = first_epoch
 
     def _run_early_stopping_check(self, trainer: L.Trainer) -> None:
@@ -449,29 +478,18 @@ def make_trainer(
     epochs: int,
     grad_clip: float,
     callbacks: Sequence[Callback],
-    monitor: str | None,
+    keep_best: KeepBest | None = None,
 ) -> L.Trainer:
     """Return a Lightning trainer that checkpoints every epoch into ``folder``/checkpoints and can
-    go on from there.
+    continue from there.
 
     Args:
-        monitor: validation score whose best epoch is kept as best.ckpt; None keeps the last alone.
+        keep_best: what keeps the best epoch as best.ckpt; None keeps the last one alone.
     """
     _quieten()
     run = config.run
     where = folder / CHECKPOINTS
-    saving: list[Callback] = []
-    if monitor is not None:
-        saving.append(
-            ModelCheckpoint(
-                where,
-                "best",
-                monitor=monitor,
-                mode="max",
-                save_top_k=1,
-                enable_version_counter=False,
-            )
-        )
+    saving: list[Callback] = [] if keep_best is None else [keep_best]
     saving.append(
         ModelCheckpoint(
             where,

@@ -128,13 +128,16 @@ def test_strict_ends_with_status_2_and_redoes_nothing(
 def test_annotations_become_events_by_the_label_map(
     preprocessed: subprocess.CompletedProcess[str], typed: list[str], mixed: Path
 ) -> None:
-    events = pd.read_parquet(recordings_of(typed) / "events.parquet")
+    label_map = compose(typed).corpus.label_map
+    events = Recordings(recordings_of(typed), label_map=label_map).events
     files = [
         mne.io.read_raw_edf(file, verbose="error") for file in sorted(mixed.glob("s0[1-3]*.edf"))
     ]
     texts = [text for raw in files for text in raw.annotations.description]
     assert Counter(events.label) == Counter(LABELS[text] for text in texts if text in LABELS)
     assert set(texts) - set(LABELS) == {"EYEM", "ARTF"}
+    stored = pd.read_parquet(recordings_of(typed) / "events.parquet")
+    assert Counter(stored.label) == Counter(texts)  # as they stand in the files: readers map them
     assert events.channel.isna().all() and PLAIN not in set(events.recording)
 
 

@@ -13,7 +13,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -58,7 +58,7 @@ def event_table(events: Iterable[Event]) -> pd.DataFrame:
     )
 
 
-def map_labels(events: pd.DataFrame, label_map: dict[str, str]) -> pd.DataFrame:
+def map_labels(events: pd.DataFrame, label_map: Mapping[str, str]) -> pd.DataFrame:
     """Rename labels to classes and leave out events whose label is not named; an empty map keeps
     all as they are.
 
@@ -74,7 +74,7 @@ def map_labels(events: pd.DataFrame, label_map: dict[str, str]) -> pd.DataFrame:
     return events[named].assign(label=classes[named].astype(object)).reset_index(drop=True)
 
 
-def _class_of(label: str, label_map: dict[str, str]) -> str | None:
+def _class_of(label: str, label_map: Mapping[str, str]) -> str | None:
     if label in label_map:
         return label_map[label]
     return next(

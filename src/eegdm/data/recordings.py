@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
 
 from eegdm import artifacts
+from eegdm.data.events import map_labels
 from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.signal import compand, published_chbmit_window, wrap
 from eegdm.errors import UserError
@@ -16,8 +19,15 @@ from eegdm.errors import UserError
 _OPEN_SIGNALS = 256  # memory maps kept open in a process; each holds a file descriptor
 
 
-@functools.lru_cache(maxsize=_OPEN_SIGNALS)
 def _open_signal(path: Path) -> np.ndarray:
+    return _map_signal(path, artifacts.file_state(path))
+
+
+@functools.lru_cache(maxsize=_OPEN_SIGNALS)
+def _map_signal(path: Path, state: tuple[int, ...]) -> np.ndarray:
+    """Map a signal; one that was replaced in the meantime has another state, and is mapped
+    anew.
+    """
     try:
         signal = np.load(path, mmap_mode="r", allow_pickle=False)
     # NumPy parses the header with Python's own tokenizer, which raises errors of its own
@@ -38,18 +48,27 @@ class Recordings:
         path: the folder.
         mu: companding; 0 leaves the signal.
         rate: factor by which windows are resampled when they are read.
+        label_map: label in the files -> class; empty keeps all labels as they are.
 
     Attributes:
         table: `recordings.parquet`, the recordings with status "ok" only.
-        events: `events.parquet`.
+        events: `events.parquet`, with classes for labels.
     """
 
-    def __init__(self, path: Path, mu: float = 255.0, rate: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        mu: float = 255.0,
+        rate: float = 1.0,
+        label_map: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.artifact = artifacts.open_artifact(path, "recordings")
         every = artifacts.read_table(self.artifact / "recordings.parquet")
         self.failures = every[every.status != "ok"][["recording", "reason"]].reset_index(drop=True)
         self.table = every[every.status == "ok"].reset_index(drop=True)
-        self.events = artifacts.read_table(self.artifact / "events.parquet")
+        events = artifacts.read_table(self.artifact / "events.parquet")
+        # Format 1 mapped labels before it stored them.
+        self.events = events if self.artifact.format == 1 else map_labels(events, label_map)
         self.mu, self.rate = mu, rate
         self.per_window = bool(self.artifact.config["signal"]["per_window"])
         self._files = {r.recording: self.artifact / r.signal for r in self.table.itertuples()}

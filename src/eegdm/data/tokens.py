@@ -67,9 +67,15 @@ def write_shard(folder: Path, shard: int, rows: np.ndarray, dtype: str) -> None:
     artifacts.write_array(folder / shard_name(shard), rows.astype(dtype))
 
 
-@functools.lru_cache(maxsize=_OPEN_SHARDS)
 def _open_shard(path: Path, dtype: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """Map a file of a shard, whose number format and shape (None: any length) must be these."""
+    return _map_shard(path, artifacts.file_state(path), dtype, shape)
+
+
+@functools.lru_cache(maxsize=_OPEN_SHARDS)
+def _map_shard(
+    path: Path, state: tuple[int, ...], dtype: str, shape: tuple[int | None, ...]
+) -> np.ndarray:
     try:
         array = np.load(
             path, mmap_mode="c", allow_pickle=False

@@ -23,7 +23,7 @@ from eegdm.executor import results
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.latents import extract
-from eegdm.opening import Inputs, resolve, token_spec
+from eegdm.opening import Inputs, open_recordings, resolve, token_spec
 from eegdm.processes import own_device, pick_device
 
 
@@ -38,7 +38,7 @@ def run(config: Config) -> Path:
     if artifacts.is_finished(folder):
         say(f"cache: {folder} is finished")
         return folder
-    recordings = Recordings(inputs.recordings.path, config.signal.mu)
+    recordings = open_recordings(config, inputs)
     recordings.require_channel_ids()
     samples = make_samples(
         recordings.table, recordings.events, config.windows, config.corpus.classes
@@ -120,7 +120,7 @@ def _in_process(item: tuple[int, pd.DataFrame], config: Config, folder: Path, ru
 def _opened(config: Config) -> tuple[SSMDP, Recordings]:
     config, inputs = resolve(config, "cache")
     where = own_device(config.run.device, config.run.devices if config.run.cluster is None else 1)
-    return _ready(inputs, where), Recordings(inputs.recordings.path, config.signal.mu)
+    return _ready(inputs, where), open_recordings(config, inputs)
 
 
 def _ready(inputs: Inputs, where: torch.device) -> SSMDP:

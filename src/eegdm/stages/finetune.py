@@ -16,8 +16,9 @@ from eegdm.console import say
 from eegdm.data.batches import generator, loader
 from eegdm.data.windows import KEY
 from eegdm.errors import UserError
+from eegdm.evaluation.fitting import fit_decision
 from eegdm.evaluation.metrics import scores
-from eegdm.evaluation.scoring import fit_decision, logits_from_table, score_samples
+from eegdm.evaluation.scoring import logits_from_table, score_samples
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.card import training_facts
@@ -34,6 +35,7 @@ from eegdm.opening import (
 from eegdm.training import (
     CHECKPOINTS,
     FusionModule,
+    KeepBest,
     PatientStopping,
     fit,
     forget_checkpoints,
@@ -121,14 +123,14 @@ def _train(
     L.seed_everything(int(generator(config.run.seed, 2).integers(2**31)), verbose=False)
     model = make_classifier(config, data, backbone)
     windows, window_of = shared_windows(val)
-    trainer = make_trainer(
-        config,
-        folder,
-        c.epochs,
-        c.grad_clip,
-        [PatientStopping(f"val_{c.monitor}", c.patience, c.patience_from)],
-        monitor=f"val_{c.monitor}",
-    )
+    monitor = f"val_{c.monitor}" if val.label.nunique() > 1 else None
+    if monitor is None:
+        say(
+            f"finetune: the validation part holds one class alone, so that {c.monitor} is undefined;"
+            " the best epoch is that of the lowest validation loss"
+        )
+    stopping = PatientStopping(monitor, c.patience, c.patience_from)
+    trainer = make_trainer(config, folder, c.epochs, c.grad_clip, [stopping], KeepBest(monitor))
     training = loader(
         make_dataset(config, data, train),
         c.batch_size,
@@ -177,7 +179,8 @@ def _write(folder: Path, config: Config, data: LabelledData, module: FusionModul
         averaged.state_dict()
     )
     val = score_samples(config, data, model, data.part("val"))
-    model.decision = fit_decision(config, val, data.recordings)
+    decision = fit_decision(config, val, data.recordings)
+    model.decision = decision.settings
     found = scores(val.label.to_numpy(), logits_from_table(val), module.binary)
     metrics = {name: found[name] for name in module.monitored}
     facts = training_facts(
@@ -190,8 +193,13 @@ def _write(folder: Path, config: Config, data: LabelledData, module: FusionModul
     model.save_pretrained(folder, info=facts)
     artifacts.finish(
         folder,
-        {"best_epoch": int(best["epoch"]), "classes": list(config.corpus.classes)},
+        {
+            "best_epoch": int(best["epoch"]),
+            "classes": list(config.corpus.classes),
+            "validation_events": decision.counts._asdict() if decision.counts else None,
+        },
         unlisted=(CHECKPOINTS, "logs"),
     )
     forget_checkpoints(folder)
     say(f"finetune: best epoch {best['epoch']}; wrote {folder}")
+    say(f"finetune: {decision.sentence()}")

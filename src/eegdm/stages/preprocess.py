@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import re
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +18,12 @@ from eegdm import artifacts
 from eegdm.config import Config, CorpusConfig, SignalConfig, check_resolved
 from eegdm.console import say, track
 from eegdm.data.corpora import Source, find_sources, read_events
-from eegdm.data.events import map_labels
 from eegdm.data.montage import CHBMIT, TCP, derive, referential
 from eegdm.data.signal import Filtering, open_recording
 from eegdm.data.signal import preprocess as prepare
 from eegdm.errors import UserError
 from eegdm.executor import KILLED, each
-from eegdm.layout import content_config, destination
+from eegdm.layout import content_config, destination, labels_of, own_folder
 
 # Two small files per finished recording, its row and its events; what a resumed run need not do
 # again
@@ -70,14 +70,17 @@ def run(config: Config) -> Path:
     """
     check_resolved(config, "preprocess")
     corpus = _with_source(config)
-    folder = destination(config, "recordings", inputs={})
     sources = find_sources(corpus)
+    inputs = _identity(sources, corpus)
+    _accept_files(own_folder(config, "recordings"), sources, corpus)
+    folder = destination(config, "recordings", inputs)
+    content = content_config(config, "recordings")
     say(f"preprocess: {len(sources)} recordings in {corpus.source} -> {folder}")
-    with artifacts.building(folder, "recordings", content_config(config, "recordings"), inputs={}):
+    with artifacts.building(folder, "recordings", content, inputs):
         run_id = artifacts.run_of(folder)
         jobs = [Job(source, Path(corpus.source or ""), folder, run_id) for source in sources]
         todo = [job for job in jobs if not _is_done(job)]
-        if todo or not _is_complete(folder, jobs):
+        if todo or not artifacts.is_finished(folder):
             artifacts.reopen(folder)
             work = functools.partial(process, corpus=corpus, signal=config.signal)
             with closing(each(work, todo, config.run.workers, config.run.cluster)) as results:
@@ -85,7 +88,7 @@ def run(config: Config) -> Path:
                     if isinstance(result, BaseException):
                         _give_up(job, corpus, result)
             _write_tables(folder, jobs, corpus)
-            artifacts.finish(folder, _summary(folder), unlisted=(PARTS,))
+            artifacts.finish(folder, _summary(folder, config), unlisted=(PARTS,))
     _tell(folder, config.run.strict)
     return folder
 
@@ -112,7 +115,7 @@ def _with_source(config: Config) -> CorpusConfig:
             )
             with artifacts.atomic_folder(folder) as temporary:
                 write_tuev(temporary, **made)
-        corpus.source = str(folder)
+        corpus = replace(corpus, source=str(folder))
     if corpus.source is None:
         raise UserError(f"corpus={corpus.name}: say where the recordings are with source=FOLDER")
     return corpus
@@ -150,7 +153,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
             out=lambda shape: _memory_map(temporary, shape),
         )
         n_times = prepared.signal.shape[1]
-    events = map_labels(read_events(job.source, corpus, raw), corpus.label_map)
+    events = read_events(job.source, corpus, raw)
     notes = [
         *prepared.notes,
         *(
@@ -208,11 +211,7 @@ def _where_sought(source: Source, corpus: CorpusConfig) -> str:
             if source.annotation
             else "no annotation file beside it"
         )
-    return (
-        "no row in the table"
-        if corpus.events == "table"
-        else "no annotation in the file that corpus.label_map keeps"
-    )
+    return "no row in the table" if corpus.events == "table" else "no annotation in the file"
 
 
 def _slug(recording: str) -> str:
@@ -256,16 +255,30 @@ def _one_line(error: BaseException) -> str:
 
 def _stamp(job: Job) -> list[Any]:
     """What tells that the files of a recording have not changed: name, size and time of the
-    recording and its annotations.
+    recording; name, size and content of its annotations.
     """
-    return [
-        [
-            f.relative_to(job.root).as_posix() if f.is_relative_to(job.root) else f.name,
-            f.stat().st_size,
-            f.stat().st_mtime_ns,
-        ]
-        for f in _files(job)
-    ]
+    stamps: list[Any] = []
+    for file in _files(job):
+        state = file.stat()
+        is_recording = file == job.source.file
+        content = state.st_mtime_ns if is_recording else _content(file, artifacts.file_state(file))
+        stamps.append([_name(file, job.root), state.st_size, content])
+    return stamps
+
+
+@functools.lru_cache(maxsize=8)  # a table holds the annotations of all recordings
+def _content(file: Path, state: tuple[int, ...]) -> str:
+    return artifacts.sha256(file)
+
+
+def _is_same_file(then: list[Any], now: list[Any]) -> bool:
+    """Compare two stamps of one file; version 0.1.0 knew an annotation's time, not its content."""
+    comparable = type(then[2]) is type(now[2])
+    return then[:2] == now[:2] and (not comparable or then[2] == now[2])
+
+
+def _name(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
 def _files(job: Job) -> list[Path]:
@@ -285,20 +298,81 @@ def _is_done(job: Job) -> bool:
     path = _part_path(job, ".json")
     if not path.is_file():
         return False
-    part = artifacts.read_json(path)
-    signal = part["row"]["signal"]
-    return part["stamp"] == _stamp(job) and (
-        signal is None
-        or ((job.folder / signal).is_file() and _part_path(job, ".parquet").is_file())
-    )
-
-
-def _is_complete(folder: Path, jobs: list[Job]) -> bool:
-    """Whether the finished tables list just these recordings."""
-    if not artifacts.is_finished(folder):
+    row = artifacts.read_json(path)["row"]
+    signal = row["signal"]
+    if signal is not None and not (job.folder / signal).is_file():
         return False
-    listed = artifacts.read_table(folder / "recordings.parquet").recording
-    return set(listed) == {job.source.recording for job in jobs}
+    if signal is not None and not _part_path(job, ".parquet").is_file():
+        return False
+    return not _is_changed(job, row["sha256"])
+
+
+def _is_changed(job: Job, sha256: str | None) -> bool:
+    """Whether a recording or its annotations are others than those that were read; a file of
+    another time is compared by its hash, where one is known.
+    """
+    path = _part_path(job, ".json")
+    then = artifacts.read_json(path)["stamp"] if path.is_file() else None
+    now = _stamp(job)
+    if then is not None and len(then) == len(now) and all(map(_is_same_file, then, now)):
+        return False
+    if then is not None and not all(map(_is_same_file, then[1:], now[1:])):
+        return True
+    return sha256 is None or artifacts.sha256(job.source.file) != sha256
+
+
+# ---------------------------------------------------------------------------- which files they are
+
+
+def _identity(sources: list[Source], corpus: CorpusConfig) -> dict[str, str]:
+    """What tells the raw files of these recordings from others: relative path and size of each,
+    and the table.
+    """
+    root = Path(corpus.source or "")
+    sizes = sorted([_name(s.file, root), s.file.stat().st_size] for s in sources)
+    files = {"files": artifacts.fingerprint(sizes)}
+    return files | ({"table": artifacts.sha256(Path(corpus.table))} if corpus.table else {})
+
+
+def _accept_files(folder: Path, sources: list[Source], corpus: CorpusConfig) -> None:
+    """Refuse to put recordings of other files into a finished folder, from which backbones and
+    classifiers may have been made. An unfinished folder takes the files that are there now, and so
+    does a finished one in the place of files that could not be read.
+
+    Raises:
+        UserError: files are new, gone or changed since the folder was finished.
+    """
+    if artifacts.is_finished(folder) and (differences := _other_files(folder, sources, corpus)):
+        raise UserError(
+            f"{folder}: is finished, and holds recordings of other files than {corpus.source}:"
+            f" {', '.join(differences)}. Give these another root= or recipe=, or remove the folder"
+            " to make it anew"
+        )
+    plan = folder / artifacts.PLAN
+    begun = artifacts.read_json(plan) if plan.is_file() else {}
+    inputs = _identity(sources, corpus)
+    if begun.get("format") == artifacts.FORMAT and begun["inputs"] != inputs:
+        artifacts.write_json(plan, {**begun, "inputs": inputs})
+
+
+def _other_files(folder: Path, sources: list[Source], corpus: CorpusConfig) -> list[str]:
+    """In what the files of a finished folder differ from those found now, in words."""
+    root = Path(corpus.source or "")
+    table = artifacts.read_table(folder / "recordings.parquet")
+    hashes = dict(zip(table.file, table.sha256.where(table.sha256.notna(), None), strict=True))
+    found = {_name(s.file, root): s for s in sources}
+    changed = {
+        name
+        for name in found.keys() & hashes.keys()
+        if hashes[name] is not None
+        and _is_changed(Job(found[name], root, folder, ""), hashes[name])
+    }
+    kinds = {
+        "new": found.keys() - hashes.keys(),
+        "gone": hashes.keys() - found.keys(),
+        "changed": changed,
+    }
+    return [f"{len(names)} {kind} (such as {min(names)})" for kind, names in kinds.items() if names]
 
 
 # ----------------------------------------------------------------------------------------- tables
@@ -337,7 +411,7 @@ def _write_tables(folder: Path, jobs: list[Job], corpus: CorpusConfig) -> None:
     artifacts.write_table(folder / "events.parquet", events.astype(EVENT_TYPES))
 
 
-def _summary(folder: Path) -> dict[str, Any]:
+def _summary(folder: Path, config: Config) -> dict[str, Any]:
     recordings = artifacts.read_table(folder / "recordings.parquet")
     events = artifacts.read_table(folder / "events.parquet")
     good = recordings[recordings.status == "ok"]
@@ -347,6 +421,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         "subjects": int(good.subject.nunique()),
         "hours": round(float((good.n_times / good.sfreq).sum()) / 3600, 4),
         "events": len(events),
+        "labels": labels_of(config),
         "events_per_label": {
             str(k): int(v) for k, v in events.label.value_counts().sort_index().items()
         },

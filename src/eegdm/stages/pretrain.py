@@ -22,7 +22,7 @@ from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.card import training_facts
 from eegdm.models.diffusion import NoiseSchedule, sample
-from eegdm.opening import make_backbone, make_schedule, resolve
+from eegdm.opening import make_backbone, make_schedule, open_recordings, resolve
 from eegdm.training import (
     CHECKPOINTS,
     DenoisingModule,
@@ -48,7 +48,7 @@ def run(config: Config) -> Path:
         forget_checkpoints(folder)
         say(f"pretrain: {folder} is finished")
         return folder
-    recordings = Recordings(inputs.recordings.path, config.signal.mu)
+    recordings = open_recordings(config, inputs)
     recordings.require_channel_ids()
     train, val = views(config, recordings)
     with training_folder(
@@ -63,7 +63,7 @@ def run(config: Config) -> Path:
         module = DenoisingModule(model, schedule, config.pretrain, recordings.sfreq)
         drawing = [_Sampling(config, folder, recordings.sfreq)] if config.pretrain.samples else []
         trainer = make_trainer(
-            config, folder, config.pretrain.epochs, config.pretrain.grad_clip, drawing, monitor=None
+            config, folder, config.pretrain.epochs, config.pretrain.grad_clip, drawing
         )
         batch, seed, workers = config.pretrain.batch_size, config.run.seed, config.run.workers
         order = None if config.run.compat == "published" else seed

@@ -22,9 +22,10 @@ from eegdm.errors import UserError
 from eegdm.evaluation.comparisons import baselines_of, require_models
 from eegdm.evaluation.decision import find_events, rule_of
 from eegdm.evaluation.event_scores import average_over_subjects, count_events
+from eegdm.evaluation.fitting import event_windows
 from eegdm.evaluation.metrics import scores
 from eegdm.evaluation.results import Baseline, RunResult
-from eegdm.evaluation.scoring import event_windows, logits_from_table, score_samples
+from eegdm.evaluation.scoring import logits_from_table, score_samples
 from eegdm.inference import predict_signal
 from eegdm.layout import finished_classifiers, numbers, own_folder
 from eegdm.models.eegdm import EEGDM

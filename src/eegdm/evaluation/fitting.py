@@ -1,0 +1,205 @@
+"""The rule by which a classifier's windows become events, fitted on the validation recordings.
+
+Every parameter is fitted on what it will be applied to: the threshold on probabilities that are
+smoothed as `eegdm predict` smooths them, over the grid that it lays over whole recordings. Where
+windows are cut around events there is no such grid; the rule then judges single windows, and does
+not smooth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from eegdm.config import Config
+from eegdm.data.recordings import Recordings
+from eegdm.data.windows import KEY, WindowGrid
+from eegdm.evaluation.decision import Rule, find_events, smoothed, window_table
+from eegdm.evaluation.event_scores import EventCounts, count_events, event_scores
+from eegdm.evaluation.metrics import fit_event_threshold, fit_temperature
+from eegdm.evaluation.scoring import logits_from_table
+
+SMOOTHINGS = (1, 3)
+"""Windows over which probabilities may be averaged; the smaller one is kept where both do equally
+well, since it blurs less."""
+MAX_WINDOWS = 6
+"""What the shortest event may be at most, in windows."""
+
+
+class FittedDecision(NamedTuple):
+    """A rule, and what it makes of the validation recordings."""
+
+    rule: Rule
+    counts: EventCounts | None
+    """Annotated events of the validation recordings, those found, and false alarms; None where
+    windows do not cover their recordings, or several classes are events."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The rule as plain JSON, as a classifier carries it in its config.json."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.rule).items()}
+
+    def sentence(self) -> str:
+        """Return what the rule does to the validation recordings, for people to read."""
+        rule = self.rule
+        how = (
+            f"threshold {rule.threshold:.3f}, smoothing {rule.smoothing_s:g} s, shortest event"
+            f" {rule.min_duration_s:g} s"
+        )
+        if self.counts is None:
+            return f"{how}; events are counted only where windows cover recordings that hold some"
+        found = f"{self.counts.found} of {self.counts.annotated} annotated events"
+        per_hour = self.counts.false_alarms / (self.counts.duration_s / 3600)
+        return (
+            f"{how}: finds {found} of the validation recordings, {per_hour:.2f} false alarms per h"
+        )
+
+
+class _Recording(NamedTuple):
+    """One validation recording on its grid."""
+
+    windows: pd.DataFrame  # of eegdm.evaluation.decision.window_table
+    is_event: np.ndarray  # of each window
+    annotated: pd.DataFrame
+    duration_s: float
+
+
+def fit_decision(config: Config, val: pd.DataFrame, recordings: Recordings) -> FittedDecision:
+    """Fit temperature, threshold, smoothing and shortest event on the validation samples.
+
+    Args:
+        val: validation samples with their logits, see
+            :func:`eegdm.evaluation.scoring.score_samples`.
+        recordings: those that the samples were cut from.
+    """
+    resolution_s = _resolution_s(config)
+    rule = Rule(
+        classes=tuple(config.corpus.classes),
+        event_classes=tuple(config.corpus.event_classes),
+        smoothing_s=resolution_s,
+        min_duration_s=resolution_s,
+        resolution_s=resolution_s,
+    )
+    if val.label.nunique() < 2:
+        return FittedDecision(rule, None)
+    logits, label = logits_from_table(val), val.label.to_numpy()
+    rule = replace(rule, temperature=float(fit_temperature(logits, label)))
+    on_grid = _on_grid(config, val, recordings, rule)
+    if on_grid:
+        return _fit_on_grid(rule, on_grid)
+    columns = window_table(WindowGrid(np.zeros(len(val), int), 1, 1.0), logits, rule)
+    is_event = _is_event(rule, label)
+    if is_event.any() and not is_event.all():
+        probability = columns[list(rule.event_classes)].to_numpy().sum(1)
+        rule = replace(rule, threshold=fit_event_threshold(is_event.astype(int), probability))
+    return FittedDecision(rule, None)
+
+
+def _resolution_s(config: Config) -> float:
+    """Seconds that a window speaks for: the event in its middle (1 s, as TUEV's are), or its step
+    on a grid.
+    """
+    w = config.windows
+    if w.policy == "event":
+        return min(1.0, w.duration_s)
+    return min(w.step_s or w.duration_s, w.duration_s)
+
+
+def _is_event(rule: Rule, label: np.ndarray) -> np.ndarray:
+    return np.isin(np.array(rule.classes)[label], rule.event_classes)
+
+
+def _on_grid(
+    config: Config, val: pd.DataFrame, recordings: Recordings, rule: Rule
+) -> list[_Recording]:
+    """The validation recordings that windows cover without a gap; none if they are cut around
+    events, or if all or none of the windows are events.
+    """
+    if config.windows.policy == "event":
+        return []
+    covered = []
+    for row, windows, label in _tables(config, val, recordings, rule):
+        if len(windows) == _n_windows(config, row):
+            annotated = recordings.events[
+                (recordings.events.recording == row.recording)
+                & recordings.events.label.isin(rule.event_classes)
+            ]
+            covered.append(
+                _Recording(windows, _is_event(rule, label), annotated, row.n_times / row.sfreq)
+            )
+    truth = np.concatenate([r.is_event for r in covered] or [np.zeros(0, bool)])
+    return covered if truth.any() and not truth.all() else []
+
+
+def _n_windows(config: Config, row: Any) -> int:
+    step_s = config.windows.step_s or config.windows.duration_s
+    grid = WindowGrid.cover(int(row.n_times), row.sfreq, config.windows.duration_s, step_s)
+    return len(grid.starts)
+
+
+def _fit_on_grid(rule: Rule, recordings: list[_Recording]) -> FittedDecision:
+    """Try each smoothing with the threshold that fits it and each shortest event; of equals the
+    first, which changes the probabilities least, is kept.
+    """
+    best: tuple[float, Rule] | None = None
+    truth = np.concatenate([r.is_event for r in recordings])
+    for n_smoothed in SMOOTHINGS:
+        smooth = replace(rule, smoothing_s=n_smoothed * rule.resolution_s)
+        probability = np.concatenate([smoothed(r.windows, smooth).sum(1) for r in recordings])
+        threshold = fit_event_threshold(truth.astype(int), probability)
+        for n_windows in range(1, MAX_WINDOWS + 1):
+            candidate = replace(
+                smooth, threshold=threshold, min_duration_s=n_windows * rule.resolution_s
+            )
+            score = _score(candidate, recordings, truth, probability)
+            if best is None or score > best[0]:
+                best = score, candidate
+            if len(rule.event_classes) > 1:
+                break  # windows decide, and know nothing of durations
+    assert best is not None
+    counts = _counts(best[1], recordings) if len(rule.event_classes) == 1 else None
+    return FittedDecision(best[1], counts)
+
+
+def _score(
+    rule: Rule, recordings: list[_Recording], truth: np.ndarray, probability: np.ndarray
+) -> float:
+    """F1 over events for one event class; over windows for several."""
+    if len(rule.event_classes) == 1:
+        return event_scores(_counts(rule, recordings))["f1"] or 0.0
+    called = probability >= rule.threshold
+    return float(2 * (called & truth).sum() / (called.sum() + truth.sum()))
+
+
+def _counts(rule: Rule, recordings: list[_Recording]) -> EventCounts:
+    return EventCounts.total(
+        count_events(r.annotated, find_events(r.windows, rule), r.duration_s) for r in recordings
+    )
+
+
+def event_windows(
+    config: Config, samples: pd.DataFrame, recordings: Recordings, rule: Rule
+) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """Yield each recording's row and the windows of its grid with their probabilities, without
+    extra windows along seizures.
+    """
+    for row, windows, _ in _tables(config, samples, recordings, rule):
+        yield row, windows
+
+
+def _tables(
+    config: Config, samples: pd.DataFrame, recordings: Recordings, rule: Rule
+) -> Iterator[tuple[Any, pd.DataFrame, np.ndarray]]:
+    step_s = config.windows.step_s or config.windows.duration_s
+    rows = {row.recording: row for row in recordings.table.itertuples()}
+    for name, own in samples.groupby("recording"):
+        row: Any = rows[name]
+        of_grid = own[own.start_sample % round(step_s * row.sfreq) == 0]
+        grid = of_grid.drop_duplicates(KEY).sort_values("start_sample")
+        length = round(config.windows.duration_s * row.sfreq)
+        windows = WindowGrid(grid.start_sample.to_numpy(), length, row.sfreq)
+        yield row, window_table(windows, logits_from_table(grid), rule), grid.label.to_numpy()
