@@ -154,8 +154,9 @@ class WindowConfig:
     )
     split: str = option(
         "published",
-        "how recordings are divided into train, val and test",
-        choices=("published", "subject", "session", "run", "recording", "column", "kfold"),
+        "how recordings are divided into train, val and test; none: all are tested, by a classifier"
+        " that learned elsewhere",
+        choices=("published", "subject", "session", "run", "recording", "column", "kfold", "none"),
     )
     kfold_unit: str = option(
         "subject",

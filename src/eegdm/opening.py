@@ -7,8 +7,8 @@ what will really be used. A stage that has called it never changes its configura
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from eegdm import artifacts
 from eegdm.artifacts import Artifact
 from eegdm.checkpoints.load import load
 from eegdm.config import Config, check_resolved, with_settings
-from eegdm.data.batches import Windows, generator
+from eegdm.data.batches import SignalWindows, generator
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import CachedTokens, TokenStore
@@ -289,10 +289,18 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
     return with_settings(config, sizes), backbone, weights_fingerprint(backbone)
 
 
+_SPLIT = ("split", "kfold_unit", "n_folds", "fold", "val_fraction", "test_fraction", "split_seed",
+          "leave_out")  # fmt: skip
+
+
 def open_classifier(
     config: Config, path: Path, recordings: Artifact
 ) -> tuple[Config, EEGDM, Inputs]:
-    """Open a classifier and what it is scored on; its tokens are read if they are stored.
+    """Open a classifier and what it is scored on. Classes and channels meet by name.
+
+    On the recordings that it learned from, a classifier brings its own split, and its tokens are
+    read if they are stored. All other recordings are tested (split=none), unless the user typed a
+    split.
 
     Args:
         config: of the run that scores it; it stays as it is.
@@ -304,7 +312,8 @@ def open_classifier(
         from.
 
     Raises:
-        UserError: it is a backbone, or was made with something other than the user typed.
+        UserError: it is a backbone, was made with something other than the user typed, or takes
+            another sampling frequency than the recordings'.
     """
     model = load(str(path), compat=config.run.compat)
     if not isinstance(model, EEGDM):
@@ -312,12 +321,84 @@ def open_classifier(
     latents, fingerprints = None, {"recordings": recordings.fingerprint}
     if artifacts.is_finished(path):
         made = artifacts.open_artifact(path, "classifier")
-        config = with_settings(adopted(config, made), {"run.compat": made.config.get("compat")})
-        fingerprints = made.inputs
+        elsewhere = made.inputs.get("recordings") != recordings.fingerprint
+        config = adopted(config, _without_split(config, made) if elsewhere else made)
+        config = with_settings(config, {"run.compat": made.config.get("compat")})
+        if not elsewhere:
+            fingerprints = made.inputs
         if "latents" in fingerprints and config.run.rate == 1.0:
             made_from = {k: fingerprints[k] for k in ("recordings", "backbone")}
             config, latents = open_input(config, "latents", made_from)
-    return check_resolved(config, "report"), model, Inputs(recordings, None, latents, fingerprints)
+    else:
+        elsewhere = True
+        config = _as_model(config, model, path)
+    if elsewhere and "windows.split" not in config.explicit:
+        config = with_settings(config, {"windows.split": "none"})
+    config = with_settings(config, _classes_of(config, model))
+    _refuse_other_rate(config, model, path, recordings)
+    inputs = Inputs(recordings, None, latents, fingerprints)
+    return check_resolved(config, "report"), model, inputs
+
+
+def _without_split(config: Config, made: Artifact) -> Artifact:
+    """A classifier's artefact without what holds of the recordings that it learned from alone."""
+    settings = {**made.config, "windows": dict(made.config["windows"])}
+    for name in _SPLIT:
+        settings["windows"].pop(name, None)
+    settings["corpus"] = {
+        name: value
+        for name, value in made.config.get("corpus", {}).items()
+        if f"corpus.{name}" not in config.explicit and name != "label_map"
+    }
+    return replace(made, config=settings)
+
+
+def _as_model(config: Config, model: EEGDM, path: Path) -> Config:
+    """The configuration with what a model says of itself that no stage of this run has made."""
+    duration_s = model.n_times / model.sfreq
+    if "windows.duration_s" in config.explicit and config.windows.duration_s != duration_s:
+        raise UserError(
+            f"windows.duration_s={config.windows.duration_s:g}: {path} takes windows of"
+            f" {duration_s:g} s; leave that out"
+        )
+    binary = len(model.classes) == 1
+    values = {
+        "windows.duration_s": duration_s,
+        "latents.cached": False,
+        "latents.forward": model.spec.forward,
+        "finetune.loss": "binary" if binary else "cross_entropy",
+        "finetune.monitor": "auroc" if binary else "kappa",
+        "run.compat": model.compat,
+    }
+    mu = {"signal.mu": model.signal["mu"]} if "mu" in model.signal else {}
+    return with_settings(config, values | mu)
+
+
+def _classes_of(config: Config, model: EEGDM) -> dict[str, Any]:
+    """The classes that samples are labelled with: the model's, in the order of its logits."""
+    decision = model.decision
+    if len(model.classes) > 1:
+        classes = list(model.classes)
+    elif len(decision.get("classes", ())) == 2:
+        classes = list(decision["classes"])
+    else:
+        others = [name for name in config.corpus.classes if name not in model.classes]
+        classes = [others[0] if others else "background", *model.classes]
+    events = decision.get("event_classes") or [
+        name for name in config.corpus.event_classes if name in classes
+    ]
+    return {"corpus.classes": classes, "corpus.event_classes": list(events)}
+
+
+def _refuse_other_rate(config: Config, model: EEGDM, path: Path, recordings: Artifact) -> None:
+    """Windows of another sampling frequency are another signal; only run.rate asks for that."""
+    sfreq = recordings.config["signal"]["sfreq"]
+    if config.run.rate == 1.0 and not config.signal.per_window and sfreq != model.sfreq:
+        raise UserError(
+            f"{path}: learned from signals of {model.sfreq:g} Hz, {recordings.path} holds"
+            f" {sfreq:g} Hz; run `eegdm preprocess` with signal.sfreq={model.sfreq:g} in another"
+            " root="
+        )
 
 
 # ---------------------------------------------------------------------------------- labelled data
@@ -330,6 +411,7 @@ class LabelledData(NamedTuple):
     store: TokenStore | None  # None: tokens are computed on the fly
     samples: pd.DataFrame  # with a column `split`
     inputs: dict[str, str]
+    channels: tuple[str, ...]  # of the model that learns from them or is scored on them
 
     def part(self, name: str) -> pd.DataFrame:
         """Return the samples of one part (train, val, test), numbered anew."""
@@ -343,8 +425,14 @@ def open_recordings(config: Config, inputs: Inputs) -> Recordings:
     )
 
 
-def label_data(config: Config, inputs: Inputs) -> LabelledData:
-    """Open recordings and tokens, and list the labelled samples with their split."""
+def label_data(
+    config: Config, inputs: Inputs, channels: Sequence[str] | None = None
+) -> LabelledData:
+    """Open recordings and tokens, and list the labelled samples with their split.
+
+    Args:
+        channels: those of a model that is scored; None: all that the recordings have.
+    """
     recordings = open_recordings(config, inputs)
     samples = make_samples(
         recordings.table, recordings.events, config.windows, config.corpus.classes
@@ -362,7 +450,13 @@ def label_data(config: Config, inputs: Inputs) -> LabelledData:
     if config.run.compat == "published" and config.windows.policy == "grid+seizure":
         samples = samples.sort_values(KEY, kind="stable", ignore_index=True)
     store = TokenStore(inputs.latents.path) if inputs.latents else None
-    return LabelledData(recordings, store, samples, inputs.fingerprints)
+    return LabelledData(
+        recordings,
+        store,
+        samples,
+        inputs.fingerprints,
+        tuple(channels or recordings.ch_names),
+    )
 
 
 def open_data(config: Config) -> tuple[Config, LabelledData]:
@@ -384,12 +478,11 @@ def few_labels(label: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 def make_dataset(config: Config, data: LabelledData, samples: pd.DataFrame) -> Dataset:
     """Return the samples as tokens (stored) or as signals (on the fly)."""
-    channels = data.recordings.ch_names
     if data.store is not None:
         blocks = slice(config.fusion.first_block, config.fusion.last_block)
-        return CachedTokens(data.store, data.recordings.table, samples, channels, blocks)
+        return CachedTokens(data.store, data.recordings.table, samples, data.channels, blocks)
     noisy = config.latents.forward == "noisy"
-    return Windows(data.recordings, samples, channels, noisy=noisy, seed=config.run.seed)
+    return SignalWindows(data.recordings, samples, data.channels, noisy=noisy, seed=config.run.seed)
 
 
 def shared_windows(samples: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:

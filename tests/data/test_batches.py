@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from eegdm import artifacts
-from eegdm.data.batches import Denoising, GlobalBatches, Windows, generator, loader
+from eegdm.data.batches import Denoising, GlobalBatches, SignalWindows, generator, loader
 from eegdm.data.recordings import Recordings
 from eegdm.data.signal import compand
 from eegdm.data.tokens import CachedTokens, TokenStore, shard_is_done, write_shard
@@ -64,7 +64,7 @@ SAMPLES = pd.DataFrame(
 
 
 def test_windows_wrap_compand_and_mask(recordings: Recordings) -> None:
-    batch = Windows(recordings, SAMPLES, recordings.ch_names)[[(0, 0), (0, 1), (0, 2)]]
+    batch = SignalWindows(recordings, SAMPLES, recordings.ch_names)[[(0, 0), (0, 1), (0, 2)]]
     assert recordings.ch_names == ["FP1-F7", "F7-T3"]
     for k, row in enumerate(SAMPLES.itertuples()):
         signal = np.concatenate([recordings.signal(row.recording)] * 3, axis=1)
@@ -141,7 +141,7 @@ def test_every_epoch_has_another_order_and_evaluation_keeps_it() -> None:
 
 
 def test_workers_give_the_same_batches(recordings: Recordings) -> None:
-    data = Windows(recordings, SAMPLES, recordings.ch_names, noisy=True, seed=5)
+    data = SignalWindows(recordings, SAMPLES, recordings.ch_names, noisy=True, seed=5)
     for here, there in zip(loader(data, 2, 0), loader(data, 2, 0, workers=2), strict=True):
         assert all((a == b).all() for a, b in zip(here, there, strict=True))
 

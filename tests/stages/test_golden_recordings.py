@@ -19,7 +19,7 @@ from conftest import golden_folder
 from eegdm import artifacts
 from eegdm.compose import compose
 from eegdm.config import TUEV_CLASSES, Config
-from eegdm.data.batches import Denoising, Windows, loader
+from eegdm.data.batches import Denoising, SignalWindows, loader
 from eegdm.data.montage import CHANNEL_ID, CHBMIT
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
@@ -42,7 +42,7 @@ def assert_agrees(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
-def all_of(dataset: Windows | Denoising, n: int) -> list:
+def all_of(dataset: SignalWindows | Denoising, n: int) -> list:
     """What a loader gives in batches of four, one after the other."""
     batches = list(loader(dataset, 4, seed=None))
     assert sum(len(batch[0]) for batch in batches) == n
@@ -107,7 +107,7 @@ def of_one(golden: Golden) -> pd.DataFrame:
 def test_a_window_of_all_channels_per_event(golden: Golden, of_one: pd.DataFrame) -> None:
     expected = tensors("preproc_open")
     data, mask, label, *_ = all_of(
-        Windows(golden.recordings, of_one, golden.recordings.ch_names), len(of_one)
+        SignalWindows(golden.recordings, of_one, golden.recordings.ch_names), len(of_one)
     )
     assert mask.all()
     np.testing.assert_array_equal(label + 1, expected["faithful.label"][:, 0])
@@ -166,7 +166,7 @@ def chbmit_windows(recordings: Recordings, config: Config) -> np.ndarray:
         recordings.table, recordings.events, config.windows, config.corpus.classes
     )
     grid = samples[samples.start_sample % 2560 == 0].drop_duplicates("start_sample")
-    return all_of(Windows(recordings, grid, list(CHBMIT)), len(grid))[0]
+    return all_of(SignalWindows(recordings, grid, list(CHBMIT)), len(grid))[0]
 
 
 def test_made_up_windows_of_chbmit_as_published(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ e, i). A resumed run, or one on more devices, sees the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from eegdm.data.recordings import Recordings
+from eegdm.data.recordings import Recordings, channel_places
 
 _OPEN_SIGNALS = 256  # memory maps kept open in a process; each holds a file descriptor
 
@@ -85,14 +85,14 @@ class Denoising(Dataset):
         )
 
 
-class Windows(Dataset):
+class SignalWindows(Dataset):
     """Labelled windows of all channels as signals; indexed by lists of (epoch, sample)."""
 
     def __init__(
         self,
         recordings: Recordings,
         samples: pd.DataFrame,
-        channels: list[str],
+        channels: Sequence[str],
         noisy: bool = False,
         seed: int = 0,
     ) -> None:
@@ -101,11 +101,7 @@ class Windows(Dataset):
             samples[["recording", "start_sample", "n_times"]].itertuples(index=False, name=None)
         )
         self.labels = samples.label.to_numpy()
-        column = {name: j for j, name in enumerate(channels)}
-        self.columns = {
-            r.recording: np.array([column[n] for n in r.ch_names])
-            for r in recordings.table.itertuples()
-        }
+        self.places = channel_places(recordings.table, channels)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -115,8 +111,8 @@ class Windows(Dataset):
         data = np.zeros((len(keys), len(self.channels), windows[0].shape[-1]), np.float32)
         mask = np.zeros(data.shape[:2], bool)
         for k, (_, i) in enumerate(keys):
-            columns = self.columns[self.keys[i][0]]
-            data[k, columns], mask[k, columns] = windows[k], True
+            rows, columns = self.places[self.keys[i][0]]
+            data[k, columns], mask[k, columns] = windows[k][rows], True
         noise = (
             np.stack(
                 [

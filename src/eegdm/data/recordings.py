@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from eegdm import artifacts
@@ -137,3 +138,29 @@ def _resampled(window: np.ndarray, rate: float) -> np.ndarray:
     from mne.filter import resample
 
     return resample(window.astype(np.float64), up=rate, verbose="error").astype(np.float32)
+
+
+def channel_places(
+    table: pd.DataFrame, channels: Sequence[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return for each recording which of its rows are among the channels, and where there; rows of
+    other channels are left out.
+
+    Args:
+        table: `recordings.parquet`, of which `recording` and `ch_names` are read.
+        channels: names of a model's channels.
+
+    Raises:
+        UserError: a recording has none of the channels.
+    """
+    column = {name: j for j, name in enumerate(channels)}
+    places = {}
+    for r in table.itertuples():
+        rows = [i for i, name in enumerate(r.ch_names) if name in column]
+        if not rows:
+            raise UserError(
+                f"{r.recording}: has none of the channels {', '.join(channels)}; it has"
+                f" {', '.join(r.ch_names)}"
+            )
+        places[r.recording] = np.array(rows), np.array([column[r.ch_names[i]] for i in rows])
+    return places

@@ -12,6 +12,7 @@ deviations from its mean.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch.utils.data import Dataset
 
 from eegdm import artifacts
 from eegdm.data.batches import WindowBatch
+from eegdm.data.recordings import channel_places
 from eegdm.data.windows import KEY
 from eegdm.errors import UserError
 
@@ -147,7 +149,7 @@ class TokenStore:
 
 class CachedTokens(Dataset):
     """Labelled windows as stored tokens; indexed by lists of (epoch, sample), like
-    :class:`eegdm.data.batches.Windows`.
+    :class:`eegdm.data.batches.SignalWindows`.
     """
 
     def __init__(
@@ -155,16 +157,13 @@ class CachedTokens(Dataset):
         store: TokenStore,
         table: pd.DataFrame,
         samples: pd.DataFrame,
-        channels: list[str],
+        channels: Sequence[str],
         blocks: slice,
     ) -> None:
         self.store, self.channels, self.blocks = store, channels, blocks
         self.keys = list(samples[KEY].itertuples(index=False, name=None))
         self.labels = samples.label.to_numpy()
-        column = {name: j for j, name in enumerate(channels)}
-        self.columns = {
-            r.recording: np.array([column[n] for n in r.ch_names]) for r in table.itertuples()
-        }
+        self.places = channel_places(table, channels)
         missing = next((key for key in self.keys if key not in store), None)
         if missing is not None:
             raise UserError(
@@ -177,16 +176,15 @@ class CachedTokens(Dataset):
         return len(self.keys)
 
     def __getitem__(self, keys: list[tuple[int, int]]) -> WindowBatch:
-        rows = [self.store.read(self.keys[i], self.blocks) for _, i in keys]
-        data = np.zeros((len(keys), len(self.channels), *rows[0].shape[1:]), np.float32)
+        tokens = [self.store.read(self.keys[i], self.blocks) for _, i in keys]
+        data = np.zeros((len(keys), len(self.channels), *tokens[0].shape[1:]), np.float32)
         mask = np.zeros(data.shape[:2], bool)
         for k, (_, i) in enumerate(keys):
-            columns = self.columns[self.keys[i][0]]
-            data[k, columns], mask[k, columns] = rows[k], True
+            rows, columns = self.places[self.keys[i][0]]
+            data[k, columns], mask[k, columns] = tokens[k][rows], True
         index = np.array([i for _, i in keys])
-        tokens = torch.from_numpy(data).permute(0, 2, 3, 4, 1, 5)
         return WindowBatch(
-            tokens,
+            torch.from_numpy(data).permute(0, 2, 3, 4, 1, 5),
             torch.from_numpy(mask),
             torch.from_numpy(self.labels[index]),
             torch.from_numpy(index),

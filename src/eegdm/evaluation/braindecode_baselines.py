@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from eegdm.config import FinetuneConfig, did_you_mean
-from eegdm.data.batches import Windows
+from eegdm.data.batches import SignalWindows
 from eegdm.errors import UserError
 
 LEARNING_RATE = 1e-3
@@ -52,9 +52,9 @@ def find_model(name: str) -> Any:
 
 def logits_from_scratch(
     name: str,
-    train: Windows,
-    val: Windows,
-    test: Windows,
+    train: SignalWindows,
+    val: SignalWindows,
+    test: SignalWindows,
     sfreq: float,
     n_classes: int,
     settings: FinetuneConfig,
@@ -132,7 +132,7 @@ def _silent(_: str) -> None:
 class _Pairs(Dataset):
     """Windows one by one, as (signal, label)."""
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: SignalWindows) -> None:
         self.windows = windows
 
     def __len__(self) -> int:

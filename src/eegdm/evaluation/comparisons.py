@@ -15,7 +15,7 @@ from eegdm.artifacts import Artifact
 from eegdm.compose import CONF
 from eegdm.config import Config, section, with_settings
 from eegdm.console import say
-from eegdm.data.batches import Windows, loader
+from eegdm.data.batches import SignalWindows, loader
 from eegdm.data.windows import KEY, SPLITS
 from eegdm.evaluation.baselines import band_power, chance, linear_probe, pooled_tokens
 from eegdm.evaluation.metrics import scores
@@ -72,6 +72,8 @@ def baselines_of(
     for config, data in opened:
         splits.setdefault(training_set_key(config), (config, data))
     for config, data in splits.values():
+        if data.part("train").empty:
+            continue  # a classifier that learned elsewhere: nothing here can learn beside it
         for name, result in _simple(config, data).items():
             found.setdefault(name, []).append(result)
     shown = {
@@ -160,7 +162,7 @@ def _compared(config: Config, source: Artifact, recipe: str) -> dict[str, Baseli
     for path in finished_classifiers(config, recipe):
         unbound = with_settings(config, {"recipe": recipe, "explicit": []})
         own, model, inputs = open_classifier(unbound, path, source)
-        data = label_data(own, inputs)
+        data = label_data(own, inputs, model.channels)
         predictions = score_samples(own, data, model, data.part("test"), own.run.devices)
         found.append(
             scores(
@@ -207,7 +209,8 @@ def _trained(config: Config, data: LabelledData, name: str, folder: Path) -> Pat
     if not path.is_file():
         say(f"report: training {name}, seed {config.run.seed}")
         train, val, test = (
-            Windows(data.recordings, data.part(part), data.recordings.ch_names) for part in SPLITS
+            SignalWindows(data.recordings, data.part(part), data.recordings.ch_names)
+            for part in SPLITS
         )
         n_classes, where = len(config.corpus.classes), pick_device(config.run.device)
         model = name.removeprefix(BRAINDECODE)

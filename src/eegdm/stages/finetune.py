@@ -126,8 +126,8 @@ def _train(
     monitor = f"val_{c.monitor}" if val.label.nunique() > 1 else None
     if monitor is None:
         say(
-            f"finetune: the validation part holds one class alone, so that {c.monitor} is undefined;"
-            " the best epoch is that of the lowest validation loss"
+            f"finetune: the validation part holds one class, so that {c.monitor} is undefined; the"
+            "  best epoch is that of the lowest validation loss"
         )
     stopping = PatientStopping(monitor, c.patience, c.patience_from)
     trainer = make_trainer(config, folder, c.epochs, c.grad_clip, [stopping], KeepBest(monitor))

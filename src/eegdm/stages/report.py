@@ -29,6 +29,7 @@ from eegdm.evaluation.scoring import logits_from_table, score_samples
 from eegdm.inference import predict_signal
 from eegdm.layout import finished_classifiers, numbers, own_folder
 from eegdm.models.eegdm import EEGDM
+from eegdm.models.locate import find_model
 from eegdm.opening import LabelledData, label_data, open_classifier, resolve
 from eegdm.report.content import Example, Report, Samples
 from eegdm.report.write import write_report
@@ -61,7 +62,7 @@ def run(config: Config) -> Path:
             own, model, read = open_classifier(
                 with_settings(config, {"run.seed": seed}), path, source
             )
-            data = label_data(own, read)
+            data = label_data(own, read, model.channels)
             results.append(_score(own, data, model, name, path, folder))
             opened.append((own, data))
         page = _page(own, data, model, results, baselines_of(opened, source, folder))
@@ -94,11 +95,10 @@ def _classifiers(config: Config) -> list[tuple[str, Path, str]]:
 
 
 def _identity(path: Path) -> str:
-    return (
-        artifacts.open_artifact(path, "classifier").fingerprint
-        if artifacts.is_finished(path)
-        else artifacts.sha256(path)
-    )
+    if artifacts.is_finished(path):
+        return artifacts.open_artifact(path, "classifier").fingerprint
+    files = find_model(path)
+    return artifacts.sha256(files if isinstance(files, Path) else files.weights)
 
 
 def _score(
