@@ -440,6 +440,7 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 
 _SECTION_USED_BY = {
+    "corpus": ("cache", "finetune", "report"),
     "latents": ("cache", "finetune", "report"),
     "fusion": ("finetune", "report"),
     "finetune": ("finetune", "report"),
@@ -567,8 +568,28 @@ def _contradictions(c: Config) -> Iterator[str]:
             f"finetune.monitor={c.finetune.monitor}: kappa goes with loss=cross_entropy, auc_pr and"
             " auroc with loss=binary"
         )
+    yield from _losses_settings(c)
+    if len(set(c.corpus.classes)) < len(c.corpus.classes):
+        yield f"corpus.classes={c.corpus.classes}: names a class twice"
+    if len(c.finetune.betas) != 2:
+        yield f"finetune.betas={c.finetune.betas}: Adam takes two"
     if c.corpus.events == "table" and not c.corpus.table:
         yield "corpus.events=table: say which with table=FILE"
+
+
+def _losses_settings(c: Config) -> Iterator[str]:
+    """Typed settings of the loss that is not used."""
+    others = {
+        "binary": ("finetune.class_weights", "finetune.label_smoothing"),
+        "cross_entropy": ("finetune.pos_weight",),
+    }
+    for name in others.get(c.finetune.loss, ()):
+        if name in c.explicit:
+            instead = "pos_weight" if c.finetune.loss == "binary" else "class_weights"
+            yield (
+                f"{name}: has no effect with finetune.loss={c.finetune.loss}; use"
+                f" finetune.{instead}"
+            )
 
 
 def _contradictions_with_inputs(c: Config) -> Iterator[tuple[str, str]]:
@@ -599,6 +620,14 @@ def _contradictions_with_inputs(c: Config) -> Iterator[tuple[str, str]]:
             f" corpus.classes={c.corpus.classes}"
         )
         yield "finetune", fault
+    if unknown := [name for name in c.corpus.event_classes if name not in c.corpus.classes]:
+        yield (
+            "corpus",
+            (
+                f"corpus.event_classes: {unknown[0]!r} is not one of corpus.classes="
+                f"{c.corpus.classes}{did_you_mean(unknown[0], c.corpus.classes)}"
+            ),
+        )
     if c.signal.per_window and (c.corpus.name, c.windows.duration_s) != ("chbmit", 10.0):
         fault = (
             "signal.per_window=true: is the published treatment of CHB-MIT's 10 s windows alone;"

@@ -21,11 +21,13 @@ from eegdm import artifacts
 from eegdm.artifacts import Artifact
 from eegdm.checkpoints.load import load
 from eegdm.config import Config, check_resolved, with_settings
+from eegdm.console import say
 from eegdm.data.batches import SignalWindows, generator
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import KEY, LEFT_OUT, assign_splits, distinct, make_samples
+from eegdm.effects import describe
 from eegdm.errors import UserError
 from eegdm.layout import COMMAND, READERS_LABELS, content_config, own_folder, siblings
 from eegdm.models.backbone import SSMDP
@@ -50,6 +52,10 @@ _ADOPTED: dict[str, tuple[str, ...]] = {
     "latents": ("latents", "windows"),
     "classifier": (*READERS_LABELS, "windows", "latents", "fusion", "finetune", "signal.mu"),
 }
+
+
+# What must not be typed otherwise, though no later stage takes it over.
+_COMPARED: dict[str, tuple[str, ...]] = {"backbone": ("pretrain",)}
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ def resolve(config: Config, stage: str) -> tuple[Config, Inputs]:
     if "latents" in reads and config.latents.cached:
         config, latents = open_input(config, "latents", fingerprints)
         fingerprints["latents"] = latents.fingerprint
+    for line in describe(config, stage):
+        say(line)
     return check_resolved(config, stage), Inputs(recordings, backbone, latents, fingerprints)
 
 
@@ -130,17 +138,16 @@ def _find(config: Config, kind: str, made_from: Mapping[str, str] | None) -> Pat
     if override:
         return Path(override)
     own = own_folder(config, kind)
+    for place in _places(config, kind, own):
+        if artifacts.is_finished(place) and (kind != "latents" or _is_made_from(place, made_from)):
+            return place
     if artifacts.is_finished(own):
-        return own
-    # Version 0.1.0 stored the tokens of a backbone that all folds share once per fold.
-    of_fold = own / f"fold={config.windows.fold}"
-    if kind == "latents" and config.windows.split == "kfold" and artifacts.is_finished(of_fold):
-        return of_fold
+        return own  # made from something else, which is refused where it is opened
     wanted = content_config(config, kind)
     equal, candidates = [], []
     for other in siblings(config, kind):
         plan = artifacts.read_json(other / artifacts.PLAN)
-        if made_from and any(plan["inputs"].get(k) not in (None, v) for k, v in made_from.items()):
+        if not _is_made_from(other, made_from):
             continue
         found = {**plan, "config": _seedless(plan["config"]), "inputs": {}}
         if not artifacts.plan_differences(found, {"config": _seedless(wanted), "inputs": {}}):
@@ -162,6 +169,21 @@ def _find(config: Config, kind: str, made_from: Mapping[str, str] | None) -> Pat
     )
 
 
+def _places(config: Config, kind: str, own: Path) -> list[Path]:
+    """Where this run's own folder may lie: the tokens of a backbone that no fold trained are
+    stored once for all folds, which version 0.1.0 did once per fold.
+    """
+    if kind != "latents" or config.windows.split != "kfold":
+        return [own]
+    shared = own.parent if own.name.startswith("fold=") else own
+    return [own, shared, shared / f"fold={config.windows.fold}"]
+
+
+def _is_made_from(folder: Path, made_from: Mapping[str, str] | None) -> bool:
+    inputs = artifacts.read_json(folder / artifacts.PLAN)["inputs"]
+    return all(inputs.get(name) in (None, value) for name, value in (made_from or {}).items())
+
+
 def _files_of(folder: Path) -> str:
     """What identifies the files that a recordings folder was made of."""
     return str(artifacts.read_json(folder / artifacts.PLAN)["inputs"])
@@ -179,9 +201,8 @@ def adopted(config: Config, artifact: Artifact) -> Config:
     Raises:
         UserError: the user typed something else.
     """
-    conflicts = [
-        c for c in _conflicts(config, artifact.config) if c.startswith(_ADOPTED[artifact.kind])
-    ]
+    compared = (*_ADOPTED[artifact.kind], *_COMPARED.get(artifact.kind, ()))
+    conflicts = [c for c in _conflicts(config, artifact.config) if c.startswith(compared)]
     if conflicts:
         raise UserError(
             f"{artifact.path} was made with {'; '.join(conflicts)}. Leave that out, or run"
@@ -285,6 +306,8 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
         return config, SSMDP.from_pretrained(made.path), made.fingerprint
     model = load(chosen)
     backbone = model if isinstance(model, SSMDP) else model.backbone
+    if conflicts := _conflicts(config, {"backbone": backbone.config}):
+        raise UserError(f"{chosen}: is a backbone with {'; '.join(conflicts)}; leave that out")
     sizes = dict(_known(config.backbone, backbone.config, "backbone."))
     return with_settings(config, sizes), backbone, weights_fingerprint(backbone)
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+from eegdm.compose import compose
+from eegdm.errors import UserError
+
 # Each stage, what it does, and the sections of the configuration it reads.
 STAGES = {
     "preprocess": ("raw recordings -> recordings/", ("corpus", "signal", "run")),
@@ -24,8 +27,23 @@ STAGES = {
 
 
 def run_stage(name: str, words: list[str]) -> Path:
-    """Compose the words and run one stage; the folder it wrote."""
-    from eegdm.compose import compose
+    """Compose the words and run one stage, for each fold in turn where they say `fold=all`.
 
-    config = compose(words)
-    return importlib.import_module(f"eegdm.stages.{name}").run(config)
+    Returns:
+        The folder it wrote; of the last fold.
+    """
+    for own in _of_each_fold(name, words):
+        folder = importlib.import_module(f"eegdm.stages.{name}").run(compose(own))
+    return folder
+
+
+def _of_each_fold(name: str, words: list[str]) -> list[list[str]]:
+    rest = [word for word in words if word not in ("fold=all", "windows.fold=all")]
+    if len(rest) == len(words):
+        return [words]
+    config = compose(rest)
+    if config.windows.split != "kfold":
+        raise UserError(f"fold=all: needs split=kfold, and windows.split={config.windows.split}")
+    if name in ("preprocess", "report"):
+        return [rest]  # one folder for all folds
+    return [[*rest, f"fold={fold}"] for fold in range(config.windows.n_folds)]

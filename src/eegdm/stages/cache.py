@@ -19,6 +19,7 @@ from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import shard_is_done, write_shard
 from eegdm.data.windows import KEY, distinct, make_samples
+from eegdm.effects import finished
 from eegdm.executor import results
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
@@ -36,7 +37,7 @@ def run(config: Config) -> Path:
     config, inputs = resolve(config, "cache")
     folder = destination(config, "latents", inputs.fingerprints)
     if artifacts.is_finished(folder):
-        say(f"cache: {folder} is finished")
+        say(finished(config, "cache", folder))
         return folder
     recordings = open_recordings(config, inputs)
     recordings.require_channel_ids()

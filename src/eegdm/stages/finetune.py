@@ -15,6 +15,7 @@ from eegdm.config import Config
 from eegdm.console import say
 from eegdm.data.batches import generator, loader
 from eegdm.data.windows import KEY
+from eegdm.effects import finished
 from eegdm.errors import UserError
 from eegdm.evaluation.fitting import fit_decision
 from eegdm.evaluation.metrics import scores
@@ -59,7 +60,7 @@ def run(config: Config) -> Path:
     folder = destination(config, "classifier", inputs.fingerprints)
     if artifacts.is_finished(folder):
         forget_checkpoints(folder)
-        say(f"finetune: {folder} is finished")
+        say(finished(config, "finetune", folder))
         return folder
     assert inputs.backbone is not None
     data = label_data(config, inputs)

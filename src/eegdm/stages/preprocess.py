@@ -21,6 +21,7 @@ from eegdm.data.corpora import Source, find_sources, read_events
 from eegdm.data.montage import CHBMIT, TCP, derive, referential
 from eegdm.data.signal import Filtering, open_recording
 from eegdm.data.signal import preprocess as prepare
+from eegdm.effects import describe
 from eegdm.errors import UserError
 from eegdm.executor import KILLED, each
 from eegdm.layout import content_config, destination, labels_of, own_folder
@@ -69,6 +70,8 @@ def run(config: Config) -> Path:
         UserError: no recordings found, none could be used, or (``run.strict``) some failed.
     """
     check_resolved(config, "preprocess")
+    for line in describe(config, "preprocess"):
+        say(line)
     corpus = _with_source(config)
     sources = find_sources(corpus)
     inputs = _identity(sources, corpus)

@@ -18,6 +18,8 @@ from eegdm.data.batches import Denoising, generator, loader
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
+from eegdm.effects import finished
+from eegdm.errors import UserError
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.card import training_facts
@@ -42,11 +44,16 @@ def run(config: Config) -> Path:
     Raises:
         UserError: no recordings, no windows, or the folder holds other work.
     """
+    if config.run.backbone is not None:
+        raise UserError(
+            f"backbone={config.run.backbone}: pretrain starts from random weights; leave it out, or"
+            " leave out pretrain and give backbone= to cache and finetune"
+        )
     config, inputs = resolve(config, "pretrain")
     folder = destination(config, "backbone", inputs.fingerprints)
     if artifacts.is_finished(folder):
         forget_checkpoints(folder)
-        say(f"pretrain: {folder} is finished")
+        say(finished(config, "pretrain", folder))
         return folder
     recordings = open_recordings(config, inputs)
     recordings.require_channel_ids()
