@@ -440,6 +440,7 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 
 _SECTION_USED_BY = {
+    "table": ("preprocess",),
     "corpus": ("cache", "finetune", "report"),
     "latents": ("cache", "finetune", "report"),
     "fusion": ("finetune", "report"),
@@ -573,8 +574,6 @@ def _contradictions(c: Config) -> Iterator[str]:
         yield f"corpus.classes={c.corpus.classes}: names a class twice"
     if len(c.finetune.betas) != 2:
         yield f"finetune.betas={c.finetune.betas}: Adam takes two"
-    if c.corpus.events == "table" and not c.corpus.table:
-        yield "corpus.events=table: say which with table=FILE"
 
 
 def _losses_settings(c: Config) -> Iterator[str]:
@@ -596,6 +595,8 @@ def _contradictions_with_inputs(c: Config) -> Iterator[tuple[str, str]]:
     """Those between settings of which some come from the folders that a stage reads, each with the
     section that only some stages use.
     """
+    if c.corpus.events == "table" and not c.corpus.table:
+        yield "table", "corpus.events=table: say which with table=FILE"
     if c.latents.step >= c.diffusion.n_steps:
         fault = (
             f"latents.step={c.latents.step}: the last of diffusion.n_steps={c.diffusion.n_steps}"
