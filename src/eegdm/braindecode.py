@@ -25,7 +25,8 @@ from eegdm.artifacts import write_json
 from eegdm.checkpoints.load import load
 from eegdm.data.channels import PER_VOLT
 from eegdm.data.montage import TCP
-from eegdm.data.positions import place, position
+from eegdm.data.names import read_names
+from eegdm.data.positions import place
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM as Classifier
@@ -196,10 +197,9 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         place.
         """
         nowhere = self.backbone.config["n_channel_ids"] - 1
-        ids = [
-            _channel_id(info.get("ch_name"), nowhere)
-            for info in self._chs_info or [{}] * self.n_chans
-        ]
+        ids = _channel_ids(
+            [info.get("ch_name") or "" for info in self._chs_info or [{}] * self.n_chans], nowhere
+        )
         if n_unknown := ids.count(nowhere):
             warnings.warn(
                 f"{n_unknown} of {len(ids)} channels have no name that tells their place on the"
@@ -247,10 +247,11 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
             return _extract(self.backbone, x, self._channel_ids, self.spec, self.sfreq)
 
 
-def _channel_id(name: str | None, nowhere: int) -> int:
-    if name is None or position(name) is None:
-        return nowhere
-    return place([name], TCP)[0].derivation.channel_id
+def _channel_ids(ch_names: list[str], nowhere: int) -> list[int]:
+    names = read_names(ch_names)
+    placed = place(names, TCP) if names.leads else []
+    ids = {p.derivation.name: p.derivation.channel_id for p in placed}
+    return [ids.get(name, nowhere) for name in ch_names]
 
 
 def _with_mean_channel(backbone: SSMDP) -> SSMDP:

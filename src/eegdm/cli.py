@@ -4,6 +4,9 @@ status 2.
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -106,7 +109,26 @@ BATCH = typer.Option(
 )
 
 
+def _naming_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command's faults name its options, `--missing drop`, where the package says
+    `missing=drop`.
+    """
+    names = [*inspect.signature(command).parameters]
+
+    @functools.wraps(command)
+    def wrapped(*arguments: object, **options: object) -> None:
+        from eegdm.console import as_options
+
+        try:
+            command(*arguments, **options)
+        except UserError as error:
+            raise UserError(as_options(str(error), names)) from error
+
+    return wrapped
+
+
 @app.command(rich_help_panel="Recordings and models")
+@_naming_options
 def predict(
     path: Annotated[
         Path,
@@ -196,6 +218,7 @@ def predict(
 
 
 @app.command(rich_help_panel="Recordings and models")
+@_naming_options
 def embed(
     file: Annotated[
         Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")
@@ -236,6 +259,7 @@ def embed(
 
 
 @app.command(rich_help_panel="Recordings and models")
+@_naming_options
 def generate(
     model: Annotated[str, MODEL] = "mini",
     out: Annotated[

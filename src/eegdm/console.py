@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import sys
 import threading
@@ -23,6 +24,20 @@ def say(text: str) -> None:
     """
     if rank() == 0:
         print(text, flush=True)
+
+
+def as_options(text: str, names: Iterable[str]) -> str:
+    """Spell the settings that a message names as a command's options: from `missing=drop`, as
+    Python and the stages take it, to `--missing drop`.
+
+    Args:
+        names: the options, without dashes: `missing`, `min_duration`.
+    """
+    for name in names:
+        setting = rf"(?<![\w./-]){name}(?:_s)?="
+        option = f"--{name.replace('_', '-')}"
+        text = re.sub(setting, option, re.sub(setting + r"(?=\S)", f"{option} ", text))
+    return text
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

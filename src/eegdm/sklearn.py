@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
@@ -12,8 +13,10 @@ from numpy import ndarray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from eegdm.data.channels import PER_VOLT, refuse_implausible
+from eegdm.data.channels import PER_VOLT, difference, refuse_implausible
 from eegdm.data.montage import TCP, Derivation, derive
+from eegdm.data.names import read_names
+from eegdm.data.plan import settle
 from eegdm.data.positions import place
 from eegdm.data.signal import compand
 from eegdm.errors import UserError
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     Windows: TypeAlias = ndarray | mne.BaseEpochs | list[mne.BaseEpochs]
 
 UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6}
-MONTAGES = ("own", "tcp")
+CHANNELS = ("file", "montage")
+MONTAGES = {"own": "file", "tcp": "montage"}  # older names of these
 TIMES = ("mean", "concat")
 
 
@@ -57,10 +61,10 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         Sampling rate of arrays, Hz.
     unit
         Of arrays: V, mV or uV. `mne.Epochs` are in volts.
-    montage
-        "own": each channel as it is, conditioned on the nearest of the 22 by its place on the head.
-        "tcp": those of the 22 bipolar channels that can be derived, which the backbone was trained
-        on.
+    channels
+        As in :func:`eegdm.embed`. "file": each channel as it is, conditioned on the nearest of the
+        22 by its place on the head. "montage": those of the 22 bipolar channels that can be
+        derived, which the backbone was trained on.
     query, pool
         Activities to read (gate, filter or inter) and how to pool them over each second (std or
         mean); several go in pairs.
@@ -79,6 +83,8 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         Windows at a time.
     device
         auto, cpu, cuda or mps.
+    montage
+        An older name of `channels`: "own" is "file", "tcp" is "montage".
 
     Attributes
     ----------
@@ -93,7 +99,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
 
     Examples
     --------
-    >>> features = EEGDMFeatures("runs/tuev/base/backbone", montage="tcp", first_block=10)  # doctest: +SKIP
+    >>> features = EEGDMFeatures("runs/tuev/base/backbone", channels="montage", first_block=10)  # doctest: +SKIP
     >>> make_pipeline(features, StandardScaler(), LogisticRegression()).fit(epochs, epochs.events[:, 2])  # doctest: +SKIP
 
     """  # noqa: E501
@@ -105,7 +111,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         sfreq: float | None = None,
         *,
         unit: str = "V",
-        montage: str = "own",
+        channels: str = "file",
         query: str | Sequence[str] = "gate",
         pool: str | Sequence[str] = "std",
         step: int = 1,
@@ -118,12 +124,13 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         mu: float = 255.0,
         batch_size: int = 16,
         device: str = "auto",
+        montage: str | None = None,
     ) -> None:
         self.model = model
         self.ch_names = ch_names
         self.sfreq = sfreq
         self.unit = unit
-        self.montage = montage
+        self.channels = channels
         self.query = query
         self.pool = pool
         self.step = step
@@ -136,6 +143,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         self.mu = mu
         self.batch_size = batch_size
         self.device = device
+        self.montage = montage
 
     def fit(self, X: Windows, y: Any = None) -> Self:
         """Load the backbone and note what the windows look like; `y` is not used.
@@ -146,11 +154,17 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
             If a parameter is not allowed, channels have no place on the head, or the windows cannot
             be EEG in the unit said.
         """
-        for name, allowed in (("unit", UNITS), ("montage", MONTAGES), ("over_time", TIMES)):
+        for name, allowed in (
+            ("unit", UNITS),
+            ("channels", CHANNELS),
+            ("montage", (None, *MONTAGES)),
+            ("over_time", TIMES),
+        ):
             if getattr(self, name) not in allowed:
-                raise UserError(f"{name}={getattr(self, name)!r}: choose from {', '.join(allowed)}")
+                choices = ", ".join(value for value in allowed if value is not None)
+                raise UserError(f"{name}={getattr(self, name)!r}: choose from {choices}")
         cut = self._cut(X)
-        plan = _plan(cut.ch_names, self.montage)
+        plan = _plan(cut, MONTAGES[self.montage] if self.montage else self.channels)
         _refuse_not_eeg(cut.volts, self.unit)
         self.backbone_ = _backbone(self.model)
         self.n_pools_ = len(self._tokens(cut.volts[:1, [0]], [plan[0].channel_id], cut.sfreq)[0, 0])
@@ -327,28 +341,40 @@ def _refuse_not_eeg(volts: Float[ndarray, "window channel time"], unit: str) -> 
         raise UserError(f"X, taken as {unit}: {error}; unit= says in what X is") from error
 
 
-def _plan(ch_names: list[str], montage: str) -> list[Derivation]:
-    if montage == "tcp":
-        return derive(ch_names, missing="drop")
-    plan = [placed.derivation for placed in place(ch_names, TCP)]
-    if unknown := {ascii(name)[1:-1] for name in ch_names} - {d.name for d in plan}:
+def _plan(cut: _Cut, channels: str) -> list[Derivation]:
+    if channels == "montage":
+        return _derivable(cut)
+    names = read_names(cut.ch_names)
+    plan = [placed.derivation for placed in place(names, TCP)]
+    if unknown := {ascii(name)[1:-1] for name in cut.ch_names} - {d.name for d in plan}:
         raise UserError(
             f"channels {', '.join(sorted(unknown))}: their names tell no place on the head; rename"
             " them to electrodes of the 10-05 system (C3) or pairs of them (C3-CZ), or leave"
-            " them out"
+            " them out" + (f"; {note}" if (note := names.note()) else "")
         )
     return plan
 
 
+def _derivable(cut: _Cut) -> list[Derivation]:
+    """What can be derived of the 22; a warning says which channels of the windows are not used
+    because their names mislead.
+    """
+    row = {name: i for i, name in reversed(list(enumerate(cut.ch_names)))}
+    names, notes = settle(
+        read_names(list(row)),
+        lambda channels: np.stack([cut.volts[:, row[name]].ravel() for name in channels]),
+    )
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    return derive(names, missing="drop")
+
+
 def _derived(cut: _Cut, plan: list[Derivation]) -> Float[ndarray, "window channel time"]:
-    row = {
-        name: i for i, name in reversed(list(enumerate(cut.ch_names)))
-    }  # of repeated names the first
-    derived = cut.volts[:, [row[d.plus] for d in plan]]
-    for i, derivation in enumerate(plan):
-        if derivation.minus is not None:
-            derived[:, i] -= cut.volts[:, row[derivation.minus]]
-    return derived
+    # of names that stand twice in ch_names the first counts
+    row = {name: i for i, name in reversed(list(enumerate(cut.ch_names)))}
+    by_channel = np.moveaxis(cut.volts, 1, 0)
+    terms = [[None if name is None else row[name] for name in (d.plus, d.minus)] for d in plan]
+    return np.stack([difference(by_channel, *pair) for pair in terms], axis=1)
 
 
 def _device(name: str) -> str:

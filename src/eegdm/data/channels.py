@@ -42,16 +42,16 @@ class DerivedChannels:
 
     def __init__(self, raw: mne.io.BaseRaw, derivations: Sequence[Derivation]) -> None:
         index = {name: i for i, name in enumerate(raw.ch_names)}
-        self.picks = sorted(
-            {index[name] for d in derivations for name in (d.plus, d.minus) if name is not None}
-        )
+        self.picks = sorted({index[name] for d in derivations for name in d.sources})
         row = {raw.ch_names[pick]: i for i, pick in enumerate(self.picks)}
         self._raw = raw
         self._sfreq = float(raw.info["sfreq"])
         self._names = [d.name for d in derivations]
-        self._rows = [
-            [row[name] for name in (d.plus, d.minus) if name is not None] for d in derivations
+        self._terms = [
+            (None if d.plus is None else row[d.plus], None if d.minus is None else row[d.minus])
+            for d in derivations
         ]
+        self._rows = [[row[name] for name in d.sources] for d in derivations]
         self._watch = _Watch(len(self.picks), max(round(self._sfreq), 1))
 
     def read(self, start: int, stop: int) -> Float[ndarray, "channel time"]:
@@ -61,20 +61,12 @@ class DerivedChannels:
             UserError: if a value is not finite (the file's channel and the time are named) or the
                 file can't be read there.
         """
-        try:
-            volts = self._raw.get_data(self.picks, start, stop, verbose="ERROR")
-        except Exception as fault:  # readers fail in every way there is
-            at = start / self._sfreq
-            raise UserError(
-                f"the data cannot be read from {at:.3f} s on: {' '.join(str(fault).split())[:200]}"
-            ) from fault
+        volts = read_volts(self._raw, self.picks, start, stop)
         self._refuse_missing(volts, start)
         self._watch.see(volts, start)
-        signal = np.empty((len(self._rows), volts.shape[1]))
-        for channel, (plus, *minus) in zip(signal, self._rows, strict=True):
-            np.multiply(
-                volts[plus] - volts[minus[0]] if minus else volts[plus], PER_VOLT, out=channel
-            )
+        signal = np.empty((len(self._terms), volts.shape[1]))
+        for channel, terms in zip(signal, self._terms, strict=True):
+            np.multiply(difference(volts, *terms), PER_VOLT, out=channel)
         return signal
 
     def _refuse_missing(self, volts: Float[ndarray, "electrode time"], start: int) -> None:
@@ -103,6 +95,32 @@ class DerivedChannels:
             ChannelQuality(name, float(flat[rows].max()), float(clipped[rows].max()), float(spread))
             for name, rows, spread in zip(self._names, self._rows, spread_uv, strict=True)
         ]
+
+
+def read_volts(
+    raw: mne.io.BaseRaw, picks: Sequence[int], start: int, stop: int
+) -> Float[ndarray, "pick time"]:
+    """Samples start..stop of the channels with these indices, in volts.
+
+    Raises:
+        UserError: the file can't be read there.
+    """
+    try:
+        return raw.get_data(picks, start, stop, verbose="ERROR")
+    except Exception as fault:  # readers fail in every way there is
+        at = start / float(raw.info["sfreq"])
+        raise UserError(
+            f"the data cannot be read from {at:.3f} s on: {' '.join(str(fault).split())[:200]}"
+        ) from fault
+
+
+def difference(
+    values: Float[ndarray, "electrode ..."], plus: int | None, minus: int | None
+) -> Float[ndarray, "..."]:
+    """Row `plus` minus row `minus`; one of them may be None, which is zero."""
+    if plus is None:
+        return -values[minus]
+    return values[plus] if minus is None else values[plus] - values[minus]
 
 
 def refuse_implausible(spread_uv: Float[ndarray, " channel"]) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eegdm.data.montage import common_reference, electrodes_of
+from eegdm.data.names import Lead, Names, read_names
 from eegdm.data.positions import template
 from eegdm.errors import UserError
 
@@ -31,20 +32,29 @@ class Interpolated:
     Args:
         raw: a referential recording.
         channels: names of `TCP`.
+        names: what its channels' names mean, if that is known already.
+
+    Attributes:
+        names: what the names of all channels mean, with those that are made here.
 
     Raises:
         UserError: the recording is bipolar, or has too few electrodes of one reference.
     """
 
-    def __init__(self, raw: mne.io.BaseRaw, channels: Sequence[str]) -> None:
-        group = common_reference(raw.ch_names)
+    def __init__(
+        self, raw: mne.io.BaseRaw, channels: Sequence[str], names: Names | None = None
+    ) -> None:
+        names = names or read_names(raw.ch_names)
+        group = common_reference(names)
         if len(group.names) < LEAST_ELECTRODES:
             raise UserError(
                 f"missing=interpolate: spherical splines need {LEAST_ELECTRODES} or more electrodes"
                 f" against one reference, the file has {len(group.names)}; bipolar channels can't"
                 " be interpolated. missing=drop leaves out what the file lacks"
+                + (f"; {note}" if (note := names.note()) else "")
             )
         wanted = dict.fromkeys(name for channel in channels for name in electrodes_of(channel))
+        wanted.pop(group.reference, None)  # it is zero, and its pairs are the file's channels
         self.made = [name for name in wanted if name not in group.names]
         self._raw, self._sources = raw, [raw.ch_names.index(name) for name in group.names.values()]
         self._weights = (
@@ -52,7 +62,9 @@ class Interpolated:
             if self.made
             else np.zeros((0, len(self._sources)))
         )
-        self.ch_names = [*raw.ch_names, *(group.label(name) for name in self.made)]
+        for name in self.made:
+            names = names.with_lead(Lead(name, group.reference), group.label(name))
+        self.names, self.ch_names = names, list(names.ch_names)
         self.info, self.n_times = raw.info, raw.n_times
 
     def get_data(

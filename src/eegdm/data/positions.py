@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eegdm.data.montage import CHANNEL_ID, Derivation, bipolar, electrode
+from eegdm.data.montage import CHANNEL_ID, Derivation, electrodes_of
+from eegdm.data.names import Names, read_names
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,37 +47,41 @@ def _positions() -> dict[str, Float[ndarray, "3"]]:
     return {name.upper(): place for name, place in template().get_positions()["ch_pos"].items()}
 
 
-def position(name: str) -> Float[ndarray, "3"] | None:
-    """Return where a channel lies, in metres; None if its name is neither an electrode's nor a
-    pair's.
+def places_of(names: Names) -> dict[str, Float[ndarray, "3"]]:
+    """Return where each channel lies that measures an electrode or a pair, in metres, in the file's
+    order; against the reference of the file, an electrode's channel lies at the electrode.
     """
-    pair = bipolar(name)
-    if pair is not None:
-        return (_positions()[pair[0]] + _positions()[pair[1]]) / 2
-    single = electrode(name)
-    return None if single is None else _positions()[single]
+    places = _positions()
+    found = {}
+    for lead, channels in names.leads.items():
+        is_pair = lead.is_bipolar and lead.minus != names.reference
+        where = (places[lead.plus] + places[lead.minus]) / 2 if is_pair else places[lead.plus]
+        found.update(dict.fromkeys(channels, where))
+    return {name: found[name] for name in names.ch_names if name in found}
 
 
-def place(ch_names: Sequence[str], among: Sequence[str]) -> list[Placed]:
+def place(ch_names: Sequence[str] | Names, among: Sequence[str]) -> list[Placed]:
     """Take each channel that is EEG by its name as it is, for the nearest of ``among`` (names of
     `TCP`); in the file's order.
 
     Raises:
         UserError: no name is an electrode's or a pair's of the 10-05 system.
     """
-    montage = np.stack([position(name) for name in among])  # type: ignore[misc]
+    names = ch_names if isinstance(ch_names, Names) else read_names(ch_names)
+    places = _positions()
+    montage = np.stack([sum(places[e] for e in electrodes_of(name)) / 2 for name in among])
     found = []
-    for name in ch_names:
-        where = position(name)
-        if where is not None:
-            distance = np.linalg.norm(montage - where, axis=1)
-            best = int(distance.argmin())
-            derivation = Derivation(name, CHANNEL_ID[among[best]], name, None)
-            found.append(Placed(derivation, among[best], 1000 * float(distance[best])))
+    for name, where in places_of(names).items():
+        distance = np.linalg.norm(montage - where, axis=1)
+        best = int(distance.argmin())
+        derivation = Derivation(name, CHANNEL_ID[among[best]], name, None)
+        found.append(Placed(derivation, among[best], 1000 * float(distance[best])))
     if not found:
+        note = names.note()
         raise UserError(
             "no channel is an electrode of the 10-05 system or a pair of two:"
-            f" {', '.join(map(ascii, ch_names[:40]))}"
+            f" {', '.join(map(ascii, names.ch_names[:40]))}"
+            + (f"; {note}; rename them to the electrodes that they are" if note else "")
         )
     return found
 

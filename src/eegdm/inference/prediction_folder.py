@@ -8,14 +8,14 @@ import functools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eegdm import artifacts
 from eegdm.config import CorpusConfig
-from eegdm.console import say, track
+from eegdm.console import as_options, say, track
 from eegdm.data.corpora import find_sources
 from eegdm.errors import UserError
 from eegdm.evaluation.decision import rule_of
@@ -26,6 +26,10 @@ from eegdm.inference.prediction_files import Places, finished, write_sidecar, wr
 
 if TYPE_CHECKING:
     from eegdm.models.eegdm import EEGDM
+
+
+OPTIONS = tuple(field.name.removesuffix("_s") for field in fields(Options))
+"""The options of `eegdm predict` that a message may name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +239,6 @@ def _told(outcome: Outcome) -> list[Path]:
 
 
 def _one_line(job: Job, error: BaseException) -> str:
-    text = " ".join(str(error).split())[:500]
+    text = as_options(" ".join(str(error).split()), OPTIONS)[:500]
     text = text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text}"
     return text if text.startswith(str(job.file)) else f"{job.file}: {text}"

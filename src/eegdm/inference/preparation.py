@@ -16,9 +16,9 @@ from numpy import ndarray
 from eegdm import artifacts
 from eegdm.config import SignalConfig
 from eegdm.data.channels import ChannelQuality
-from eegdm.data.interpolation import Interpolated
 from eegdm.data.line_noise import LineNoise, line_noise
-from eegdm.data.montage import Derivation, derive
+from eegdm.data.montage import Derivation
+from eegdm.data.plan import names_of, plan
 from eegdm.data.positions import one_for_each, place
 from eegdm.data.signal import Filtering, open_recording, preprocess
 from eegdm.errors import UserError
@@ -181,17 +181,21 @@ def _channels(
     to say of that.
     """
     if treatment.which == "file":
-        found = place(raw.ch_names, treatment.channels)
+        names, notes = names_of(raw)
+        found = place(names, treatment.channels)
         placed = one_for_each(found) if treatment.one_each else found
         said = "; ".join(
             f"{p.derivation.name} for {p.nearest} ({p.distance_mm:.0f} mm away)" for p in placed
         )
-        left = [name for name in raw.ch_names if name not in {p.derivation.name for p in found}]
+        read = {*names.doubts, *names.repeated, *(p.derivation.name for p in found)}
+        left = [name for name in raw.ch_names if name not in read]
         farther = [p.derivation.name for p in found if p not in placed]
-        notes = [
-            f"the file's own channels, each taken for the nearest one that the model knows: {said}"
-        ]
+        notes.insert(
+            0,
+            f"the file's own channels, each taken for the nearest one that the model knows: {said}",
+        )
         notes += [f"left out, no EEG by their names: {', '.join(left)}"] if left else []
+        notes += [f"left out, repeated: {', '.join(names.repeated)}"] if names.repeated else []
         notes += (
             [
                 "left out, another channel is nearer to the same one of the model:"
@@ -201,26 +205,11 @@ def _channels(
             else []
         )
         return raw, [p.derivation for p in placed], [p.nearest for p in placed], notes
-    notes = []
-    source: Any = raw
-    if treatment.missing == "interpolate":
-        source = Interpolated(raw, treatment.channels)
-        if source.made:
-            notes.append(
-                f"interpolated from {len(source.ch_names) - len(source.made)} channels:"
-                f" {', '.join(source.made)}"
-            )
-    derivations = derive(
-        source.ch_names, treatment.channels, "drop" if treatment.missing == "drop" else "error"
-    )
-    names = [d.name for d in derivations]
-    if absent := [name for name in treatment.channels if name not in names]:
-        notes.append(f"channels that the recording lacks, left out: {', '.join(absent)}")
-    if bad := [
-        name for name in raw.info["bads"] if any(name in (d.plus, d.minus) for d in derivations)
-    ]:
+    source, derivations, notes = plan(raw, treatment.channels, treatment.missing)
+    made = [d.name for d in derivations]
+    if bad := [name for name in raw.info["bads"] if any(name in d.sources for d in derivations)]:
         notes.append(f"marked as bad in the recording, used all the same: {', '.join(bad)}")
-    return source, derivations, names, notes
+    return source, derivations, made, notes
 
 
 def _filtering(file_sfreq: float, treatment: Treatment) -> tuple[Filtering, str | None]:
@@ -250,12 +239,7 @@ def _steps(
     sfreq = float(raw.info["sfreq"])
     applied, _ = filtering.effective(sfreq)
     made = "; ".join(
-        (
-            d.name
-            if d.minus is None and d.plus == d.name
-            else f"{d.name} = {d.plus}" + (f" - {d.minus}" if d.minus else "")
-        )
-        for d in derivations
+        d.name if d.formula() == d.name else f"{d.name} = {d.formula()}" for d in derivations
     )
     steps = [
         f"read {len(raw.ch_names)} channels at {sfreq:g} Hz, {raw.n_times / sfreq:.1f} s",

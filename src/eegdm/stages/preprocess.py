@@ -18,7 +18,8 @@ from eegdm import artifacts
 from eegdm.config import Config, CorpusConfig, SignalConfig, check_resolved
 from eegdm.console import say, track
 from eegdm.data.corpora import Source, find_sources, read_events
-from eegdm.data.montage import CHBMIT, TCP, derive, referential
+from eegdm.data.montage import CHBMIT, TCP, Derivation, referential
+from eegdm.data.plan import plan
 from eegdm.data.signal import Filtering, open_recording
 from eegdm.data.signal import preprocess as prepare
 from eegdm.effects import describe
@@ -139,18 +140,13 @@ def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
 
 def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     raw = open_recording(job.source.file)
-    montage = {"tcp": TCP, "chbmit": CHBMIT}.get(signal.montage)
-    plan = (
-        referential(raw.ch_names, signal.n_referential)
-        if montage is None
-        else derive(raw.ch_names, montage, signal.missing)
-    )
+    derivations, channel_notes = _plan(raw, signal)
     filtering = Filtering(signal.sfreq, signal.highpass, signal.lowpass, tuple(signal.notch))
     path = job.folder / _signal_name(job.source.recording)
     with artifacts.atomic_path(path) as temporary:
         prepared = prepare(
             raw,
-            plan,
+            derivations,
             filtering,
             keep_raw=signal.per_window,
             out=lambda shape: _memory_map(temporary, shape),
@@ -158,6 +154,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
         n_times = prepared.signal.shape[1]
     events = read_events(job.source, corpus, raw)
     notes = [
+        *channel_notes,
         *prepared.notes,
         *(
             []
@@ -173,8 +170,8 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
         sha256=artifacts.sha256(job.source.file),
         sfreq=prepared.sfreq,
         n_times=n_times,
-        ch_names=[d.name for d in plan],
-        channel_ids=[d.channel_id for d in plan],
+        ch_names=[d.name for d in derivations],
+        channel_ids=[d.channel_id for d in derivations],
         signal=_signal_name(job.source.recording),
     )
     artifacts.write_table(
@@ -182,6 +179,15 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
         events.assign(recording=job.source.recording)[[*EVENT_TYPES]].astype(EVENT_TYPES),
     )
     _write_part(job, row, _stamp(job))
+
+
+def _plan(raw: Any, signal: SignalConfig) -> tuple[list[Derivation], list[str]]:
+    """How each channel of the montage is made, and what to say of that."""
+    montage = {"tcp": TCP, "chbmit": CHBMIT}.get(signal.montage)
+    if montage is None:
+        return referential(raw.ch_names, signal.n_referential), []
+    _, derivations, notes = plan(raw, montage, signal.missing)
+    return derivations, notes
 
 
 def _memory_map(path: Path, shape: tuple[int, ...]) -> np.memmap:

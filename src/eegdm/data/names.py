@@ -1,0 +1,378 @@
+"""What the channel names of a file mean: electrodes of the 10-05 system in every spelling.
+
+Names are read together, for one name says too little. A1 is an ear among C3, Cz and Fp1, and the
+vertex in a cap that counts A1 to A32; `Fp1-Cz_Ref` names a reference if most names end so.
+
+A label that looks like an electrode is not taken for one (`_counted`) where
+
+1. its series steps on to numbers that its row of the 10-05 system never has: A1 A2 A3, C5 C6 C7;
+2. its series counts 1, 2, 3 as rows of 10-10 caps do (F1 F2 F3), but the list shows no cap (no
+   midline electrode, no Fp1 or Fp2, no two rows such as FC and CP), or contacts are counted beside
+   it and the list has none of AFz, FCz, CPz, POz, which such a cap has;
+3. the list shows no cap and holds a series of 1 or 2, or contacts that are counted under several
+   other letters (B1 B2 B3 B4 B5, H1 ...).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+# Left: newer names, and what typists make of them ("01" with a zero stands in a file of CHB-MIT).
+# Right: ours.
+_ALIASES = {
+    "T7": "T3",
+    "T8": "T4",
+    "P7": "T5",
+    "P8": "T6",
+    "M1": "A1",
+    "M2": "A2",
+    "01": "O1",
+    "02": "O2",
+}
+_STAND_INS = ("M1", "M2")  # the mastoids, taken for the ears where a file has no ears
+
+# Names of a common reference that is not a single electrode. Others are known by most names of a
+# file ending in them.
+_REFERENCES = (
+    "REF",
+    "LE",
+    "AR",
+    "AVG",
+    "AV",
+    "CAR",
+    "CS2",
+    "LER",
+    "A1A2",
+    "M1M2",
+    "A1+A2",
+    "M1+M2",
+)
+_SHARED_BY = 3  # names at least that end in one electrode, before it is the reference of a file
+
+# Rows of the 10-05 system from front to back; where two names are given, the second is its lateral
+# part (7 to 10).
+_SHORT_ROWS = ("FP", "O", "OI", "I")
+_LONG_ROWS = (
+    ("AFP", "AFP"),
+    ("AF", "AF"),
+    ("AFF", "AFF"),
+    ("F", "F"),
+    ("FFC", "FFT"),
+    ("FC", "FT"),
+    ("FCC", "FTT"),
+    ("C", "T"),
+    ("CCP", "TTP"),
+    ("CP", "TP"),
+    ("CPP", "TPP"),
+    ("P", "P"),
+    ("PPO", "PPO"),
+    ("PO", "PO"),
+    ("POO", "POO"),
+)
+
+
+def _ten_five_names() -> frozenset[str]:
+    """All 343 names of the 10-05 system and the older T3..T6, A1, A2, in upper case (Oostenveld &
+    Praamstra 2001).
+    """
+    midline = [f"{row}Z" for row in (*_SHORT_ROWS, *(central for central, _ in _LONG_ROWS))]
+    short = [
+        f"{row}{column}{half}" for row in _SHORT_ROWS for column in (1, 2) for half in ("", "H")
+    ]
+    long = [
+        f"{central if column <= 6 else lateral}{column}{half}"
+        for central, lateral in _LONG_ROWS
+        for column in range(1, 11)
+        for half in ("", "H")
+    ]
+    return frozenset([*midline, *short, *long, "T3", "T4", "T5", "T6", "A1", "A2", "M1", "M2"])
+
+
+ELECTRODES = _ten_five_names()
+
+
+class Lead(NamedTuple):
+    """What a file channel measures: `plus` against `minus`, an electrode, the name of a reference,
+    or "" if unsaid.
+    """
+
+    plus: str
+    minus: str
+
+    @property
+    def is_bipolar(self) -> bool:
+        return self.minus in ELECTRODES
+
+
+@dataclass(frozen=True)
+class Names:
+    """The channel names of a file, read together."""
+
+    ch_names: tuple[str, ...]
+    leads: Mapping[Lead, tuple[str, ...]]
+    """What is measured -> the channels that measure it, in file order; more than one where the
+    same is named repeatedly.
+    """
+    doubts: Mapping[str, str]
+    """Channel -> why it is not taken for the electrode that it is spelt as."""
+    series: tuple[str, ...]
+    """The series of counted labels that only look like electrodes, such as "A1 to A32"."""
+    reference: str | None
+    """The electrode that most channels are measured against, if the names say so."""
+    repeated: tuple[str, ...] = ()
+    """Channels left out because another one that measures the same was chosen."""
+
+    def settled(self, chosen: Mapping[Lead, str], doubts: Mapping[str, str]) -> Names:
+        """Of repeated leads keep the chosen channel; take the doubtful channels for nothing."""
+        leads = {
+            lead: (chosen[lead],) if lead in chosen else kept
+            for lead, names in self.leads.items()
+            if (kept := tuple(name for name in names if name not in doubts))
+        }
+        repeated = tuple(
+            name for lead, channel in chosen.items() for name in self.leads[lead] if name != channel
+        )
+        return replace(self, leads=leads, doubts={**self.doubts, **doubts}, repeated=repeated)
+
+    def with_lead(self, lead: Lead, channel: str) -> Names:
+        """Add a channel that is made from the file's."""
+        return replace(
+            self,
+            ch_names=(*self.ch_names, channel),
+            leads={**self.leads, lead: (channel,)},
+        )
+
+    def note(self) -> str | None:
+        """What to say of the channels that are not taken for electrodes; None if there are none."""
+        parts = [
+            f"not taken for electrodes of the 10-20 system: {', '.join(self.series)} (labels that"
+            " are counted on, as those of BioSemi caps and depth electrodes)"
+        ] * bool(self.series)
+        others = dict.fromkeys(why for why in self.doubts.values() if why not in self.series)
+        return "; ".join([*parts, *others]) or None
+
+
+def read_names(ch_names: Sequence[str], intracranial: Iterable[str] = ()) -> Names:
+    """Read the names of all channels of a file: `EEG FP1-REF`, `Fc5.`, `T8-P8-0` (MNE numbers
+    repeated names), `F7-T3`, ...
+
+    Args:
+        ch_names: the file's channels, in its order.
+        intracranial: those that the file itself says lie in or on the brain.
+    """
+    doubts = dict.fromkeys(intracranial, "intracranial channels by their type are left out")
+    split = {name: _words(name) for name in ch_names if name not in doubts}
+    counted, series = _counted(word for pair in split.values() for word in pair)
+    references = {*_REFERENCES, *_shared_references(split.values())}
+    read: dict[str, Lead] = {}
+    for name, (plus, minus) in split.items():
+        lead = _lead(plus, minus, references)
+        if lead is not None and (what := counted.get(plus) or counted.get(minus)):
+            doubts[name] = what
+        elif lead is not None:
+            read[name] = lead
+    own = {lead for name, lead in read.items() if split[name][0] not in _STAND_INS}
+    leads: dict[Lead, tuple[str, ...]] = {}
+    for name, lead in read.items():
+        if split[name][0] not in _STAND_INS or lead not in own:
+            leads[lead] = (*leads.get(lead, ()), name)
+    return Names(tuple(ch_names), leads, doubts, series, _shared(leads))
+
+
+def spelt(name: str) -> str:
+    """The part of a name that should be an electrode, in upper case, without type and reference."""
+    return _words(name)[0]
+
+
+# ------------------------------------------------------------------------------------ single names
+
+
+def _words(name: str) -> tuple[str, str]:
+    """What stands before and after the hyphen, in upper case, without the type before it and the
+    number or dots after it.
+    """
+    text = re.sub(r"[\u2010-\u2015\u2212]", "-", " ".join(name.upper().split()))  # typists' dashes
+    text = re.sub(r"^(EEG|POL)[ _.:-]+(?=.)", "", text)
+    text = re.sub(r" *([-_/:]) *", r"\1", text).rstrip(".")
+    text = re.sub(r"(?<=.)-\d$", "", text)
+    plus, minus = _parted(text)
+    return plus.replace(" ", "").rstrip("."), minus.replace(" ", "").rstrip(".")
+
+
+def _parted(text: str) -> tuple[str, str]:
+    if "-" in text:
+        plus, _, minus = text.partition("-")
+        return plus, minus
+    for separator in "_/: ":
+        plus, _, minus = text.partition(separator)
+        if minus and _canonical(plus) is not None:
+            return plus, minus
+    return text, ""
+
+
+def _canonical(word: str) -> str | None:
+    word = _ALIASES.get(word, word)
+    return word if word in ELECTRODES else None
+
+
+def _lead(plus: str, minus: str, references: Iterable[str]) -> Lead | None:
+    electrode = _canonical(plus)
+    if electrode is None:
+        return None
+    if minus == "" or minus in references:
+        return Lead(electrode, minus)
+    other = _canonical(minus)
+    return None if other is None else Lead(electrode, other)
+
+
+# ---------------------------------------------------------------------------------- names together
+
+
+def _shared_references(split: Iterable[tuple[str, str]]) -> set[str]:
+    """Words that are not electrodes, but what more than half of the electrodes are measured
+    against.
+    """
+    ends = Counter(minus for plus, minus in split if _canonical(plus) is not None)
+    return {
+        word
+        for word, count in ends.items()
+        if word and _canonical(word) is None and count >= 2 and 2 * count > ends.total()
+    }
+
+
+def _shared(leads: Mapping[Lead, Sequence[str]]) -> str | None:
+    """The electrode that more than half of the leads are measured against."""
+    ends = Counter(lead.minus for lead in leads)
+    word, count = max(ends.items(), key=lambda item: item[1], default=("", 0))
+    is_shared = count >= _SHARED_BY and 2 * count > len(leads)
+    return word if is_shared and word in ELECTRODES else None
+
+
+# ------------------------------------------------------------------- labels that only look like it
+
+_SERIES = re.compile(r"([^0-9]*)([0-9]+)")
+_GAP = 2  # numbers that far apart still belong to one run: a contact may be left out
+_CAP_MIDLINE = ("AFZ", "FCZ", "CPZ", "POZ")
+
+
+def _row_numbers() -> dict[str, frozenset[int]]:
+    """The numbers of each row; beyond the 10-05 system, T1 and T2 of older sets, and 11 and 12 of
+    caps that reach below the 10-20 system's outer ring.
+    """
+    rows: dict[str, set[int]] = defaultdict(set, {"": {1, 2}, "T": {1, 2}})
+    for name in ELECTRODES:
+        if match := _SERIES.fullmatch(name):
+            rows[match[1]].add(int(match[2]))
+    for row in ("F", "FT", "TP", "P"):
+        rows[row] |= {11, 12}
+    return {row: frozenset(numbers) for row, numbers in rows.items()}
+
+
+_ROWS = _row_numbers()
+
+
+def _counted(words: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Words that look like electrodes and are not, by the rule at the head of this module: each
+    with its series, and all series.
+    """
+    known = set(words)
+    series = _series(known)
+    beyond = {row: _beyond(row, set(series[row])) for row in series if row in _ROWS}
+    outside = {f"{row}{number}" for row, found in beyond.items() for number in found}
+    shows_cap = _shows_cap(known - outside)
+    has_contacts = _any_row(beyond) or _n_other_contacts(series, known) >= 2
+    if not shows_cap:
+        beyond |= {
+            row: set(series[row])
+            for row in beyond
+            if _counts(series[row]) or not _ROWS[row].issuperset(series[row])
+        }
+        if has_contacts or _any_row(beyond):
+            beyond = {row: set(series[row]) for row in beyond}
+    elif has_contacts and not known.intersection(_CAP_MIDLINE):
+        beyond |= {row: set(series[row]) for row in beyond if _counts(series[row])}
+    told = {row: _told(series[row], found) for row, found in beyond.items() if found}
+    counted = {
+        word: told[row]
+        for row in told
+        for number, spellings in series[row].items()
+        if number in beyond[row]
+        for word in spellings
+        if _canonical(word) is not None
+    }
+    return counted, tuple(told[row] for row in sorted({_row_of(word) for word in counted}))
+
+
+def _any_row(beyond: Mapping[str, set[int]]) -> bool:
+    """Whether a row of letters is at fault; bare numbers say nothing of the others."""
+    return any(numbers for row, numbers in beyond.items() if row)
+
+
+def _series(words: Iterable[str]) -> dict[str, dict[int, list[str]]]:
+    """Letters -> number -> the words that are made of them."""
+    series: dict[str, dict[int, list[str]]] = defaultdict(dict)
+    for word in sorted(words):
+        if match := _SERIES.fullmatch(word):
+            series[match[1]].setdefault(int(match[2]), []).append(word)
+    return series
+
+
+def _row_of(word: str) -> str:
+    match = _SERIES.fullmatch(word)
+    return match[1] if match else word
+
+
+def _beyond(row: str, numbers: set[int]) -> set[int]:
+    """The numbers of all runs that hold both numbers that the row has and others."""
+    found: set[int] = set()
+    for run in _runs(numbers):
+        has = _ROWS[row]
+        if row == "T":  # T1 to T6 are old names and T7 to T10 new ones: no cap counts T1 to T8
+            has = frozenset(range(1, 7)) if min(run) < 3 else frozenset(range(3, 11))
+        if not has.isdisjoint(run) and not has.issuperset(run):
+            found |= set(run)
+    return found
+
+
+def _runs(numbers: set[int]) -> list[list[int]]:
+    runs: list[list[int]] = []
+    for previous, number in pairwise([-_GAP - 1, *sorted(numbers)]):
+        if number - previous > _GAP:
+            runs.append([])
+        runs[-1].append(number)
+    return runs
+
+
+def _counts(numbers: Iterable[int]) -> bool:
+    return {1, 2, 3} <= set(numbers)
+
+
+def _shows_cap(words: set[str]) -> bool:
+    rows = {_row_of(word) for word in words if word in ELECTRODES}
+    return (
+        any(word.endswith("Z") for word in words & ELECTRODES)
+        or "FP" in rows
+        or sum(len(row) == 2 for row in rows) >= 2
+    )
+
+
+def _n_other_contacts(series: Mapping[str, Mapping[int, object]], words: set[str]) -> int:
+    """How many letters that are no row of the 10-05 system are counted to 5 or more, without a
+    midline of their own.
+    """
+    return sum(
+        set(range(1, 6)) <= set(numbers) and f"{letters}Z" not in words
+        for letters, numbers in series.items()
+        if letters not in _ROWS and (len(letters) == 1 or letters.endswith("'"))
+    )
+
+
+def _told(spellings: Mapping[int, Sequence[str]], numbers: set[int]) -> str:
+    words = [spellings[number][0] for number in sorted(numbers)]
+    is_whole = len(words) > 2 and len(words) == max(numbers) - min(numbers) + 1
+    return f"{words[0]} to {words[-1]}" if is_whole else ", ".join(words)

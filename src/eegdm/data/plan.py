@@ -1,0 +1,126 @@
+"""Which channels of a recording are read: what its names mean, which of repeated channels counts,
+and how each channel of the montage is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from eegdm.data.channels import read_volts
+from eegdm.data.interpolation import Interpolated
+from eegdm.data.montage import Derivation, derive
+from eegdm.data.names import Lead, Names, read_names
+
+if TYPE_CHECKING:
+    import mne
+
+_INTRACRANIAL = ("seeg", "ecog", "dbs")  # MNE's types of channels that lie in or on the brain
+_STRETCH_S, _N_STRETCHES = 4.0, 24  # of a recording, to compare repeated channels by
+_SAME = 0.005  # the spread of the difference of copies, by their own: digital steps
+
+
+class Plan(NamedTuple):
+    """How the channels of a montage are made from a recording."""
+
+    source: Any
+    """What to read from: the recording, or it with interpolated electrodes."""
+    derivations: list[Derivation]
+    notes: list[str]
+    """What a reader of the result must know of the channels."""
+
+
+def plan(raw: mne.io.BaseRaw, channels: Sequence[str], missing: str) -> Plan:
+    """Plan the channels (names of `TCP`) with missing "error", "drop" or "interpolate".
+
+    Raises:
+        UserError: what `derive` and `Interpolated` refuse; the recording can't be read.
+    """
+    names, notes = names_of(raw)
+    source: Any = raw
+    if missing == "interpolate":
+        source = Interpolated(raw, channels, names)
+        if source.made:
+            n_own = len(raw.ch_names)
+            notes.append(f"interpolated from {n_own} channels: {', '.join(source.made)}")
+        names = source.names
+    derivations = derive(names, channels, "drop" if missing == "drop" else "error")
+    if note := _count_note([d.name for d in derivations], channels):
+        notes.append(note)
+    return Plan(source, derivations, notes)
+
+
+def names_of(raw: mne.io.BaseRaw) -> tuple[Names, list[str]]:
+    """Read the names of a recording's channels, and choose among repeated ones by their signals;
+    return also what to say of that.
+    """
+    types = zip(raw.ch_names, raw.get_channel_types(), strict=True)
+    intracranial = [name for name, kind in types if kind in _INTRACRANIAL]
+
+    def sample(channels: Sequence[str]) -> Float[ndarray, "channel time"]:
+        return _stretches(raw, [raw.ch_names.index(name) for name in channels])
+
+    return settle(read_names(raw.ch_names, intracranial), sample)
+
+
+def settle(
+    names: Names, sample: Callable[[Sequence[str]], Float[ndarray, "channel time"]]
+) -> tuple[Names, list[str]]:
+    """Choose among channels that measure the same: of copies the first, of a signal and a dummy the
+    signal; where their signals differ, none. Return also what to say of that.
+
+    Args:
+        names: the file's.
+        sample: gives signals of channels by their names, in any unit.
+    """
+    chosen: dict[Lead, str] = {}
+    doubts: dict[str, str] = {}
+    notes = []
+    for lead, channels in names.leads.items():
+        if len(channels) == 1:
+            continue
+        signals = np.nan_to_num(sample(channels))
+        moving = [i for i in range(len(channels)) if np.ptp(signals[i]) > 0]
+        first = moving[0] if moving else 0
+        if all(_is_copy(signals[first], signals[i]) for i in moving):
+            chosen[lead] = channels[first]
+            dummies = [ascii(channels[i]) for i in range(len(channels)) if i not in moving]
+            if moving and dummies:
+                notes.append(
+                    f"{ascii(channels[first])} is taken for {lead.plus}, {', '.join(dummies)} does"
+                    " not move"
+                )
+        else:
+            alike = " and ".join(map(ascii, channels))
+            doubts |= dict.fromkeys(
+                channels, f"{alike} have one meaning and different signals, so neither is taken"
+            )
+    settled = names.settled(chosen, doubts)
+    return settled, [*notes, *([note] if (note := settled.note()) else [])]
+
+
+def _is_copy(one: Float[ndarray, " time"], other: Float[ndarray, " time"]) -> bool:
+    return bool((one - other).std() <= _SAME * one.std())
+
+
+def _stretches(raw: mne.io.BaseRaw, picks: list[int]) -> Float[ndarray, "channel time"]:
+    """Seconds spread over the recording; all of a short one."""
+    length = min(round(_STRETCH_S * float(raw.info["sfreq"])), raw.n_times)
+    starts = np.unique(np.linspace(0, raw.n_times - length, _N_STRETCHES).round().astype(int))
+    read = [read_volts(raw, picks, start, start + length) for start in map(int, starts)]
+    return np.concatenate(read, axis=1)
+
+
+def _count_note(found: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """How many channels there are and which, or which are missing: whichever list is shorter."""
+    missing = [name for name in wanted if name not in found]
+    if not missing:
+        return None
+    count = f"{len(found)} of {len(wanted)} channels"
+    if len(found) < len(missing):
+        return f"{count}: {', '.join(found)}"
+    return f"{count}, left out: {', '.join(missing)}"
