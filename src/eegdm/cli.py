@@ -96,7 +96,11 @@ MISSING = typer.Option(
 )
 CHANNELS = typer.Option(
     "--channels",
-    help="montage: derive the model's; file: the file's own, each for the nearest of the model's",
+    help=(
+        "montage: derive the model's; file: the file's own electrodes, each for the nearest of the"
+        " model's (the stages' signal.montage=referential takes any channels and gives them no"
+        " place)"
+    ),
 )
 RATE = typer.Option(
     "--rate",

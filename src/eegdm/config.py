@@ -101,12 +101,14 @@ class SignalConfig:
     )
     montage: str = option(
         "tcp",
-        "channels: the 22 TCP pairs, the 16 of CHB-MIT, or the file's own as they are",
+        "channels: the 22 TCP pairs, the 16 of CHB-MIT, or (referential) the file's first"
+        " n_referential as they are, whatever they measure, which no backbone can be given;"
+        " `--channels file` of predict and embed is another thing",
         choices=("tcp", "chbmit", "referential"),
     )
     missing: str = option(
         "error",
-        "a channel that can't be derived fails its recording, or is left out",
+        "a channel that can't be derived fails its recording (error), or is left out (drop)",
         choices=("error", "drop"),
     )
     n_referential: int = option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mne
 import pytest
 
 from eegdm.data.montage import CHANNEL_ID, TCP
@@ -37,3 +38,17 @@ def test_a_file_without_a_known_electrode_is_refused() -> None:
         match=r"no channel is an electrode of the 10-05 system or a pair of two: 'ECG', 'Ch1'",
     ):
         place(["ECG", "Ch1"], TCP)
+
+
+@pytest.mark.parametrize("cap", ["biosemi128", "biosemi256"])
+def test_labels_of_another_system_are_not_placed(cap: str) -> None:
+    names = mne.channels.make_standard_montage(cap).ch_names
+    with pytest.raises(UserError, match="not taken for .* A1 to A32, C1 to C32.*; rename them"):
+        place(names, TCP)
+
+
+def test_an_electrode_against_the_file_s_reference_lies_where_it_is() -> None:
+    names = ["F3-Cz", "P4-Cz", "O1-Cz", "T7-Cz"]
+    assert [(p.nearest, p.distance_mm) for p in place(names, TCP)] == [
+        (p.nearest, p.distance_mm) for p in place(["F3", "P4", "O1", "T7"], TCP)
+    ]

@@ -96,7 +96,7 @@ BAD = [
         _two_channels,
         (
             r"two.edf: cannot derive F7-T3 \(no T3\).*The file has EEG Fp1-REF, EEG"
-            r" F7-REF.*missing=drop"
+            r" F7-REF.*--missing drop"
         ),
     ),
     (_unknown_channels, r"unknown.edf: cannot derive FP1-F7 \(no FP1; is it 'EEG Fq1-REF'\?\)"),
@@ -171,3 +171,28 @@ def test_what_is_odd_but_usable_is_said(tmp_path: Path) -> None:
     assert "flat: FP1-F7 (100% of the time), FP1-F3" in notes
     assert "clipped: FP2-F4" in notes
     assert found.quality.set_index("channel").flat["FP1-F7"] == 1.0
+
+
+def test_advice_is_spelt_as_the_command_takes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_model().save_pretrained(tmp_path / "model")
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    file = export(made_up(12.0, names=("Fp1", "F7", "T3")), folder / "few.edf")
+    for words, advice in (
+        (["predict", file], "leave out what is missing with --missing drop"),
+        (["predict", folder], "leave out what is missing with --missing drop"),
+        (["embed", file], "leave out what is missing with --missing drop"),
+        (["predict", file, "--missing", "interpolate"], "--missing interpolate: spherical splines"),
+        (["predict", file, "--rate", "fast"], "--rate 'fast' is unknown"),
+        (["predict", file, "--channels", "own"], "--channels 'own' is unknown"),
+        (["predict", file, "--step", "-1"], "--step -1: seconds from one window"),
+        (["predict", file, "--batch-size", "0"], "--batch-size 0: at least 1"),
+    ):
+        monkeypatch.setattr("sys.argv", ["eegdm", *map(str, words), "--model", str(model)])
+        with pytest.raises(SystemExit):
+            cli.main()
+        said = "".join(capsys.readouterr())
+        assert advice in said, said
+        assert "missing=" not in said

@@ -240,6 +240,12 @@ def test_channels_without_a_place_take_the_mean_of_the_22(x: torch.Tensor) -> No
         )
 
 
+def test_labels_that_only_look_like_electrodes_have_no_place() -> None:
+    chs_info = [{"ch_name": f"A{number}"} for number in range(1, 9)]
+    with pytest.warns(UserWarning, match=f"8 of 8 {NO_PLACE}"):
+        assert EEGDM(**{**SIGNAL, "chs_info": chs_info}, **SIZE)._channel_ids == [22] * 8
+
+
 @pytest.mark.parametrize("unit, factor", [("mV", 1e3), ("uV", 1e6)])
 def test_units(model: EEGDM, x: torch.Tensor, unit: str, factor: float) -> None:
     other = EEGDM(**SIGNAL, **SIZE, unit=unit).eval()

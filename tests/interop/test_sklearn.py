@@ -292,3 +292,36 @@ def test_grid_search_in_two_processes(backbone: SSMDP, X: np.ndarray, tmp_path: 
     search = GridSearchCV(steps, grid, cv=3, n_jobs=2, error_score="raise").fit(X, Y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all() and search.best_score_ == 1.0
     assert (search.predict(X) == Y).all()
+
+
+def test_own_channels_and_the_montage_have_the_names_that_predict_has(
+    backbone: SSMDP, X: np.ndarray
+) -> None:
+    for channels, older in (("file", "own"), ("montage", "tcp")):
+        np.testing.assert_array_equal(
+            features(backbone, channels=channels).fit_transform(X),
+            features(backbone, montage=older).fit_transform(X),
+        )
+    with pytest.raises(UserError, match="channels='tcp': choose from file, montage"):
+        features(backbone, channels="tcp").fit(X)
+
+
+@pytest.mark.parametrize("channels", ["file", "montage"])
+def test_labels_that_only_look_like_electrodes_are_refused(
+    backbone: SSMDP, X: np.ndarray, channels: str
+) -> None:
+    with pytest.raises(UserError, match="(?i)not taken for electrodes of the 10-20 system: A1 to"):
+        features(backbone, ch_names=["A1", "A2", "A3", "A4"], channels=channels).fit(X)
+
+
+def test_of_names_with_one_meaning_the_signal_is_derived_or_neither(
+    backbone: SSMDP, X: np.ndarray
+) -> None:
+    expected = features(backbone, channels="montage", ch_names=["Cz", "C4", "F3", "C3"])
+    dummy = np.concatenate([np.zeros((12, 1, 500)), X], axis=1)
+    found = features(backbone, channels="montage", ch_names=["C3-0", "Cz", "C4", "F3", "C3-1"])
+    with pytest.warns(UserWarning, match="'C3-1' is taken for C3, 'C3-0' does not move"):
+        np.testing.assert_array_equal(found.fit_transform(dummy), expected.fit_transform(X))
+    with pytest.warns(UserWarning, match="'C3-0' and 'C3-1' have one meaning"):
+        found.fit(np.concatenate([X[:, :1] * 2, X], axis=1))
+    assert found.ch_names_ == ["C4-CZ"]

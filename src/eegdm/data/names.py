@@ -172,7 +172,7 @@ def read_names(ch_names: Sequence[str], intracranial: Iterable[str] = ()) -> Nam
     read: dict[str, Lead] = {}
     for name, (plus, minus) in split.items():
         lead = _lead(plus, minus, references)
-        if lead is not None and (what := counted.get(plus) or counted.get(minus)):
+        if what := counted.get(plus) or counted.get(minus):
             doubts[name] = what
         elif lead is not None:
             read[name] = lead
@@ -277,35 +277,37 @@ _ROWS = _row_numbers()
 
 
 def _counted(words: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Words that look like electrodes and are not, by the rule at the head of this module: each
-    with its series, and all series.
+    """Words of series that look like electrodes and are not, by the rule at the head of this
+    module: each with its series; and these series.
     """
     known = set(words)
     series = _series(known)
-    beyond = {row: _beyond(row, set(series[row])) for row in series if row in _ROWS}
-    outside = {f"{row}{number}" for row, found in beyond.items() for number in found}
-    shows_cap = _shows_cap(known - outside)
-    has_contacts = _any_row(beyond) or _n_other_contacts(series, known) >= 2
-    if not shows_cap:
-        beyond |= {
-            row: set(series[row])
-            for row in beyond
-            if _counts(series[row]) or not _ROWS[row].issuperset(series[row])
-        }
-        if has_contacts or _any_row(beyond):
-            beyond = {row: set(series[row]) for row in beyond}
-    elif has_contacts and not known.intersection(_CAP_MIDLINE):
-        beyond |= {row: set(series[row]) for row in beyond if _counts(series[row])}
-    told = {row: _told(series[row], found) for row, found in beyond.items() if found}
-    counted = {
-        word: told[row]
-        for row in told
-        for number, spellings in series[row].items()
-        if number in beyond[row]
-        for word in spellings
-        if _canonical(word) is not None
+    counted: dict[str, str] = {}
+    told = []
+    for row, numbers in sorted(_not_rows(series, known).items()):
+        members = [word for number in sorted(numbers) for word in series[row][number]]
+        if any(_canonical(word) is not None for word in members):
+            told.append(_told(members, numbers))
+            counted |= dict.fromkeys(members, told[-1])
+    return counted, tuple(told)
+
+
+def _not_rows(series: Mapping[str, Mapping[int, object]], words: set[str]) -> dict[str, set[int]]:
+    """The numbers of each row that are not electrodes."""
+    found = {row: _beyond(row, set(series[row])) for row in series if row in _ROWS}
+    outside = {f"{row}{number}" for row, numbers in found.items() for number in numbers}
+    has_contacts = _any_row(found) or _n_other_contacts(series, words) >= 2
+    if _shows_cap(words - outside):
+        if has_contacts and not words.intersection(_CAP_MIDLINE):
+            found |= {row: set(series[row]) for row in found if _counts(series[row])}
+        return found
+    found |= {
+        row: set(series[row])
+        for row in found
+        if row and (_counts(series[row]) or not _ROWS[row].issuperset(series[row]))
     }
-    return counted, tuple(told[row] for row in sorted({_row_of(word) for word in counted}))
+    is_foreign = has_contacts or _any_row(found)
+    return {row: set(series[row]) for row in found} if is_foreign else found
 
 
 def _any_row(beyond: Mapping[str, set[int]]) -> bool:
@@ -372,7 +374,6 @@ def _n_other_contacts(series: Mapping[str, Mapping[int, object]], words: set[str
     )
 
 
-def _told(spellings: Mapping[int, Sequence[str]], numbers: set[int]) -> str:
-    words = [spellings[number][0] for number in sorted(numbers)]
-    is_whole = len(words) > 2 and len(words) == max(numbers) - min(numbers) + 1
-    return f"{words[0]} to {words[-1]}" if is_whole else ", ".join(words)
+def _told(members: Sequence[str], numbers: set[int]) -> str:
+    is_whole = len(members) > 2 and len(members) == max(numbers) - min(numbers) + 1
+    return f"{members[0]} to {members[-1]}" if is_whole else ", ".join(members)

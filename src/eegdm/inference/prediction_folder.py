@@ -239,6 +239,6 @@ def _told(outcome: Outcome) -> list[Path]:
 
 
 def _one_line(job: Job, error: BaseException) -> str:
-    text = as_options(" ".join(str(error).split()), OPTIONS)[:500]
-    text = text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text}"
+    text = as_options(" ".join(str(error).split()), OPTIONS)
+    text = text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text[:500]}"
     return text if text.startswith(str(job.file)) else f"{job.file}: {text}"
