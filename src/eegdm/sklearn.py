@@ -350,7 +350,7 @@ def _plan(cut: _Cut, channels: str) -> list[Derivation]:
         raise UserError(
             f"channels {', '.join(sorted(unknown))}: their names tell no place on the head; rename"
             " them to electrodes of the 10-05 system (C3) or pairs of them (C3-CZ), or leave"
-            " them out" + (f"; {note}" if (note := names.note()) else "")
+            f" them out{names.refusal()}"
         )
     return plan
 

@@ -116,7 +116,7 @@ def test_doubtful_names_are_said_even_where_others_suffice() -> None:
 
 def test_a_biosemi_cap_can_not_be_interpolated() -> None:
     names = [f"{letter}{k}" for letter in "ABCD" for k in range(1, 33)]
-    with pytest.raises(UserError, match=r"the file has 0.*not taken .* A1 to A32, C1 to C32"):
+    with pytest.raises(UserError, match=r"the file has 0.*Not taken .* A1 to A32, C1 to C32"):
         plan(recording(noise(*names)), TCP, "interpolate")
 
 

@@ -43,7 +43,7 @@ def test_a_file_without_a_known_electrode_is_refused() -> None:
 @pytest.mark.parametrize("cap", ["biosemi128", "biosemi256"])
 def test_labels_of_another_system_are_not_placed(cap: str) -> None:
     names = mne.channels.make_standard_montage(cap).ch_names
-    with pytest.raises(UserError, match="not taken for .* A1 to A32, C1 to C32.*; rename them"):
+    with pytest.raises(UserError, match="Not taken for .* A1 to A32, C1 to C32.*; rename them"):
         place(names, TCP)
 
 

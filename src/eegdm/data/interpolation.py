@@ -50,8 +50,7 @@ class Interpolated:
             raise UserError(
                 f"missing=interpolate: spherical splines need {LEAST_ELECTRODES} or more electrodes"
                 f" against one reference, the file has {len(group.names)}; bipolar channels can't"
-                " be interpolated. missing=drop leaves out what the file lacks"
-                + (f"; {note}" if (note := names.note()) else "")
+                f" be interpolated. missing=drop leaves out what the file lacks{names.refusal()}"
             )
         wanted = dict.fromkeys(name for channel in channels for name in electrodes_of(channel))
         wanted.pop(group.reference, None)  # it is zero, and its pairs are the file's channels

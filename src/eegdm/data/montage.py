@@ -111,17 +111,16 @@ def derive(
     names = ch_names if isinstance(ch_names, Names) else read_names(ch_names)
     found = {name: _derive_one(name, names) for name in channels}
     lacking = [name for name, derivation in found.items() if derivation is None]
-    note = f". {_capital(note)}" if (note := names.note()) else ""
     if len(lacking) == len(channels):
         raise UserError(
             f"no channel of the montage can be derived from {_listed(names.ch_names)}: it needs"
             f" bipolar channels such as {channels[0]}, or electrodes of the 10-20 system with one"
-            f" reference{note}"
+            f" reference{names.refusal()}"
         )
     if lacking and missing == "error":
         reasons = "; ".join(f"{name} ({_reason(name, names)})" for name in lacking)
         raise UserError(
-            f"cannot derive {reasons}. The file has {_listed(names.ch_names)}{note}. "
+            f"cannot derive {reasons}. The file has {_listed(names.ch_names)}{names.refusal()}. "
             "Rename its channels, or leave out what is missing with missing=drop"
         )
     return [derivation for derivation in found.values() if derivation is not None]
@@ -205,7 +204,3 @@ def _listed(ch_names: Sequence[str], limit: int = 40) -> str:
         if len(ch_names) > limit
         else shown or "no channels"
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -150,11 +150,17 @@ class Names:
     def note(self) -> str | None:
         """What to say of the channels that are not taken for electrodes; None if there are none."""
         parts = [
-            f"not taken for electrodes of the 10-20 system: {', '.join(self.series)} (labels that"
-            " are counted on, as those of BioSemi caps and depth electrodes)"
+            f"not taken for electrodes of the 10-20 system: {', '.join(self.series)} (numbered"
+            " contacts, as those of BioSemi caps and depth electrodes)"
         ] * bool(self.series)
         others = dict.fromkeys(why for why in self.doubts.values() if why not in self.series)
         return "; ".join([*parts, *others]) or None
+
+    def refusal(self) -> str:
+        """What to add to a refusal: the note, and what to do; "" if there is nothing to say."""
+        note = self.note()
+        advice = "; rename them to the electrodes that they are" if self.series else ""
+        return f". {note[:1].upper()}{note[1:]}{advice}" if note else ""
 
 
 def read_names(ch_names: Sequence[str], intracranial: Iterable[str] = ()) -> Names:

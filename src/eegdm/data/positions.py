@@ -77,11 +77,9 @@ def place(ch_names: Sequence[str] | Names, among: Sequence[str]) -> list[Placed]
         derivation = Derivation(name, CHANNEL_ID[among[best]], name, None)
         found.append(Placed(derivation, among[best], 1000 * float(distance[best])))
     if not found:
-        note = names.note()
         raise UserError(
             "no channel is an electrode of the 10-05 system or a pair of two:"
-            f" {', '.join(map(ascii, names.ch_names[:40]))}"
-            + (f"; {note}; rename them to the electrodes that they are" if note else "")
+            f" {', '.join(map(ascii, names.ch_names[:40]))}{names.refusal()}"
         )
     return found
 
