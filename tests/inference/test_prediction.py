@@ -62,7 +62,9 @@ def test_the_model_tells_windows_apart(expected: eegdm.inference.Prediction) -> 
     assert probabilities(expected.windows).std(axis=0).max() > 0.02
 
 
-@pytest.mark.parametrize("kind", ["fif", "brainvision", "volts", "shuffled", "bipolar names"])
+@pytest.mark.parametrize(
+    "kind", ["fif", "brainvision", "volts", "shuffled", "bipolar names", "reversed"]
+)
 def test_the_container_and_the_order_of_channels_do_not_matter(
     kind: str, edf: Path, expected: eegdm.inference.Prediction, tmp_path: Path
 ) -> None:
@@ -78,10 +80,12 @@ def test_the_container_and_the_order_of_channels_do_not_matter(
         given = raw.copy().reorder_channels(
             list(np.random.default_rng(1).permutation(raw.ch_names))
         )
-    elif kind == "bipolar names":
+    elif kind in ("bipolar names", "reversed"):
         pairs = {
             d.name: raw.get_data(d.plus)[0] - raw.get_data(d.minus)[0] for d in derive(raw.ch_names)
         }
+        if kind == "reversed":
+            pairs = {"-".join(reversed(name.split("-"))): -x for name, x in pairs.items()}
         given = mne.io.RawArray(
             np.stack(list(pairs.values())),
             mne.create_info(list(pairs), 256.0, "eeg"),
@@ -209,6 +213,31 @@ def test_interpolated_channels_are_said() -> None:
     found = eegdm.predict(lacking("A1", "P4"), MODEL, missing="interpolate")
     assert len(found.ch_names) == 22
     assert "interpolated from 17 channels: A1, P4" in found.notes
+
+
+@pytest.mark.parametrize(
+    "options", [{"missing": "interpolate"}, {"missing": "drop"}, {"channels": "file"}]
+)
+@pytest.mark.parametrize("letters", ["ABCD", "ACFT"])
+def test_numbered_contacts_are_refused_whatever_is_asked(letters: str, options: dict) -> None:
+    contacts = made_up(12.0, names=tuple(f"{row}{k}" for row in letters for k in range(1, 17)))
+    with pytest.raises(UserError, match="Not taken for electrodes of the 10-20 system: A1 to A16"):
+        eegdm.predict(contacts, MODEL, **options)
+    with pytest.raises(UserError, match="Not taken for electrodes of the 10-20 system: A1 to A16"):
+        eegdm.embed(contacts, MODEL, **options)
+
+
+def test_the_file_s_own_channels_leave_out_contacts_and_copies() -> None:
+    names = ("Fz", "C3", "O1", "A1", "A2", "A3", "ECG")
+    raw = made_up(12.0, names=names)
+    raw.add_channels([raw.copy().pick("EEG O1-REF").rename_channels({"EEG O1-REF": "O1-REF"})])
+    notes = eegdm.embed(raw, MODEL, channels="file").about.notes
+    assert "EEG Fz-REF for" in notes[0] and "A1" not in notes[0] and "; O1-REF" not in notes[0]
+    assert "not taken for electrodes of the 10-20 system: A1 to A3" in notes[1]
+    assert notes[2:4] == [
+        "left out, no EEG by their names: EEG ECG-REF",
+        "left out, repeated: O1-REF",
+    ]
 
 
 def test_a_bipolar_recording_can_not_be_interpolated() -> None:

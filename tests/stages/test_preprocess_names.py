@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eegdm.cli import run_stage
 from eegdm.errors import UserError
+from eegdm.stages import run_stage
 
 NAMES = "Fp1 Fp2 F7 F3 Fz F4 F8 T3 C3 Cz C4 T4 T5 P3 Pz P4 T6 O1 O2 A1 A2"
 SIGNALS = {

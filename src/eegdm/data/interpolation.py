@@ -36,6 +36,8 @@ class Interpolated:
 
     Attributes:
         names: what the names of all channels mean, with those that are made here.
+        made: electrodes that are made here.
+        n_sources: the number of electrodes that they are made from.
 
     Raises:
         UserError: the recording is bipolar, or has too few electrodes of one reference.
@@ -56,6 +58,7 @@ class Interpolated:
         wanted.pop(group.reference, None)  # it is zero, and its pairs are the file's channels
         self.made = [name for name in wanted if name not in group.names]
         self._raw, self._sources = raw, [raw.ch_names.index(name) for name in group.names.values()]
+        self.n_sources = len(self._sources)
         self._weights = (
             spline_weights(list(group.names), self.made)
             if self.made

@@ -36,8 +36,8 @@ _ALIASES = {
 }
 _STAND_INS = ("M1", "M2")  # the mastoids, taken for the ears where a file has no ears
 
-# Names of a common reference that is not a single electrode. Others are known by most names of a
-# file ending in them.
+# Names of a common reference that is not a single electrode. Others are known by their company:
+# most names of a file end in them.
 _REFERENCES = (
     "REF",
     "LE",
@@ -52,7 +52,7 @@ _REFERENCES = (
     "A1+A2",
     "M1+M2",
 )
-_SHARED_BY = 3  # names at least that end in one electrode, before it is the reference of a file
+_SHARED_BY = 3  # the minimum of names that end in an electrode, if it is to be a file's reference
 
 # Rows of the 10-05 system from front to back; where two names are given, the second is its lateral
 # part (7 to 10).
@@ -159,8 +159,12 @@ class Names:
     def refusal(self) -> str:
         """What to add to a refusal: the note, and what to do; "" if there is nothing to say."""
         note = self.note()
-        advice = "; rename them to the electrodes that they are" if self.series else ""
-        return f". {note[:1].upper()}{note[1:]}{advice}" if note else ""
+        advice = (
+            "; rename them to the electrodes that they are (a 10-10 cap is known by its midline,"
+            " such as Cz)"
+        )
+        note = f"{note}{advice}" if self.series else note
+        return f". {note[:1].upper()}{note[1:]}" if note else ""
 
 
 def read_names(ch_names: Sequence[str], intracranial: Iterable[str] = ()) -> Names:
@@ -261,7 +265,7 @@ def _shared(leads: Mapping[Lead, Sequence[str]]) -> str | None:
 
 # ------------------------------------------------------------------- labels that only look like it
 
-_SERIES = re.compile(r"([^0-9]*)([0-9]+)")
+_SERIES = re.compile(r"([^0-9]*)([0-9]{1,4})")
 _GAP = 2  # numbers that far apart still belong to one run: a contact may be left out
 _CAP_MIDLINE = ("AFZ", "FCZ", "CPZ", "POZ")
 

@@ -45,8 +45,7 @@ def plan(raw: mne.io.BaseRaw, channels: Sequence[str], missing: str) -> Plan:
     if missing == "interpolate":
         source = Interpolated(raw, channels, names)
         if source.made:
-            n_own = len(raw.ch_names)
-            notes.append(f"interpolated from {n_own} channels: {', '.join(source.made)}")
+            notes.append(f"interpolated from {source.n_sources} channels: {', '.join(source.made)}")
         names = source.names
     derivations = derive(names, channels, "drop" if missing == "drop" else "error")
     if note := _count_note([d.name for d in derivations], channels):
