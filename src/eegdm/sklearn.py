@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
@@ -16,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from eegdm.data.channels import PER_VOLT, difference, refuse_implausible
 from eegdm.data.montage import TCP, Derivation, derive
 from eegdm.data.names import read_names
-from eegdm.data.plan import settle
+from eegdm.data.plan import intracranial, settle
 from eegdm.data.positions import place
 from eegdm.data.signal import compand
 from eegdm.errors import UserError
@@ -40,6 +41,7 @@ class _Cut(NamedTuple):
     volts: Float[ndarray, "window channel time"]
     ch_names: list[str]
     sfreq: float
+    intracranial: list[str]
 
 
 class EEGDMFeatures(TransformerMixin, BaseEstimator):
@@ -229,7 +231,9 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         )  # scikit-learn divides epochs into a list of single ones
         if epochs and all(isinstance(some, mne.BaseEpochs) for some in epochs):
             volts = np.concatenate([some.get_data(verbose="ERROR") for some in epochs])
-            return _Cut(_checked(volts), list(epochs[0].ch_names), float(epochs[0].info["sfreq"]))
+            first = epochs[0]
+            names, sfreq = list(first.ch_names), float(first.info["sfreq"])
+            return _Cut(_checked(volts), names, sfreq, intracranial(first))
         if self.ch_names is None or self.sfreq is None:
             raise UserError(
                 "arrays tell neither channels nor rate: give ch_names= and sfreq=, or mne.Epochs"
@@ -241,7 +245,12 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
                 f"X has {values.shape[1]} channels, ch_names names {len(self.ch_names)}:"
                 f" {', '.join(self.ch_names)}"
             )
-        return _Cut(values * UNITS[self.unit], list(self.ch_names), float(self.sfreq))
+        if repeated := [name for name, n in Counter(self.ch_names).items() if n > 1]:
+            raise UserError(
+                f"ch_names names {', '.join(map(ascii, repeated))} repeatedly; leave out all but"
+                " one, or number them as MNE does (T8-P8-0, T8-P8-1)"
+            )
+        return _Cut(values * UNITS[self.unit], list(self.ch_names), float(self.sfreq), [])
 
     def _refuse_others(self, cut: _Cut) -> None:
         fitted, got = (
@@ -344,7 +353,7 @@ def _refuse_not_eeg(volts: Float[ndarray, "window channel time"], unit: str) -> 
 def _plan(cut: _Cut, channels: str) -> list[Derivation]:
     if channels == "montage":
         return _derivable(cut)
-    names = read_names(cut.ch_names)
+    names = read_names(cut.ch_names, cut.intracranial)
     plan = [placed.derivation for placed in place(names, TCP)]
     if unknown := {ascii(name)[1:-1] for name in cut.ch_names} - {d.name for d in plan}:
         raise UserError(
@@ -359,9 +368,9 @@ def _derivable(cut: _Cut) -> list[Derivation]:
     """What can be derived of the 22; a warning says which channels of the windows are not used
     because their names mislead.
     """
-    row = {name: i for i, name in reversed(list(enumerate(cut.ch_names)))}
+    row = {name: index for index, name in enumerate(cut.ch_names)}
     names, notes = settle(
-        read_names(list(row)),
+        read_names(cut.ch_names, cut.intracranial),
         lambda channels: np.stack([cut.volts[:, row[name]].ravel() for name in channels]),
     )
     for note in notes:
@@ -370,8 +379,7 @@ def _derivable(cut: _Cut) -> list[Derivation]:
 
 
 def _derived(cut: _Cut, plan: list[Derivation]) -> Float[ndarray, "window channel time"]:
-    # of names that stand twice in ch_names the first counts
-    row = {name: i for i, name in reversed(list(enumerate(cut.ch_names)))}
+    row = {name: index for index, name in enumerate(cut.ch_names)}
     by_channel = np.moveaxis(cut.volts, 1, 0)
     terms = [[None if name is None else row[name] for name in (d.plus, d.minus)] for d in plan]
     return np.stack([difference(by_channel, *pair) for pair in terms], axis=1)

@@ -235,6 +235,11 @@ def test_set_output(backbone: SSMDP, X: np.ndarray) -> None:
             lambda X: X,
             "channels EOG: their names tell no place",
         ),
+        (
+            {"ch_names": ["C3", "Cz", "C3", "O2"]},
+            lambda X: X,
+            "ch_names names 'C3' repeatedly; leave out all but one, or number them",
+        ),
         ({"unit": "µV"}, lambda X: X, "unit='µV': choose from V, mV, uV"),
         ({"montage": "average"}, lambda X: X, "montage='average': choose from own, tcp"),
         ({"over_time": "max"}, lambda X: X, "over_time='max': choose from mean, concat"),
@@ -312,6 +317,17 @@ def test_labels_that_only_look_like_electrodes_are_refused(
 ) -> None:
     with pytest.raises(UserError, match="(?i)not taken for electrodes of the 10-20 system: A1 to"):
         features(backbone, ch_names=["A1", "A2", "A3", "A4"], channels=channels).fit(X)
+
+
+@pytest.mark.parametrize("channels", ["file", "montage"])
+def test_channels_in_the_brain_are_refused_whatever_their_names(
+    backbone: SSMDP, X: np.ndarray, channels: str
+) -> None:
+    in_brain = epochs(X, ["C3", "Cz", "F3", "O2"]).set_channel_types(
+        dict.fromkeys(["C3", "Cz", "F3", "O2"], "seeg"), verbose="ERROR"
+    )
+    with pytest.raises(UserError, match="Intracranial channels by their type are left out"):
+        features(backbone, ch_names=None, sfreq=None, channels=channels).fit(in_brain)
 
 
 def test_of_names_with_one_meaning_the_signal_is_derived_or_neither(

@@ -57,13 +57,17 @@ def names_of(raw: mne.io.BaseRaw) -> tuple[Names, list[str]]:
     """Read the names of a recording's channels, and choose among repeated ones by their signals;
     return also what to say of that.
     """
-    types = zip(raw.ch_names, raw.get_channel_types(), strict=True)
-    intracranial = [name for name, kind in types if kind in _INTRACRANIAL]
 
     def sample(channels: Sequence[str]) -> Float[ndarray, "channel time"]:
         return _stretches(raw, [raw.ch_names.index(name) for name in channels])
 
-    return settle(read_names(raw.ch_names, intracranial), sample)
+    return settle(read_names(raw.ch_names, intracranial(raw)), sample)
+
+
+def intracranial(recording: mne.io.BaseRaw | mne.BaseEpochs) -> list[str]:
+    """Return the channels that lie in or on the brain by their type."""
+    types = zip(recording.ch_names, recording.get_channel_types(), strict=True)
+    return [name for name, kind in types if kind in _INTRACRANIAL]
 
 
 def settle(
