@@ -111,6 +111,10 @@ def test_doubtful_names_are_said_even_where_others_suffice() -> None:
     notes = plan(raw, CHBMIT, "error").notes
     assert len(notes) == 1 and "not taken for electrodes of the 10-20 system: A1 to A12" in notes[0]
     assert "interpolated from 18 channels: A1, A2" in plan(raw, TCP, "interpolate").notes
+    without = raw.copy().drop_channels([f"A{k}" for k in range(1, 13)])
+    np.testing.assert_array_equal(
+        derived(raw, missing="interpolate"), derived(without, missing="interpolate")
+    )
 
 
 def test_a_biosemi_cap_can_not_be_interpolated() -> None:

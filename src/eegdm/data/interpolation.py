@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eegdm.data.montage import common_reference, electrodes_of
-from eegdm.data.names import Lead, Names, read_names
+from eegdm.data.names import Names, read_names
 from eegdm.data.positions import template
 from eegdm.errors import UserError
 
@@ -65,7 +65,11 @@ class Interpolated:
             else np.zeros((0, len(self._sources)))
         )
         for name in self.made:
-            names = names.with_lead(Lead(name, group.reference), group.label(name))
+            lead = group.lead(name)
+            label = lead.label()
+            if label in raw.ch_names:  # a channel of that name that is not this electrode
+                label = f"{label} (interpolated)"
+            names = names.with_lead(lead, label)
         self.names, self.ch_names = names, list(names.ch_names)
         self.info, self.n_times = raw.info, raw.n_times
 

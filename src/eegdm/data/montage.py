@@ -77,9 +77,9 @@ class ReferenceGroup(NamedTuple):
     names: dict[str, str]
     """Canonical electrode -> the file's channel."""
 
-    def label(self, electrode: str) -> str:
-        """The name of a channel that measures the electrode against this reference."""
-        return f"{electrode}-{self.reference}" if self.reference else electrode
+    def lead(self, electrode: str) -> Lead:
+        """What a channel measures that measures the electrode against this reference."""
+        return Lead(electrode, self.reference)
 
 
 def common_reference(names: Names) -> ReferenceGroup:

@@ -108,6 +108,9 @@ class Lead(NamedTuple):
     def is_bipolar(self) -> bool:
         return self.minus in ELECTRODES
 
+    def label(self) -> str:
+        return f"{self.plus}-{self.minus}" if self.minus else self.plus
+
 
 @dataclass(frozen=True)
 class Names:

@@ -91,12 +91,10 @@ def settle(
         first = moving[0] if moving else 0
         if all(_is_copy(signals[first], signals[i]) for i in moving):
             chosen[lead] = channels[first]
-            dummies = [ascii(channels[i]) for i in range(len(channels)) if i not in moving]
-            if moving and dummies:
-                notes.append(
-                    f"{ascii(channels[first])} is taken for {lead.plus}, {', '.join(dummies)} does"
-                    " not move"
-                )
+            flat = [ascii(channels[i]) for i in range(len(channels)) if i not in moving]
+            if moving and flat:
+                taken = f"{ascii(channels[first])} is taken for {lead.label()}"
+                notes.append(f"{taken}, {', '.join(flat)} does not move")
         else:
             alike = " and ".join(map(ascii, channels))
             doubts |= dict.fromkeys(
