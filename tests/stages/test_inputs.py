@@ -193,8 +193,14 @@ def test_folds_share_the_tokens_of_a_backbone_that_none_of_them_trained(
     folds = [[*typed, "split=kfold", "windows.n_folds=4", f"fold={k}"] for k in range(2)]
     folders = {run_stage("cache", fold) for fold in folds}
     assert folders == {tmp_path / "folder" / "base" / "latents"}
-    classifiers = [run_stage("finetune", fold) for fold in folds]
-    assert len(set(classifiers)) == 2
+    every = [*folds[0][:-1], "fold=all"]
+    last = run_stage("finetune", every)
+    assert last.name == "fold=3,seed=0"
+    assert sorted(path.name for path in last.parent.iterdir()) == [
+        f"fold={k},seed=0" for k in range(4)
+    ]
+    with pytest.raises(UserError, match="fold=all: needs split=kfold, and windows.split=subject"):
+        run_stage("finetune", [*typed, "split=subject", "fold=all"])
     own = [*typed, "split=subject"]  # after folds, in the same root
     assert run_stage("cache", own) in folders
     pretrained = [word for word in own if not word.startswith("backbone=random")]
