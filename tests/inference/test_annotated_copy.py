@@ -2,6 +2,8 @@
 
 from __future__ import annotations  # noqa: I001
 
+import datetime
+import re
 from pathlib import Path
 
 import edfio
@@ -12,6 +14,7 @@ import pytest
 from inference.small import made_up
 
 from eegdm.errors import UserError
+from eegdm.data.reading import read_edf_header
 from eegdm.inference.annotated_copy import copy_name, write_copy
 
 EVENTS = pd.DataFrame(
@@ -141,3 +144,59 @@ def test_what_can_not_be_copied_is_told_before_any_work(tmp_path: Path) -> None:
         write_copy(tmp_path / "x.edf", tmp_path / "x.vhdr", EVENTS, "edf", tmp_path)
     with pytest.raises(UserError, match="copy=pdf: is unknown; choose from edf, fif"):
         write_copy(tmp_path / "x.edf", tmp_path / "x.edf", EVENTS, "pdf", tmp_path)
+
+
+# ------------------------------------------------------- files whose first record has a time stamp
+
+ROOM = "." * 60  # in the file's own annotations, for longer time stamps
+STARTS_S = (0.0, 0.75, 0.001953, 1000.0, 36000.25, -0.5)
+
+
+def stamped(path: Path, start_s: float, record_s: float) -> Path:
+    """An EDF+ or BDF+ whose first sample is `start_s` after the header's start time, as in a part
+    of a longer recording; its own annotation lies 5 s after the first sample.
+    """
+    ecg = np.random.default_rng(0).normal(0, 30, 4000)
+    signal, file = (
+        (edfio.EdfSignal, edfio.Edf) if path.suffix == ".edf" else (edfio.BdfSignal, edfio.Bdf)
+    )
+    file(
+        [signal(ecg, 200.0, label="C3", physical_dimension="uV")],
+        starttime=datetime.time(10, 20, 30),
+        data_record_duration=record_s,
+        annotations=[edfio.EdfAnnotation(5.0, 1.0, "eyes open" + ROOM)],
+    ).write(path)
+    header = read_edf_header(path)
+    content = bytearray(path.read_bytes())
+    at = sum(header.samples_per_record[:-1]) * header.bytes_per_sample
+    for start in range(header.data_offset + at, len(content), header.record_bytes):
+        lists = slice(start, start + header.record_bytes - at)
+        moved = re.sub(
+            rb"\+([0-9.]+)", lambda m: b"%+.9g" % (float(m[1]) + start_s), bytes(content[lists])
+        )
+        moved = moved.replace(ROOM.encode(), b"").rstrip(b"\0")
+        content[lists] = moved.ljust(header.record_bytes - at, b"\0")
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".bdf"])
+@pytest.mark.parametrize("record_s", [1.0, 0.25])
+@pytest.mark.parametrize("start_s", STARTS_S)
+def test_events_of_a_copy_count_from_the_first_sample_wherever_the_first_record_starts(
+    start_s: float, record_s: float, suffix: str, tmp_path: Path
+) -> None:
+    source = stamped(tmp_path / f"part{suffix}", start_s, record_s)
+    own = [a["onset"] for a in mne.io.read_raw(source, verbose="ERROR").annotations]
+    assert own == pytest.approx([5.0])
+    copy = copied(source, "edf", tmp_path)
+    raw = mne.io.read_raw(copy, verbose="ERROR")
+    found = [
+        (round(200 * onset), duration, label) for onset, duration, label in listed(raw, "eyes open")
+    ]
+    assert found == [(round(200 * onset), *rest) for onset, *rest in EXPECTED]
+    assert [onset for onset, _, label in listed(raw) if label == "eyes open"] == pytest.approx(own)
+    read = edfio.read_edf if suffix == ".edf" else edfio.read_bdf
+    annotations = {a.text: a.onset for a in read(copy).annotations}
+    assert annotations["eyes open"] == pytest.approx(5.0, abs=1e-6)
+    assert annotations["Anfall, groß"] == pytest.approx(3.25, abs=1e-6)

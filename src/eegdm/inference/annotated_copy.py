@@ -5,11 +5,16 @@ An EDF copy is the file's own data records, byte by byte, each followed by the b
 annotation signal; the header of the file's signals is copied too. Nothing is scaled or rounded, and
 no more than a stretch of the file is in memory. Format:
 https://www.edfplus.info/specs/edfplus.html.
+
+Two clocks: events count from the first sample, EDF+ counts from the start time in the header. The
+time stamp of the first record is the difference; it is below 1 s where a recording starts between
+two seconds, and can be large in a part that was cut out of a longer recording.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +42,7 @@ _NO_IDENTITY = (
     "01.01.85",
     "00.00.00",
 )  # EDF+'s words for an unknown patient, recording and time
+_TIME_STAMP = re.compile(rb"([+-][0-9]+(?:\.[0-9]*)?)\x14\x14")  # of a record: a list without text
 _RECORDS_AT_ONCE_BYTES = 2**24
 
 
@@ -123,13 +129,13 @@ def _copy_edf(
     events: pd.DataFrame,
     keep_identity: bool,
 ) -> None:
-    has_own = _LABEL[suffix] in header.labels  # which then keeps the time of the records
-    texts = _records_of_events(events, header, with_time=not has_own)
+    old_header = source.read(header.data_offset)
+    start_s = _start_of_first_record(source.read(header.record_bytes), header, _LABEL[suffix])
+    source.seek(header.data_offset)
+    texts = _records_of_events(events, header, start_s)
     n_samples = -(-max(map(len, texts)) // header.bytes_per_sample)
     width = n_samples * header.bytes_per_sample
-    copy.write(
-        _copied_header(source.read(header.data_offset), header, suffix, n_samples, keep_identity)
-    )
+    copy.write(_copied_header(old_header, header, suffix, n_samples, keep_identity))
     for first, records in _records(source, header):
         added = b"".join(text.ljust(width, b"\0") for text in texts[first : first + len(records)])
         copy.write(
@@ -137,6 +143,18 @@ def _copy_edf(
                 [records, np.frombuffer(added, np.uint8).reshape(len(records), width)]
             ).tobytes()
         )
+
+
+def _start_of_first_record(record: bytes, header: EdfHeader, label: str) -> float | None:
+    """Return the seconds from the header's start time to the first sample, as the file's own
+    annotation signal states them; None if it has no such signal.
+    """
+    if label not in header.labels:
+        return None
+    at = header.labels.index(label)  # of several annotation signals the first keeps the time
+    start = sum(header.samples_per_record[:at]) * header.bytes_per_sample
+    stamp = _TIME_STAMP.match(record, start)
+    return float(stamp[1]) if stamp else 0.0
 
 
 def _records(source: BinaryIO, header: EdfHeader) -> Iterator[tuple[int, np.ndarray]]:
@@ -152,27 +170,32 @@ def _records(source: BinaryIO, header: EdfHeader) -> Iterator[tuple[int, np.ndar
         )
 
 
-def _records_of_events(events: pd.DataFrame, header: EdfHeader, with_time: bool) -> list[bytes]:
-    """The annotation lists (TAL) of each record: the time it starts at, if need be, and the events
-    that begin in it.
+def _records_of_events(
+    events: pd.DataFrame, header: EdfHeader, start_s: float | None
+) -> list[bytes]:
+    """Return the annotation lists (TAL) of each record: the events that begin in it.
+
+    Args:
+        start_s: seconds from the header's start time to the first sample. None: the file has no
+            annotations, so the lists also say when each record starts, the first one at 0.
     """
     texts = [b""] * header.n_records
-    if with_time:
+    if start_s is None:
         texts = [
-            f"+{_seconds(index * header.record_s)}\x14\x14\0".encode()
+            f"{_seconds(index * header.record_s)}\x14\x14\0".encode()
             for index in range(header.n_records)
         ]
     for event in events.itertuples():
         index = min(int(event.onset_s / header.record_s), header.n_records - 1)
+        onset, duration = _seconds(event.onset_s + (start_s or 0.0)), _seconds(event.duration_s)[1:]
         label = "".join(c if ord(c) >= 32 else " " for c in str(event.label))
-        texts[index] += (
-            f"+{_seconds(event.onset_s)}\x15{_seconds(event.duration_s)}\x14{label}\x14\0".encode()
-        )
+        texts[index] += f"{onset}\x15{duration}\x14{label}\x14\0".encode()
     return [text or b"\0" for text in texts]
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".")
+    """Write a time as EDF+ has it: a sign, and no more digits than it needs, to the microsecond."""
+    return f"{value:+.6f}".rstrip("0").rstrip(".")
 
 
 def _copied_header(
