@@ -26,7 +26,7 @@ import pandas as pd
 from eegdm.artifacts import atomic_folder, atomic_path
 from eegdm.data.reading import EdfHeader, open_recording, read_edf_header
 from eegdm.errors import UserError
-from eegdm.inference.prediction import as_annotations
+from eegdm.inference.prediction import annotations_with
 
 if TYPE_CHECKING:
     import mne
@@ -107,7 +107,7 @@ def _write_fif(
     """
     if not keep_identity:
         raw.anonymize(verbose="ERROR")
-    raw.set_annotations(raw.annotations + as_annotations(events, raw), verbose="ERROR")
+    raw.set_annotations(annotations_with(events, raw), verbose="ERROR")
     parts = scratch / "fif"
     shutil.rmtree(parts, ignore_errors=True)  # of a killed run
     with atomic_folder(parts) as folder:

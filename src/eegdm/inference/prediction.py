@@ -132,21 +132,55 @@ def predict(
 
 
 def annotate(
-    recording: mne.io.BaseRaw | str | Path, model: EEGDM | str | Path, **options: Any
+    recording: mne.io.BaseRaw | str | Path,
+    model: EEGDM | str | Path,
+    keep: bool | None = None,
+    **options: Any,
 ) -> mne.Annotations:
-    """Return the events of :func:`predict` as MNE annotations of the recording."""
+    """Return the events of :func:`predict` as MNE annotations, ready for ``raw.set_annotations``.
+
+    Args:
+        keep: also return the annotations that the recording holds already. None, the default, is
+            False, except that it is refused where adding the result to ``raw.annotations`` would
+            move these: MNE adds ``raw.first_time`` to all annotations that are set on a recording
+            without a measurement date.
+
+    Raises:
+        UserError: what :func:`predict` raises, or the recording is one of those and ``keep`` is
+            not stated.
+    """
     raw = opened(recording)
-    return as_annotations(predict(raw, model, **options).events, raw)
+    if keep is None and raw.info["meas_date"] is None and raw.first_samp and len(raw.annotations):
+        raise UserError(
+            f"{named(recording)}: has no measurement date and begins at {raw.first_time:.2f} s, so"
+            " that MNE would move its own annotations when they are set again; call annotate with"
+            " keep=True and give the result to raw.set_annotations, or keep=False for the events"
+            " alone"
+        )
+    events = predict(raw, model, **options).events
+    return annotations_with(events, raw) if keep else as_annotations(events, raw)
 
 
 def as_annotations(events: pd.DataFrame, raw: mne.io.BaseRaw) -> mne.Annotations:
-    """Return a table of events as annotations, counted from the recording's first sample."""
+    """Return a table of events, whose onsets count from the first sample, as annotations that
+    ``raw.set_annotations`` puts at these samples.
+    """
     import mne
 
+    # With a date MNE counts from it, that is from first_time before the first sample; without one
+    # it adds first_time itself.
     start_s = raw.first_time if raw.info["meas_date"] is not None else 0.0
     return mne.Annotations(
         events.onset_s + start_s, events.duration_s, events.label, orig_time=raw.info["meas_date"]
     )
+
+
+def annotations_with(events: pd.DataFrame, raw: mne.io.BaseRaw) -> mne.Annotations:
+    """Return a recording's own annotations and a table of events, for ``raw.set_annotations``."""
+    own = raw.annotations.copy()
+    if raw.info["meas_date"] is None:
+        own.onset -= raw.first_time  # which set_annotations adds again
+    return own + as_annotations(events, raw)
 
 
 def predict_in(
