@@ -17,7 +17,7 @@ import shutil
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,7 @@ _STORAGE_FAULTS = (
     errno.ESTALE,
     errno.EIO,
     errno.ENOTDIR,
+    errno.ENAMETOOLONG,
 )
 
 
@@ -63,7 +64,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")  # as in _TEMPORARY
+    temporary = _temporary(path)
     try:
         yield temporary
         _fsync(temporary)
@@ -102,17 +103,100 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def reserve(path: Path) -> None:
-    """Give a sparse file its blocks: a memory map of a disk that fills up would end the process by
-    a signal, without a word.
+def _temporary(path: Path) -> Path:  # as in _TEMPORARY
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+
+
+def memory_map(path: Path, shape: tuple[int, ...]) -> Any:
+    """Make a .npy file of float32 zeros and return it as a memory map that can be written to.
+
+    All of its blocks are taken now: where a disk fills up under a memory map, the system ends the
+    process by a signal, without a message.
+
+    Raises:
+        OSError: the disk has less space; the error names the file.
     """
-    if not hasattr(os, "posix_fallocate"):
+    import numpy as np
+
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    try:
+        with open(path, "r+b") as stream:
+            _reserve(stream.fileno(), path.stat().st_size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return array
+
+
+def _reserve(descriptor: int, n_bytes: int) -> None:
+    """Give a sparse file its blocks; its content stays."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, n_bytes)
         return
-    with open(path, "r+b") as stream:
+    offset = 0  # macOS: write what is read, which is zeros
+    while content := os.pread(descriptor, _CHUNK, offset):
+        offset += os.pwrite(descriptor, content, offset)
+
+
+def make_folder(path: Path, option: str) -> None:
+    """Make a folder and those above it, if need be.
+
+    Args:
+        option: what the user chooses the place by, such as "--out".
+
+    Raises:
+        UserError: it can't be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path}: can't be made ({_reason(error)}); choose another place with {option}"
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is in the way"
+    return str(error.strerror or error)
+
+
+@contextmanager
+def storage_faults(folder: Path, option: str) -> Iterator[None]:
+    """Turn faults of the disk below ``folder`` into one line: full, read-only, not permitted.
+
+    Raises:
+        UserError: with the fault, and ``option`` as in :func:`make_folder`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_storage_fault(error, folder):
+            raise
+        raise UserError(
+            f"{error.filename or folder}: {_reason(error)}; make room or allow writing there, or"
+            f" choose another place with {option}"
+        ) from error
+
+
+def refuse_long_names(paths: Iterable[Path], option: str) -> None:
+    """Refuse files whose names the disk can't hold, before any work is done for them; their folders
+    exist.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    for path in paths:
         try:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+            os.lstat(_temporary(path))
+        except FileNotFoundError:
+            continue
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise UserError(
+                f"{path.name}: this name of a result is too long for the disk"
+                f" ({len(os.fsencode(path.name))} bytes); {option}"
+            ) from error
 
 
 def is_storage_fault(error: BaseException, folder: Path) -> bool:
@@ -241,8 +325,8 @@ def building(
 
     path = Path(path)
     plan = {"kind": kind, "format": FORMAT, "config": config, "inputs": inputs}
+    make_folder(path, "--out" if kind == "prediction" else "root=")
     try:
-        path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / LOCK)
         with lock.acquire(timeout=0):
             (path / RUN).write_text(uuid.uuid4().hex)

@@ -284,13 +284,11 @@ def generate(
     """Make up EEG: windows of single channels drawn by a backbone, as a recording in volts, and a
     picture.
     """
-    from eegdm.inference.generation import generate as draw
-    from eegdm.inference.generation import write_generated
+    from eegdm.inference.generation import generate_file
 
     names = channels.split(",") if channels else None
-    for written in write_generated(
-        draw(model, names, n, sampler=sampler, steps=steps, seed=seed, device=device), out
-    ):
+    options = {"sampler": sampler, "steps": steps, "seed": seed, "device": device}
+    for written in generate_file(out, model, names, n, **options):
         typer.echo(str(written))
 
 

@@ -120,8 +120,8 @@ def transfer(description: str, n_files: int) -> Iterator[Transfer]:
 
 
 def run_main(function: Callable[[], object]) -> None:
-    """Run a command; a fault that a user can mend becomes one line per fault and exit status 2, or
-    a traceback with --debug.
+    """Run a command; a fault that a user can mend, or a file that can't be opened, becomes one line
+    per fault and exit status 2, or a traceback with --debug.
 
     SIGINT and SIGTERM end it with one line and the status that shells give, 130 or 143.
     """
@@ -146,6 +146,12 @@ def run_main(function: Callable[[], object]) -> None:
             raise
         for line in str(error).splitlines():
             print(f"eegdm: {line}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # of a file for which no command has better words
+        if debug or error.filename is None:
+            raise
+        reason = f"{error.filename}: {error.strerror or error}"
+        print(f"eegdm: {reason} (--debug shows where)", file=sys.stderr)
         sys.exit(2)
     finally:
         for number, handler in before.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from eegdm.artifacts import make_folder, storage_faults
 from eegdm.console import say
 from eegdm.data.synthetic.layouts import write_tuev
 from eegdm.inference.prediction_folder import predict_path
@@ -17,13 +18,15 @@ def run(root: Path) -> Path:
     """Run the five stages with recipe `demo`, the same fusion on random weights, and mark an unseen
     recording; the report's path.
     """
+    make_folder(root, "--out")
     start = time.monotonic()
     where = [f"root={root}"]
     for step, (stage, words, text) in enumerate(_plan(), 1):
         say(f"\n[{step}/{len(_plan())}] {text}\n      $ eegdm {' '.join([stage, *words])}")
         folder = run_stage(stage, [*words, *where])
     say("\nAn unseen recording: one more made-up subject, its events marked by the classifier")
-    recording = _unseen(root)
+    with storage_faults(root, "--out"):
+        recording = _unseen(root)
     model = root / "synthetic" / "demo" / "classifier" / "seed=0"
     say(f"      $ eegdm predict {recording} --model {model}")
     for path in predict_path(recording, str(model), root / "synthetic" / "demo" / "prediction"):

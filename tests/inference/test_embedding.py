@@ -112,6 +112,35 @@ def test_three_kinds_of_file_hold_the_same(edf: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "x", "x.npz", "x.parquet"]
 
 
+def test_every_kind_of_file_says_how_far_away_channels_are_and_what_is_to_be_noted(
+    tmp_path: Path,
+) -> None:
+    raw = made_up(12.0, names=("FC3", "C1", "ECG"))
+    file = tmp_path / "recording_raw.fif"
+    raw.rename_channels({"EEG ECG-REF": "ECG"}).save(file, verbose="ERROR")
+    model = str(MODEL.save_pretrained(tmp_path / "model"))
+    options = EmbedOptions(channels="file")
+    expected = eegdm.embed(file, MODEL, channels="file").about
+    assert [round(mm) for mm in expected.distance_mm] == [4, 8]
+    assert any("left out, no EEG by their names: ECG" in note for note in expected.notes)
+    npz = np.load(embed_file(file, model, tmp_path / "x.npz", options), allow_pickle=False)
+    table = pd.read_parquet(embed_file(file, model, tmp_path / "x.parquet", options))
+    folder = embed_file(file, model, tmp_path / "x", options)
+    about = json.loads((folder / "about.json").read_text())
+    distances = npz["distance_mm"].tolist(), table.distance_mm[:2].tolist(), about["distance_mm"]
+    assert all(distance == expected.distance_mm for distance in distances)
+    for name in ("steps", "notes", "features"):
+        said = npz[name].tolist(), table.attrs[name], about[name]
+        assert all(one == getattr(expected, name) for one in said)
+
+
+def test_a_montage_s_channels_lie_where_they_lie(edf: Path, tmp_path: Path) -> None:
+    model = str(MODEL.save_pretrained(tmp_path / "model"))
+    npz = np.load(embed_file(edf, model, tmp_path / "x.npz"), allow_pickle=False)
+    assert npz["distance_mm"].tolist() == [0.0] * 22
+    assert npz["notes"].tolist() == eegdm.embed(edf, MODEL).about.notes
+
+
 @pytest.mark.parametrize(
     ("out", "options", "said"),
     [

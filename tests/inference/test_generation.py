@@ -14,7 +14,7 @@ import eegdm
 from eegdm import cli
 from eegdm.data.signal import expand
 from eegdm.errors import UserError
-from eegdm.inference.generation import _row_seed, write_generated
+from eegdm.inference.generation import _row_seed, generate_file
 from eegdm.models.diffusion import NoiseSchedule, sample_with
 
 MODEL = small_model(tokens={"n_steps": 6})
@@ -57,7 +57,9 @@ def test_files_hold_the_windows_one_after_another(
     suffix: str, step_v: float, tmp_path: Path
 ) -> None:
     found = eegdm.generate(MODEL, ["FP1-F7", "F7-T3"], 2, steps=2)
-    recording, picture = write_generated(found, tmp_path / f"made_raw{suffix}")
+    recording, picture = generate_file(
+        tmp_path / f"made_raw{suffix}", MODEL, ["FP1-F7", "F7-T3"], 2, steps=2
+    )
     raw = mne.io.read_raw(recording, verbose="ERROR")
     assert raw.ch_names == ["FP1-F7", "F7-T3"]
     assert np.abs(raw.get_data() - found.signal.transpose(1, 0, 2).reshape(2, -1)).max() <= step_v
@@ -121,4 +123,4 @@ def test_the_command_writes_what_the_function_draws(
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"generated EEG is written as .fif or .edf"):
-        write_generated(eegdm.generate(MODEL, ["F7-T3"], steps=1), tmp_path / "x.bdf")
+        generate_file(tmp_path / "x.bdf", MODEL, ["F7-T3"], steps=1)

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eegdm.artifacts import make_folder, storage_faults
 from eegdm.errors import UserError
 from eegdm.models.locate import find_model
 from eegdm.models.pretrained import read_model
@@ -70,10 +71,12 @@ def convert(
     from eegdm.checkpoints.published import read_original
 
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is not an empty folder; name a new one")
-    model, info = read_original(Path(src).expanduser(), weights, compat)
-    return model.save_pretrained(out, info=info)
+    with storage_faults(out, "OUT"):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out}: is not an empty folder; name a new one")
+        model, info = read_original(Path(src).expanduser(), weights, compat)
+        make_folder(out, "OUT")
+        return model.save_pretrained(out, info=info)
 
 
 def _classes() -> dict[str, type]:

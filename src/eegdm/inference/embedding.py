@@ -67,6 +67,8 @@ class About(NamedTuple):
     ch_names: list[str]
     taken_for: list[str]
     """The channel of `TCP` that each was taken for: itself, or the nearest."""
+    distance_mm: list[float]
+    """How far each lies from the channel that it was taken for."""
     axes: tuple[str, ...]
     features: list[str]
     """Names of the last axis: query.block.feature, or feature."""
@@ -251,6 +253,7 @@ class _Reader:
             windows.n_times / windows.sfreq,
             prepared.ch_names,
             prepared.taken_for,
+            prepared.distance_mm,
             axes,
             features,
             shape,

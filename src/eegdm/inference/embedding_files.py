@@ -4,6 +4,7 @@ written a chunk at a time.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,15 @@ import numpy as np
 import pandas as pd
 from numpy import ndarray
 
-from eegdm.artifacts import atomic_folder, atomic_path, write_json, write_table
+from eegdm.artifacts import (
+    atomic_folder,
+    atomic_path,
+    make_folder,
+    refuse_long_names,
+    storage_faults,
+    write_json,
+    write_table,
+)
 from eegdm.errors import UserError
 from eegdm.inference.embedding import About, EmbedOptions, embed_in
 
@@ -26,30 +35,30 @@ def embed_file(
 ) -> Path:
     """Write the embeddings of a recording; return where.
 
-    - ``X.npz``: embeddings, onset_s, duration_s, ch_names, taken_for, features.
+    - ``X.npz``: embeddings and the fields of :class:`eegdm.inference.embedding.About` by name.
     - ``X.parquet``: a row per window and channel: onset_s, duration_s, channel, taken_for,
-      embedding (a list).
+      distance_mm, embedding (a list); features, steps and notes are in the file's metadata, which
+      pandas reads into ``attrs``.
     - a folder: ``embeddings.npy``, ``windows.parquet``, ``about.json``.
 
     Raises:
-        UserError: no such file, the suffix of ``out`` is unknown, tokens are wanted as Parquet, the
-            folder is there already, or what :func:`eegdm.embed` raises.
+        UserError: no such file, the suffix of ``out`` is unknown, tokens are wanted as Parquet,
+            ``out`` can't be written or is there already, or what :func:`eegdm.embed` raises.
     """
     options = options or EmbedOptions()
     out = out or file.with_name(f"{file.stem}_{VALUES}.npz")
-    _refuse(file, out, options)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
-        about, chunks = embed_in(Path(work), file, model, options, progress=True)
-        if out.suffix == ".parquet":
-            _write_parquet(out, about, chunks)
-        elif out.suffix == ".npz":
-            _write_values(Path(work) / "values.npy", about, chunks)
-            values = np.load(Path(work) / "values.npy", mmap_mode="r", allow_pickle=False)
-            with atomic_path(out) as temporary:
-                np.savez(temporary, **{VALUES: values}, **_beside(about))
-        else:
-            _write_folder(out, about, chunks)
+    with storage_faults(out.parent, "--out"):
+        _refuse(file, out, options)
+        make_folder(out.parent, "--out")
+        refuse_long_names([out], "choose a shorter one with --out")
+        with tempfile.TemporaryDirectory(prefix=".eegdm-embed.", dir=out.parent) as work:
+            about, chunks = embed_in(Path(work), file, model, options, progress=True)
+            if out.suffix == ".parquet":
+                _write_parquet(out, about, chunks)
+            elif out.suffix == ".npz":
+                _write_npz(out, about, chunks, Path(work))
+            else:
+                _write_folder(out, about, chunks)
     return out
 
 
@@ -64,17 +73,23 @@ def _refuse(file: Path, out: Path, options: EmbedOptions) -> None:
         )
     if out.suffix == "" and out.exists():
         raise UserError(f"{out}: is there already; name a new folder")
+    if out.is_dir():
+        raise UserError(f"{out}: is a folder; name a file with --out")
+
+
+def _write_npz(out: Path, about: About, chunks: Iterator[ndarray], work: Path) -> None:
+    _write_values(work / "values.npy", about, chunks)
+    values = np.load(work / "values.npy", mmap_mode="r", allow_pickle=False)
+    with atomic_path(out) as temporary:
+        np.savez(temporary, **{VALUES: values}, **_beside(about))
 
 
 def _beside(about: About) -> dict[str, Any]:
-    return {
-        "onset_s": about.onset_s,
-        "duration_s": about.duration_s,
-        "ch_names": about.ch_names,
-        "taken_for": about.taken_for,
-        "axes": about.axes,
-        "features": about.features,
-    }
+    """What an .npz holds beside the values; without the notes' type NumPy would take no notes for
+    no numbers.
+    """
+    fields = about._asdict() | {"notes": np.array(about.notes, str)}
+    return {name: value for name, value in fields.items() if name != "shape"}
 
 
 def _write_values(path: Path, about: About, chunks: Iterator[ndarray]) -> None:
@@ -102,6 +117,11 @@ def _write_folder(out: Path, about: About, chunks: Iterator[ndarray]) -> None:
         )
 
 
+def _facts(about: About) -> dict[str, list[str]]:
+    """What holds for all rows of a table."""
+    return {"features": about.features, "steps": about.steps, "notes": about.notes}
+
+
 def _write_parquet(out: Path, about: About, chunks: Iterator[ndarray]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -114,8 +134,10 @@ def _write_parquet(out: Path, about: About, chunks: Iterator[ndarray]) -> None:
             ("duration_s", number),
             ("channel", text),
             ("taken_for", text),
+            ("distance_mm", number),
             ("embedding", pa.list_(pa.float32(), n_features)),
-        ]
+        ],
+        metadata={"PANDAS_ATTRS": json.dumps(_facts(about))},
     )
     n_channels, first = len(about.ch_names), 0
     with atomic_path(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
@@ -130,6 +152,7 @@ def _write_parquet(out: Path, about: About, chunks: Iterator[ndarray]) -> None:
                 np.full(len(onset), about.duration_s),
                 about.ch_names * len(chunk),
                 about.taken_for * len(chunk),
+                about.distance_mm * len(chunk),
                 values,
             ]
             writer.write_table(

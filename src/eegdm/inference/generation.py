@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eegdm.artifacts import atomic_path
+from eegdm.artifacts import atomic_path, make_folder, refuse_long_names, storage_faults
 from eegdm.data.channels import PER_VOLT
 from eegdm.data.montage import CHANNEL_ID, TCP, electrodes_of
 from eegdm.data.signal import expand
@@ -154,24 +154,44 @@ def as_raw(generated: Generated) -> mne.io.RawArray:
     )
 
 
-def write_generated(generated: Generated, out: Path) -> list[Path]:
-    """Write the windows as FIF or EDF, by the suffix of ``out``, and a picture of the first ones
-    beside them.
-    """
-    import mne
+def generate_file(
+    out: Path,
+    model: SSMDP | EEGDM | str | Path,
+    channels: Sequence[str] | None = None,
+    n: int = 1,
+    **options: Any,
+) -> list[Path]:
+    """Write the windows of :func:`generate` as FIF or EDF, by the suffix of ``out``, and a picture
+    of the first ones beside them; return both files.
 
+    Raises:
+        UserError: ``out`` has another suffix or can't be written, found before any window is drawn;
+            or what :func:`generate` raises.
+    """
     if out.suffix not in (".fif", ".edf"):
         raise UserError(f"{out}: generated EEG is written as .fif or .edf")
-    raw = as_raw(generated)
-    with atomic_path(out) as temporary:
-        if out.suffix == ".fif":
-            raw.save(temporary, overwrite=True, verbose="ERROR")
-        else:
-            mne.export.export_raw(temporary, raw, fmt="edf", overwrite=True, verbose="ERROR")
     picture = out.with_suffix(".png")
-    with atomic_path(picture) as temporary:
-        draw(generated).savefig(temporary, dpi=140)
+    with storage_faults(out.parent, "--out"):
+        if out.is_dir():
+            raise UserError(f"{out}: is a folder; name a file with --out")
+        make_folder(out.parent, "--out")
+        refuse_long_names([out, picture], "choose a shorter one with --out")
+        with atomic_path(out) as signals, atomic_path(picture) as drawn:
+            signals.touch()  # a folder that can't be written is found now
+            generated = generate(model, channels, n, **options)
+            _write_signals(signals, generated)
+            draw(generated).savefig(drawn, dpi=140)
     return [out, picture]
+
+
+def _write_signals(path: Path, generated: Generated) -> None:
+    import mne
+
+    raw = as_raw(generated)
+    if path.suffix == ".fif":
+        raw.save(path, overwrite=True, verbose="ERROR")
+    else:
+        mne.export.export_raw(path, raw, fmt="edf", overwrite=True, verbose="ERROR")
 
 
 def draw(generated: Generated) -> Figure:

@@ -96,6 +96,8 @@ def predict_path(
     rule_of(
         _classifier(model), **options.rule
     )  # a fault in them is told once, not for each recording
+    if out is not None:
+        artifacts.make_folder(out, "--out")  # a fault of it too
     jobs = find_jobs(path, out)
     say(f"predict: {len(jobs)} recordings below {path}")
     written, failed, events, hours = [], 0, 0, 0.0
@@ -150,17 +152,21 @@ def process(
     Raises:
         UserError: why it can't be used.
     """
-    if not job.file.exists():
-        raise UserError(f"{job.file} does not exist")
-    if outputs.copy is not None:
-        refuse_copy(job.file, outputs.copy)
-    places, classifier = Places.below(job.folder, job.stem), _classifier(model)
+    with artifacts.storage_faults(job.folder, "--out"):
+        if not job.file.exists():
+            raise UserError(f"{job.file} does not exist")
+        if outputs.copy is not None:
+            refuse_copy(job.file, outputs.copy)
+        return _process(job, _classifier(model), options, outputs, progress)
+
+
+def _process(
+    job: Job, classifier: EEGDM, options: Options, outputs: Outputs, progress: bool
+) -> Outcome:
+    places, rule = Places.below(job.folder, job.stem), rule_of(classifier, **options.rule)
     places.refuse_foreign()
     content = _plan(job, classifier)
-    plan = {
-        **content,
-        "options": {**options.content, **asdict(rule_of(classifier, **options.rule))},
-    }
+    plan = {**content, "options": {**options.content, **asdict(rule)}}
     plan["options"] |= {
         name: list(value) for name, value in plan["options"].items() if isinstance(value, tuple)
     }
@@ -173,7 +179,8 @@ def process(
     )
     done = finished(places, plan, wanted)
     if done is None:
-        rule = rule_of(classifier, **options.rule)
+        artifacts.make_folder(places.events.parent, "--out")
+        artifacts.refuse_long_names([*wanted, places.sidecar], "rename the recording")
         with _work(places, options.content, content):
             found, prepared = predict_in(places.work, job.file, classifier, options, progress)
             write_tables(places, found)

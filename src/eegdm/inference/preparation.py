@@ -5,7 +5,7 @@ said of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,8 @@ class Prepared:
     ch_names: list[str]
     taken_for: list[str]
     """The channel of `TCP` that the model takes each for: itself, or the nearest."""
+    distance_mm: list[float]
+    """How far each lies from the channel that it is taken for."""
     sfreq: float
     n_times: int
     file_sfreq: float
@@ -138,9 +140,9 @@ def prepare(
     Raises:
         UserError: the recording lacks channels, is too short, or can't be EEG in volts.
     """
-    if (folder / ABOUT).is_file():
-        return _read(folder)
-    source, derivations, taken_for, notes = _channels(raw, treatment)
+    if (finished := _read(folder)) is not None:
+        return finished
+    source, derivations, taken_for, distance_mm, notes = _channels(raw, treatment)
     filtering, low_note = _filtering(float(raw.info["sfreq"]), treatment)
     with artifacts.atomic_path(folder / SIGNAL) as temporary:
         done = preprocess(
@@ -149,15 +151,14 @@ def prepare(
             filtering,
             block_s=BLOCK_S,
             progress="filter" if progress else None,
-            out=lambda shape: np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.float32, shape=shape
-            ),
+            out=lambda shape: artifacts.memory_map(temporary, shape),
         )
         n_times = done.signal.shape[1]
     prepared = Prepared(
         path=folder / SIGNAL,
         ch_names=[d.name for d in derivations],
         taken_for=taken_for,
+        distance_mm=distance_mm,
         sfreq=done.sfreq,
         n_times=n_times,
         file_sfreq=float(raw.info["sfreq"]),
@@ -176,9 +177,9 @@ def prepare(
 
 def _channels(
     raw: mne.io.BaseRaw, treatment: Treatment
-) -> tuple[Any, list[Derivation], list[str], list[str]]:
-    """What to read from, how each channel is made, which of the montage it is taken for, and what
-    to say of that.
+) -> tuple[Any, list[Derivation], list[str], list[float], list[str]]:
+    """What to read from, how each channel is made, which of the montage it is taken for and how far
+    from it in mm, and what to say of that.
     """
     if treatment.which == "file":
         names, notes = names_of(raw)
@@ -204,12 +205,13 @@ def _channels(
             if farther
             else []
         )
-        return raw, [p.derivation for p in placed], [p.nearest for p in placed], notes
+        nearest, distance_mm = [p.nearest for p in placed], [p.distance_mm for p in placed]
+        return raw, [p.derivation for p in placed], nearest, distance_mm, notes
     source, derivations, notes = plan(raw, treatment.channels, treatment.missing)
     made = [d.name for d in derivations]
     if bad := [name for name in raw.info["bads"] if any(name in d.sources for d in derivations)]:
         notes.append(f"marked as bad in the recording, used all the same: {', '.join(bad)}")
-    return source, derivations, made, notes
+    return source, derivations, made, [0.0] * len(made), notes
 
 
 def _filtering(file_sfreq: float, treatment: Treatment) -> tuple[Filtering, str | None]:
@@ -265,8 +267,13 @@ def _write(folder: Path, prepared: Prepared) -> None:
     artifacts.write_json(folder / ABOUT, about)
 
 
-def _read(folder: Path) -> Prepared:
+def _read(folder: Path) -> Prepared | None:
+    """Return what a killed run of this version prepared."""
+    if not (folder / ABOUT).is_file():
+        return None
     about = artifacts.read_json(folder / ABOUT)
+    if about.keys() != {field.name for field in fields(Prepared)}:
+        return None
     noise = about["line_noise"]
     about["line_noise"] = None if noise is None else LineNoise(noise[0], np.array(noise[1]))
     about["quality"] = [ChannelQuality(*q) for q in about["quality"]]

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from eegdm import artifacts
@@ -112,13 +111,15 @@ def _with_source(config: Config) -> CorpusConfig:
             "seed": corpus.seed,
         }
         folder = Path(config.run.root) / "synthetic" / f"made-up-{artifacts.fingerprint(made)}"
-        if not folder.is_dir():
-            say(
-                f"preprocess: writing {corpus.n_train} + {corpus.n_eval} made-up recordings to"
-                f" {folder}"
-            )
-            with artifacts.atomic_folder(folder) as temporary:
-                write_tuev(temporary, **made)
+        with artifacts.storage_faults(folder, "root="):
+            if not folder.is_dir():
+                say(
+                    f"preprocess: writing {corpus.n_train} + {corpus.n_eval} made-up recordings to"
+                    f" {folder}"
+                )
+                artifacts.make_folder(folder.parent, "root=")
+                with artifacts.atomic_folder(folder) as temporary:
+                    write_tuev(temporary, **made)
         corpus = replace(corpus, source=str(folder))
     if corpus.source is None:
         raise UserError(f"corpus={corpus.name}: say where the recordings are with source=FOLDER")
@@ -149,7 +150,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
             derivations,
             filtering,
             keep_raw=signal.per_window,
-            out=lambda shape: _memory_map(temporary, shape),
+            out=lambda shape: artifacts.memory_map(temporary, shape),
         )
         n_times = prepared.signal.shape[1]
     events = read_events(job.source, corpus, raw)
@@ -188,12 +189,6 @@ def _plan(raw: Any, signal: SignalConfig) -> tuple[list[Derivation], list[str]]:
         return referential(raw.ch_names, signal.n_referential), []
     _, derivations, notes = plan(raw, montage, signal.missing)
     return derivations, notes
-
-
-def _memory_map(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    artifacts.reserve(path)
-    return array
 
 
 def _give_up(job: Job, corpus: CorpusConfig, error: BaseException) -> None:
