@@ -133,7 +133,8 @@ def _parts(model: Any) -> tuple[SSMDP, Any, Any]:
 
 
 def _row_seed(seed: int, number: int, channel: int) -> int:
-    return int(np.random.SeedSequence((seed, number, channel)).generate_state(1, np.uint64)[0] >> 1)
+    state = np.random.SeedSequence((seed, number, channel)).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
 
 
 # ------------------------------------------------------------------------------------------ files
