@@ -15,7 +15,7 @@ from inference.small import made_up, small_model
 from stages.test_filesystems import PRIVATE, READ_ONLY
 
 from eegdm import cli
-from eegdm.inference import chunks, embedding_files, generation
+from eegdm.inference import embedding_files, generation, prediction_folder
 
 COMMANDS = ("predict", "predict folder", "embed", "generate", "convert", "demo", "preprocess")
 OPTION = {"convert": "OUT", "preprocess": "root="}
@@ -68,7 +68,7 @@ def suffixed(command: str, out: Path) -> Path:
 @pytest.fixture
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail if a window is computed or drawn."""
-    for module, name in ((chunks, "logits_of"), (embedding_files, "embed_in")):
+    for module, name in ((prediction_folder, "predict_in"), (embedding_files, "embed_in")):
         monkeypatch.delattr(module, name)
     monkeypatch.delattr(generation, "generate")
 
