@@ -22,11 +22,12 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from eegdm.artifacts import write_json
-from eegdm.checkpoints.load import load
+from eegdm.checkpoints.load import load_backbone
 from eegdm.data.channels import PER_VOLT
 from eegdm.data.montage import TCP
 from eegdm.data.names import read_names
 from eegdm.data.positions import place
+from eegdm.data.signal import tensor_to_model_units
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM as Classifier
@@ -126,7 +127,11 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
 
     @classmethod
     def from_backbone(
-        cls, path_or_hub_id: SSMDP | str | Path, *, train_backbone: bool = False, **options: Any
+        cls,
+        path_or_hub_id: SSMDP | Classifier | str | Path,
+        *,
+        train_backbone: bool = False,
+        **options: Any,
     ) -> Self:
         """Return a model that starts from a trained backbone.
 
@@ -140,8 +145,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         **options
             The constructor's other arguments, but `backbone`.
         """
-        found = load(path_or_hub_id) if isinstance(path_or_hub_id, str | Path) else path_or_hub_id
-        trained = found.backbone if isinstance(found, Classifier) else found
+        trained = load_backbone(path_or_hub_id)
         model = cls(backbone=trained.config, train_backbone=train_backbone, **options)
         model.backbone.load_state_dict(_with_mean_channel(trained).state_dict())
         return model
@@ -224,16 +228,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     def _model_units(
         self, x: Float[Tensor, "batch channel time"]
     ) -> Float[Tensor, "batch channel time"]:
-        """As :func:`eegdm.data.signal.compand`, of tensors."""
-        scaled = UNITS[self.unit] * x
-        if not self.mu:
-            return scaled
-        size = scaled.abs()
-        return torch.where(
-            size <= 1,
-            scaled,
-            scaled.sign() * (self.mu * size).log1p() / torch.tensor(self.mu).log1p(),
-        )
+        return tensor_to_model_units(x, self.mu, UNITS[self.unit])
 
     def _tokens(
         self, x: Float[Tensor, "batch channel time"]

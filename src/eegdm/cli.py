@@ -79,12 +79,13 @@ for _name in STAGES:
     _add_stage(_name)
 
 
-MODEL = typer.Option(
+_PLACES = "a folder, a published .ckpt, or owner/name on the Hugging Face hub"
+CLASSIFIER = typer.Option(
+    "--model", help=f"a classifier, such as `eegdm finetune` writes: {_PLACES}"
+)
+BACKBONE = typer.Option(
     "--model",
-    help=(
-        "folder of a model, published .ckpt, hub id, or mini, the backbone that comes with the"
-        " package"
-    ),
+    help=f"a backbone or classifier: {_PLACES}; mini is the small backbone of the package",
 )
 DEVICE = typer.Option("--device", help="auto, cpu, cuda or mps")
 MISSING = typer.Option(
@@ -141,7 +142,7 @@ def predict(
             help="recordings that MNE reads (EDF, BDF, FIF, BrainVision, ...)",
         ),
     ],
-    model: Annotated[str, MODEL],
+    model: Annotated[str, CLASSIFIER],
     out: Annotated[
         Path | None,
         typer.Option("--out", help="folder for the results; beside each recording by default"),
@@ -227,7 +228,7 @@ def embed(
     file: Annotated[
         Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")
     ],
-    model: Annotated[str, MODEL] = "mini",
+    model: Annotated[str, BACKBONE] = "mini",
     out: Annotated[
         Path | None, typer.Option("--out", help="X.npz, X.parquet, or a folder to be memory-mapped")
     ] = None,
@@ -265,7 +266,7 @@ def embed(
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
 def generate(
-    model: Annotated[str, MODEL] = "mini",
+    model: Annotated[str, BACKBONE] = "mini",
     out: Annotated[
         Path, typer.Option("--out", help="X.fif or X.edf; a picture goes beside it")
     ] = Path("generated_raw.fif"),

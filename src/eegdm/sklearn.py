@@ -19,13 +19,14 @@ from eegdm.data.montage import TCP, Derivation, derive
 from eegdm.data.names import read_names
 from eegdm.data.plan import intracranial, settle
 from eegdm.data.positions import place
-from eegdm.data.signal import compand
+from eegdm.data.signal import to_model_units
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
     import mne
 
     from eegdm.models.backbone import SSMDP
+    from eegdm.models.eegdm import EEGDM
 
     Windows: TypeAlias = ndarray | mne.BaseEpochs | list[mne.BaseEpochs]
 
@@ -108,7 +109,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        model: SSMDP | str | Path,
+        model: SSMDP | EEGDM | str | Path,
         ch_names: Sequence[str] | None = None,
         sfreq: float | None = None,
         *,
@@ -276,8 +277,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
     ) -> Float[ndarray, "window block pool query channel feature"]:
         import torch
 
-        signal = self._filtered(volts, sfreq) * PER_VOLT
-        signal = (compand(signal, self.mu) if self.mu else signal).astype(np.float32)
+        signal = to_model_units(self._filtered(volts, sfreq), self.mu, PER_VOLT)
         x = torch.from_numpy(signal).to(next(self.backbone_.parameters()).device)
         blocks = slice(self.first_block, self.last_block)
         with torch.inference_mode():
@@ -308,22 +308,14 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         return tokens.mean(axis=2, keepdims=True) if self.over_time == "mean" else tokens
 
 
-def _backbone(model: SSMDP | str | Path) -> SSMDP:
+def _backbone(model: SSMDP | EEGDM | str | Path) -> SSMDP:
     """Return a backbone of this estimator's own, which may be moved to another device."""
     import copy
 
-    from eegdm.checkpoints.load import load
-    from eegdm.models.backbone import SSMDP
-    from eegdm.models.eegdm import EEGDM
+    from eegdm.checkpoints.load import load_backbone
 
-    found = load(model) if isinstance(model, str | Path) else copy.deepcopy(model)
-    found = found.backbone if isinstance(found, EEGDM) else found
-    if not isinstance(found, SSMDP):
-        raise UserError(
-            f"model is a {type(found).__name__}; give a backbone or classifier, or its folder,"
-            " checkpoint or hub id"
-        )
-    return found.eval()
+    own = model if isinstance(model, str | Path) else copy.deepcopy(model)
+    return load_backbone(own).eval()
 
 
 def _checked(

@@ -23,6 +23,7 @@ from original_files import golden, refusal
 from safetensors.torch import load_file, save_file
 
 import eegdm
+from eegdm.checkpoints.load import load_backbone
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.fusion import LatentFusionTransformer
@@ -506,3 +507,19 @@ def test_models_come_from_the_hub_and_then_from_its_cache(
     assert len(hub.asked) == n_asked
     for (request, expected), answer in zip(requests, offline, strict=True):
         assert expected in answer, request
+
+
+def test_a_backbone_says_how_it_is_read_wherever_it_comes_from(tmp_path: Path) -> None:
+    classifier = small_models()[3]
+    assert isinstance(classifier, EEGDM)
+    classifier.signal = {"mu": 100.0}
+    folder = classifier.save_pretrained(tmp_path / "classifier")
+    for source in (classifier, folder, str(folder)):
+        backbone = load_backbone(source)
+        assert same_bits(backbone, classifier.backbone)
+        assert backbone.info["signal"] == {"mu": 100.0}
+        assert backbone.info["diffusion"]["n_steps"] == classifier.spec.n_steps
+    assert classifier.backbone.info == {}
+    alone = classifier.backbone.save_pretrained(tmp_path / "alone", info={"signal": {"mu": 0.0}})
+    assert load_backbone(alone).info["signal"] == {"mu": 0.0}
+    assert load_backbone(classifier.backbone) is classifier.backbone

@@ -9,6 +9,7 @@ import edfio
 import mne
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -25,6 +26,8 @@ from eegdm.data.signal import (
     first_sample,
     open_recording,
     preprocess,
+    tensor_to_model_units,
+    to_model_units,
     wrap,
 )
 from eegdm.errors import UserError
@@ -408,3 +411,18 @@ def test_companding_is_odd_keeps_order_and_never_enlarges(x):
 def test_companding_keeps_float32():
     x = np.float32([-3, 0.5, 2])
     assert compand(x).dtype == expand(x).dtype == np.float32
+
+
+@pytest.mark.parametrize("mu", [255.0, 100.0, 0.0])
+@pytest.mark.parametrize("per_unit", [1.0, 1e4, 1e-2])
+def test_arrays_and_tensors_become_the_same_model_units(mu: float, per_unit: float) -> None:
+    model_units = np.linspace(-5, 5, 1001)
+    expected = compand(model_units, mu) if mu else model_units
+    found = to_model_units(model_units / per_unit, mu, per_unit)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+    for dtype in (torch.float32, torch.float64):
+        tensor = torch.tensor(model_units / per_unit, dtype=dtype)
+        twin = tensor_to_model_units(tensor, mu, per_unit)
+        assert twin.dtype == dtype
+        np.testing.assert_allclose(twin.numpy(), expected, rtol=2e-6, atol=1e-6)

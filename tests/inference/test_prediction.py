@@ -4,6 +4,7 @@ cut.
 
 from __future__ import annotations  # noqa: I001
 
+from collections.abc import Callable
 from pathlib import Path
 
 import mne
@@ -299,5 +300,21 @@ def test_options_that_can_not_be_are_refused(options: dict, said: str) -> None:
 
 def test_a_backbone_can_not_predict(tmp_path: Path) -> None:
     MODEL.backbone.save_pretrained(tmp_path / "backbone")
-    with pytest.raises(UserError, match="is a backbone; predict needs a classifier"):
+    with pytest.raises(UserError, match=r"backbone: is a backbone; predict needs a classifier"):
         eegdm.predict(made_up(12.0), tmp_path / "backbone")
+    with pytest.raises(UserError, match=r"^mini: is a backbone of the package.*backbone=mini"):
+        eegdm.predict(made_up(12.0), "mini")
+    for backbone in (MODEL.backbone, tmp_path / "backbone", "mini"):
+        with pytest.raises(UserError) as refusal:
+            eegdm.predict(made_up(12.0), backbone)
+        assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
+
+
+@pytest.mark.parametrize("use", [eegdm.predict, eegdm.embed])
+def test_what_is_neither_backbone_nor_classifier_is_refused(
+    use: Callable[..., object], tmp_path: Path
+) -> None:
+    MODEL.fusion.save_pretrained(tmp_path / "fusion")
+    for fusion in (MODEL.fusion, tmp_path / "fusion"):
+        with pytest.raises(UserError, match=r"is a LatentFusionTransformer; give a backbone or"):
+            use(made_up(12.0), fusion)

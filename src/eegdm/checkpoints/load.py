@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eegdm.artifacts import make_folder, storage_faults
 from eegdm.errors import UserError
-from eegdm.models.locate import find_model
+from eegdm.models.locate import find_model, is_packaged
 from eegdm.models.pretrained import read_model
 
 if TYPE_CHECKING:
@@ -58,6 +59,66 @@ def load(
             " checkpoints"
         )
     return read_model(found, _classes(), compat)
+
+
+def load_model(model: SSMDP | EEGDM | str | Path) -> SSMDP | EEGDM:
+    """Return a backbone or a classifier; a loaded one is taken as it is, others as :func:`load`
+    reads them.
+
+    Raises:
+        UserError: it is another model, or what :func:`load` raises.
+    """
+    from eegdm.models.backbone import SSMDP
+    from eegdm.models.eegdm import EEGDM
+
+    loaded = load(model) if isinstance(model, str | Path) else model
+    if not isinstance(loaded, SSMDP | EEGDM):
+        where = f"{model}: is" if isinstance(model, str | Path) else "model is"
+        raise UserError(
+            f"{where} a {type(loaded).__name__}; give a backbone or classifier, or its folder,"
+            " checkpoint or hub id"
+        )
+    return loaded
+
+
+def load_backbone(model: SSMDP | EEGDM | str | Path) -> SSMDP:
+    """Return a backbone, or the one of a classifier, which shares its weights with it.
+
+    Its ``info`` tells how its signals and its diffusion were, whichever it came from.
+
+    Raises:
+        UserError: as :func:`load_model`.
+    """
+    from eegdm.models.backbone import SSMDP
+
+    loaded = load_model(model)
+    if isinstance(loaded, SSMDP):
+        return loaded
+    backbone = copy.copy(loaded.backbone)
+    diffusion = {"n_steps": loaded.spec.n_steps, "schedule": loaded.spec.schedule}
+    backbone.info = {**backbone.info, "signal": loaded.signal, "diffusion": diffusion}
+    return backbone
+
+
+def load_classifier(model: SSMDP | EEGDM | str | Path) -> EEGDM:
+    """Return a classifier.
+
+    Raises:
+        UserError: it is a backbone, or as :func:`load_model`.
+    """
+    from eegdm.models.backbone import SSMDP
+
+    loaded = load_model(model)
+    if not isinstance(loaded, SSMDP):
+        return loaded
+    name = model if isinstance(model, str | Path) else "DIR"
+    what = name if isinstance(model, str | Path) else "the model"
+    packaged = " of the package" if is_packaged(model) else ""
+    raise UserError(
+        f"{what}: is a backbone{packaged}; predict needs a classifier, such as a folder that"
+        f" `eegdm finetune` wrote. To train one on this backbone, run `eegdm cache` and `eegdm"
+        f" finetune` with backbone={name}; `eegdm embed` reads the backbone itself"
+    )
 
 
 def convert(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from eegdm import artifacts
 from eegdm.data.events import map_labels
 from eegdm.data.montage import CHANNEL_ID
-from eegdm.data.signal import compand, published_chbmit_window, wrap
+from eegdm.data.signal import published_chbmit_window, to_model_units, wrap
 from eegdm.errors import UserError
 
 _OPEN_SIGNALS = 256  # memory maps kept open in a process; each holds a file descriptor
@@ -130,7 +130,7 @@ class Recordings:
             return published_chbmit_window(cut * 100.0).astype(np.float32)
         if self.rate != 1.0:
             cut = _resampled(cut, self.rate)
-        return compand(cut, self.mu) if self.mu else cut
+        return to_model_units(cut, self.mu)
 
 
 def _resampled(window: np.ndarray, rate: float) -> np.ndarray:

@@ -23,6 +23,7 @@ from eegdm.errors import UserError
 
 if TYPE_CHECKING:
     import mne
+    from torch import Tensor
 
 __all__ = [
     "ChannelQuality",
@@ -34,6 +35,8 @@ __all__ = [
     "open_recording",
     "preprocess",
     "published_chbmit_window",
+    "tensor_to_model_units",
+    "to_model_units",
     "wrap",
 ]
 
@@ -220,6 +223,30 @@ def compand(
     return (
         np.where(size <= 1, scaled, np.sign(scaled) * np.log1p(mu * size) / math.log1p(mu)) / scale
     )
+
+
+def to_model_units(
+    signal: Float[ndarray, "*shape"], mu: float, per_unit: float = 1.0
+) -> Float[ndarray, "*shape"]:
+    """Return a signal as the models take it: float32, in 100 µV, amplitudes above that companded.
+
+    Args:
+        mu: companding; 0 leaves the amplitudes.
+        per_unit: how many 100 µV one unit of the signal is; `PER_VOLT` for volts.
+    """
+    scaled = per_unit * np.asarray(signal)
+    return (compand(scaled, mu) if mu else scaled).astype(np.float32, copy=False)
+
+
+def tensor_to_model_units(
+    signal: Float[Tensor, "*shape"], mu: float, per_unit: float = 1.0
+) -> Float[Tensor, "*shape"]:
+    """Do what :func:`to_model_units` does, of tensors, in their own precision."""
+    scaled = per_unit * signal
+    if not mu:
+        return scaled
+    size = scaled.abs()
+    return scaled.where(size <= 1, scaled.sign() * (mu * size).log1p() / math.log1p(mu))
 
 
 def expand(

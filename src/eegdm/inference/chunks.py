@@ -15,7 +15,7 @@ from numpy import ndarray
 from eegdm import artifacts
 from eegdm.console import track
 from eegdm.data.montage import TCP
-from eegdm.data.signal import compand
+from eegdm.data.signal import to_model_units
 from eegdm.data.windows import WindowGrid
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def read_batches(windows: WindowGrid, read: Read, mu: float, batch_size: int) ->
     for i in range(0, len(windows.starts), batch_size):
         starts = windows.starts[i : i + batch_size]
         cut = np.stack([read(int(s), int(s) + windows.n_times) for s in starts])
-        yield Batch(starts, compand(cut, mu).astype(np.float32) if mu else cut)
+        yield Batch(starts, to_model_units(cut, mu))
 
 
 class Batch(NamedTuple):

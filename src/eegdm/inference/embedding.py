@@ -168,34 +168,20 @@ class _Reader:
 
     @classmethod
     def of(cls, model: Any) -> _Reader:
-        from eegdm.checkpoints.load import load
-        from eegdm.models.backbone import SSMDP
+        from eegdm.checkpoints.load import load_backbone, load_model
         from eegdm.models.eegdm import EEGDM
         from eegdm.models.latents import TokenSpec
 
-        loaded = load(model) if isinstance(model, str | Path) else model
+        loaded = load_model(model)
+        backbone = load_backbone(loaded)
         if isinstance(loaded, EEGDM):
-            return cls(
-                loaded.backbone,
-                loaded.spec,
-                loaded.channels,
-                loaded.signal,
-                loaded.n_times / loaded.sfreq,
-                loaded.compat,
-            )
-        if not isinstance(loaded, SSMDP):
-            raise UserError(
-                f"{type(loaded).__name__} has no backbone; embed needs a backbone or a classifier"
-            )
-        known = TCP[: loaded.config["n_channel_ids"]]
-        return cls(
-            loaded,
-            TokenSpec(),
-            known,
-            dict(loaded.info.get("signal", {})),
-            BACKBONE_WINDOW_S,
-            loaded.compat,
-        )
+            spec, channels = loaded.spec, loaded.channels
+            window_s = loaded.n_times / loaded.sfreq
+        else:
+            spec, channels = TokenSpec(), TCP[: backbone.config["n_channel_ids"]]
+            window_s = BACKBONE_WINDOW_S
+        signal = dict(backbone.info.get("signal", {}))
+        return cls(backbone, spec, channels, signal, window_s, loaded.compat)
 
     def read(
         self, batch: Batch, prepared: Prepared, sfreq: float, device: Any, tokens: bool

@@ -104,24 +104,12 @@ def generate(
 
 def _parts(model: Any) -> tuple[SSMDP, Any, Any]:
     """The backbone, its noise schedule, and how its signals were treated."""
-    from eegdm.checkpoints.load import load
-    from eegdm.models.backbone import SSMDP
+    from eegdm.checkpoints.load import load_backbone
     from eegdm.models.diffusion import NoiseSchedule
-    from eegdm.models.eegdm import EEGDM
 
-    loaded = load(model) if isinstance(model, str | Path) else model
-    if isinstance(loaded, EEGDM):
-        return (
-            loaded.backbone,
-            NoiseSchedule(loaded.spec.n_steps, loaded.spec.schedule),
-            signal_settings(loaded.signal),
-        )
-    if not isinstance(loaded, SSMDP):
-        raise UserError(
-            f"{type(loaded).__name__} has no backbone; generate needs a backbone or a classifier"
-        )
+    backbone = load_backbone(model)
     told = {"schedule": "kind"}
-    noise = {told.get(key, key): value for key, value in loaded.info.get("diffusion", {}).items()}
+    noise = {told.get(key, key): value for key, value in backbone.info.get("diffusion", {}).items()}
     try:
         schedule = NoiseSchedule(**noise)
     except TypeError as error:
@@ -129,7 +117,7 @@ def _parts(model: Any) -> tuple[SSMDP, Any, Any]:
             "the model's config.json describes its diffusion in words that this version does not"
             f" know ({error})"
         ) from error
-    return loaded, schedule, signal_settings(dict(loaded.info.get("signal", {})))
+    return backbone, schedule, signal_settings(dict(backbone.info.get("signal", {})))
 
 
 def _row_seed(seed: int, number: int, channel: int) -> int:

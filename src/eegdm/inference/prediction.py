@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
+from eegdm.checkpoints.load import load_classifier
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.evaluation.decision import Rule, find_events, rule_of, window_table
@@ -126,7 +127,7 @@ def predict(
         UserError: the recording can't be read, lacks channels, is too short, or can't be EEG in
             volts.
     """
-    chosen, classifier = Options(**options), open_classifier(model)
+    chosen, classifier = Options(**options), load_classifier(model)
     with tempfile.TemporaryDirectory(prefix="eegdm-") as folder:
         return predict_in(Path(folder), recording, classifier, chosen)[0]
 
@@ -244,17 +245,6 @@ def predict_signal(
     ]
     table = window_table(windows, np.concatenate(logits), rule)
     return table, find_events(table, rule)
-
-
-def open_classifier(model: EEGDM | str | Path) -> EEGDM:
-    """Load a classifier; a loaded one is taken as it is."""
-    from eegdm.checkpoints.load import load
-    from eegdm.models.eegdm import EEGDM
-
-    loaded = model if isinstance(model, EEGDM) else load(model)
-    if not isinstance(loaded, EEGDM):
-        raise UserError(f"{model}: is a backbone; predict needs a classifier")
-    return loaded
 
 
 def treatment_for(model: EEGDM, options: Options) -> Treatment:

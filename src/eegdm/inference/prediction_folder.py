@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eegdm import artifacts
+from eegdm.checkpoints.load import load_classifier
 from eegdm.config import CorpusConfig
 from eegdm.console import as_options, say, track
 from eegdm.data.corpora import find_sources
@@ -21,7 +22,7 @@ from eegdm.errors import UserError
 from eegdm.evaluation.decision import rule_of
 from eegdm.executor import each
 from eegdm.inference.annotated_copy import copy_name, refuse_copy, write_copy
-from eegdm.inference.prediction import Options, open_classifier, predict_in
+from eegdm.inference.prediction import Options, predict_in
 from eegdm.inference.prediction_files import Places, finished, write_sidecar, write_tables
 
 if TYPE_CHECKING:
@@ -236,7 +237,7 @@ def _plan(job: Job, model: EEGDM) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _classifier(model: str) -> EEGDM:
     """Load a classifier once in each process."""
-    return open_classifier(model)
+    return load_classifier(model)
 
 
 def _told(outcome: Outcome) -> list[Path]:

@@ -45,15 +45,23 @@ def find_model(
         return _find_in_folder(path, filename)
     if path.exists():
         return _only_file(path, filename)
-    packaged = [folder.name for folder in PACKAGED.iterdir()]
-    if str(path_or_hub_id) in packaged:
+    if is_packaged(path_or_hub_id):
         return _find_in_folder(PACKAGED / path, filename)
     if not _HUB_ID.fullmatch(str(path_or_hub_id)) or path.suffix == ".ckpt":
         raise UserError(
             f"{path_or_hub_id}: there is no such file or folder; a model on the hub is named"
-            f" owner/name, and {listed(packaged)} comes with the package"
+            f" owner/name, and {listed(_packaged())} comes with the package"
         )
     return _find_on_hub(str(path_or_hub_id), filename, revision)
+
+
+def is_packaged(model: object) -> bool:
+    """Whether this names a model that comes with the package, and nothing on disk."""
+    return str(model) in _packaged() and not Path(str(model)).exists()
+
+
+def _packaged() -> list[str]:
+    return [folder.name for folder in PACKAGED.iterdir()]
 
 
 # ---------------------------------------------------------------------------------------- on disk
