@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from eegdm import __version__
-from eegdm.errors import UserError
+from eegdm.errors import UserError, one_line
 
 FORMAT = 2
 """2: labels of events stand as in the files, and recordings name the files they were made of."""
@@ -256,8 +256,7 @@ def read_table(path: Path) -> Any:
         return pd.read_parquet(path)
     except Exception as error:  # pyarrow raises many kinds for damaged files
         raise UserError(
-            f"{path}: can't be read as Parquet ({error.__class__.__name__}:"
-            f" {' '.join(str(error).split())[:200]})"
+            f"{path}: can't be read as Parquet ({error.__class__.__name__}: {one_line(error)})"
         ) from error
 
 

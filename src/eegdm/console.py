@@ -66,6 +66,30 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         yield from progress.track(items, total=total, description=description)
 
 
+def clock(seconds: float, tenths: bool = False) -> str:
+    """Write a time in a recording: min:s, or h:min:s from an hour on.
+
+    Args:
+        tenths: show tenths of a second where there are any.
+    """
+    rounded = round(float(seconds), 1) if tenths else float(round(float(seconds)))
+    minutes, rest = divmod(rounded, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{rest:02.0f}" if rest == int(rest) else f"{rest:04.1f}"
+    return f"{hours}:{minutes:02}:{text}" if hours else f"{minutes}:{text}"
+
+
+def file_size(n_bytes: float) -> str:
+    """Write a number of bytes with a binary unit, to a tenth of it."""
+    if n_bytes < 1024:
+        return f"{n_bytes:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        n_bytes /= 1024
+        if n_bytes < 1024:
+            return f"{n_bytes:.1f} {unit}"
+    return f"{n_bytes / 1024:.1f} TiB"
+
+
 class Transfer:
     """What came of some files so far, told from any thread."""
 
@@ -75,11 +99,9 @@ class Transfer:
 
     def received(self, n_bytes: int) -> None:
         """Add bytes that came."""
-        from rich.filesize import decimal
-
         with self._lock:
             self.n_bytes += n_bytes
-        self._shown(came=decimal(self.n_bytes))
+        self._shown(came=file_size(self.n_bytes))
 
     def finished_one(self) -> None:
         """Count a file, whether it came or failed."""

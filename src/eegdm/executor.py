@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from multiprocessing.connection import wait
 from typing import Any
 
-from eegdm.errors import UserError
+from eegdm.errors import UserError, one_line
 
 KILLED = "the process that worked on it was killed (out of memory, or a crash in a library)"
 
@@ -163,8 +163,7 @@ def _on_cluster(
         client = Client(cluster, timeout="10s")
     except (OSError, ValueError) as error:
         raise UserError(
-            f"run.cluster={cluster}: no dask scheduler answers there"
-            f" ({' '.join(str(error).split())[:200]})"
+            f"run.cluster={cluster}: no dask scheduler answers there ({one_line(error)})"
         ) from error
     with client:
         futures = {client.submit(function, item, pure=False): item for item in items}

@@ -10,6 +10,7 @@ from typing import Any
 
 from eegdm import artifacts
 from eegdm.config import WindowConfig
+from eegdm.console import file_size
 from eegdm.data.windows import PUBLISHED_SPLIT, events_per_split, told_counts
 from eegdm.errors import UserError
 
@@ -24,8 +25,8 @@ def describe(folder: Path, verify: bool = False) -> Iterator[str]:
     artifact = artifacts.read_manifest(folder) if verify else artifacts.open_artifact(folder)
     size = sum(entry["bytes"] for entry in artifact.files.values())
     yield (
-        f"{folder}: {artifact.kind}, {len(artifact.files)} files, {_human(size)}, written by eegdm"
-        f" {artifact.version}"
+        f"{folder}: {artifact.kind}, {len(artifact.files)} files, {file_size(size)}, written by"
+        f" eegdm {artifact.version}"
     )
     yield f"fingerprint {artifact.fingerprint}"
     for name, value in artifact.inputs.items():
@@ -58,12 +59,3 @@ def _recordings(artifact: artifacts.Artifact) -> Iterator[str]:
         yield from told_counts(events_per_split(table, events, corpus, WindowConfig()), corpus)
     for r in table[table.status != "ok"].itertuples():
         yield f"failed {r.file}: {r.reason}"
-
-
-def _human(size: int) -> str:
-    value, unit = float(size), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007 - the last one reached is used
-        if value < 1024:
-            break
-        value /= 1024
-    return f"{value:.1f} {unit}"

@@ -33,7 +33,7 @@ from eegdm.data.batches import (
     batch_sampler_of,
     in_order,
 )
-from eegdm.errors import UserError
+from eegdm.errors import UserError, one_line
 from eegdm.evaluation.metrics import scores
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
@@ -367,10 +367,10 @@ class AtomicCheckpoints(CheckpointIO):
                     raise ValueError(f"{damaged} is damaged")
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for damaged files
-            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{path}: can't be read as a checkpoint ({type(error).__name__}: {reason}); "
-                "remove it and run the command again: the training then begins anew"
+                f"{path}: can't be read as a checkpoint ({type(error).__name__}:"
+                f" {one_line(error)}); remove it and run the command again: the"
+                " training then begins anew"
             ) from error
 
     def remove_checkpoint(self, path: Any) -> None:

@@ -147,7 +147,8 @@ def test_patients_that_were_asked_for_come_over_several_connections(tmp_path, se
     download(tmp_path, server, "chb01", connections=2)  # would wait for ever over one connection
     assert_complete(tmp_path, server, tuple(name for name in NAMES if not name.startswith("chb02")))
     assert (
-        "5 of 5 files are there and have their checksum; 0.6 MiB came in" in capsys.readouterr().out
+        "5 of 5 files are there and have their checksum; 587.4 KiB came in"
+        in capsys.readouterr().out
     )
 
 

@@ -14,7 +14,7 @@ from inference.small import DECISION, lively_model, made_up, small_model
 
 from eegdm.evaluation.decision import find_events, rule_of
 from eegdm.inference.prediction import Options, Prediction, predict_in
-from eegdm.inference.prediction_figures import clock, timeline
+from eegdm.inference.prediction_figures import timeline
 from eegdm.inference.prediction_page import write_page
 from eegdm.inference.preparation import Prepared
 
@@ -136,14 +136,3 @@ def test_a_day_s_timeline_still_shows_a_window_s_event() -> None:
     assert drawn[:, 1].max() == pytest.approx(0.9)
     assert len(drawn) < 10_000
     assert abs(drawn[drawn[:, 1].argmax(), 0] - 54_321) < 86_400 / 1600
-
-
-def test_times_are_told_as_on_a_clock() -> None:
-    assert [clock(s) for s in (0, 59.6, 61, 3599, 3600, 86_399)] == [
-        "0:00",
-        "1:00",
-        "1:01",
-        "59:59",
-        "1:00:00",
-        "23:59:59",
-    ]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eegdm.artifacts import atomic_path
 from eegdm.config import CorpusConfig, WindowConfig, did_you_mean
-from eegdm.console import say, transfer
+from eegdm.console import file_size, say, transfer
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _fetch_all(
     took = time.monotonic() - begun
     say(
         f"download: {len(sums) - len(faults)} of {len(sums)} files are there and have their"
-        f" checksum; {progress.n_bytes / 2**20:.1f} MiB came in {took:.0f} s"
+        f" checksum; {file_size(progress.n_bytes)} came in {took:.0f} s"
     )
     if faults:
         raise UserError(

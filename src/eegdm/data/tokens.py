@@ -24,7 +24,7 @@ from eegdm import artifacts
 from eegdm.data.batches import WindowBatch
 from eegdm.data.recordings import channel_places
 from eegdm.data.windows import KEY
-from eegdm.errors import UserError
+from eegdm.errors import UserError, one_line
 
 _OPEN_SHARDS = 256
 
@@ -83,10 +83,9 @@ def _map_shard(
             path, mmap_mode="c", allow_pickle=False
         )  # torch takes no read-only array; nobody writes
     except Exception as error:  # a damaged header fails in NumPy's parser in several ways
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{path}: can't be read as a shard of tokens ({reason}); remove it and run `eegdm"
-            " cache` again"
+            f"{path}: can't be read as a shard of tokens ({one_line(error)}); remove it and run"
+            " `eegdm cache` again"
         ) from error
     is_right = array.ndim == len(shape) and all(
         n in (None, found) for n, found in zip(shape, array.shape, strict=True)

@@ -18,6 +18,7 @@ import numpy as np
 
 from eegdm import artifacts
 from eegdm.config import Config
+from eegdm.console import file_size
 from eegdm.experiments.plans import Step
 
 TOKEN_BYTES = {"float16": 2, "float32": 4, "int8": 1}
@@ -329,14 +330,8 @@ def describe(steps: list[Step]) -> Iterator[str]:
     )
 
 
-def _size(value: float | None) -> str:
-    if value is None:
-        return "?"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
+def _size(n_bytes: float | None) -> str:
+    return "?" if n_bytes is None else file_size(n_bytes)
 
 
 def _duration(seconds: float | None) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from eegdm.compose import compose, expand
 from eegdm.config import did_you_mean
 from eegdm.console import say
-from eegdm.errors import UserError
+from eegdm.errors import UserError, one_line
 
 LAUNCHERS = ("joblib", "local", "slurm")
 """joblib: so many processes at a time; local: all at once by submitit; slurm: jobs of a cluster by
@@ -141,9 +141,9 @@ def _executor(cluster: str, job: Sequence[str], logs: Path) -> Any:
         executor = submitit.AutoExecutor(logs, cluster=cluster)
         executor.update_parameters(**{"name": "eegdm", **_parameters(job)})
     except (RuntimeError, NameError, TypeError, ValueError) as error:
-        why = " ".join(str(error).split())
         raise UserError(
-            f"sweep: submitit refuses {cluster} with {' '.join(job) or 'no parameters'}: {why}"
+            f"sweep: submitit refuses {cluster} with {' '.join(job) or 'no parameters'}:"
+            f" {one_line(error)}"
         ) from error
     return executor
 

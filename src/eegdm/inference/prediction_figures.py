@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 from numpy import ndarray
 
+from eegdm.console import clock
 from eegdm.evaluation.decision import Rule, smoothed
 from eegdm.report.charts import STYLE, colour, short
 from eegdm.report.traces import draw_scale_bar, draw_traces, scale_uv
@@ -24,13 +25,6 @@ _COLUMNS = 1600  # of the timeline: more than its pixels show
 _TICKS_S = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 _LANE = 0.26
 _BAR = 0.7
-
-
-def clock(seconds: float) -> str:
-    """Time in a recording: min:s, or h:min:s from an hour on."""
-    whole = round(float(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @rc_context(STYLE)

@@ -18,7 +18,7 @@ from eegdm.checkpoints.load import load_classifier
 from eegdm.config import CorpusConfig
 from eegdm.console import as_options, say, track
 from eegdm.data.corpora import find_sources
-from eegdm.errors import UserError
+from eegdm.errors import UserError, failure_reason
 from eegdm.evaluation.decision import rule_of
 from eegdm.executor import each
 from eegdm.inference.annotated_copy import copy_name, refuse_copy, write_copy
@@ -247,6 +247,5 @@ def _told(outcome: Outcome) -> list[Path]:
 
 
 def _one_line(job: Job, error: BaseException) -> str:
-    text = as_options(" ".join(str(error).split()), OPTIONS)
-    text = text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text[:500]}"
+    text = as_options(failure_reason(error), OPTIONS)
     return text if text.startswith(str(job.file)) else f"{job.file}: {text}"

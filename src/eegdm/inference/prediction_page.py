@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from eegdm import __version__
+from eegdm.console import clock
 from eegdm.evaluation.decision import Rule, smoothed
 from eegdm.inference.prediction import Prediction
-from eegdm.inference.prediction_figures import clock, timeline, traces
+from eegdm.inference.prediction_figures import timeline, traces
 from eegdm.inference.prediction_files import NO_DEVICE
 from eegdm.inference.preparation import Prepared
 from eegdm.report.charts import GREY, colour

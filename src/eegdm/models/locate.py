@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from eegdm.errors import UserError
+from eegdm.errors import UserError, one_line
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -168,10 +168,9 @@ def _download(hub_id: str, filename: str, revision: str | None) -> Path:
 
 
 def _refusal(what: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:300]
     return UserError(
         f"{what}: is neither on this disk nor to be had from the hub ({type(error).__name__}:"
-        f" {reason})"
+        f" {one_line(error, 300)})"
     )
 
 

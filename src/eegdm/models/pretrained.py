@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from eegdm import __version__
 from eegdm.artifacts import atomic_path, read_json, write_json
-from eegdm.errors import UserError
+from eegdm.errors import UserError, one_line
 from eegdm.models.locate import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelFiles, find_model, listed
 
 if TYPE_CHECKING:
@@ -229,8 +229,7 @@ def build_empty(source: Path, model_class: type, config: dict[str, Any], n_tenso
         RuntimeError,
     ) as error:
         raise UserError(
-            f"{source}: its settings make no {model_class.__name__}"
-            f" ({' '.join(str(error).split())[:200]})"
+            f"{source}: its settings make no {model_class.__name__} ({one_line(error)})"
         ) from error
 
 

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from eegdm.console import clock
 from eegdm.data.montage import TCP
 from eegdm.report.charts import GREY, STYLE, colour, short
 
@@ -150,7 +151,11 @@ def recording_events(
         4, 1, height_ratios=(lanes, rows, lanes, 1.9)
     )
     for axes, title in (
-        (near, f"{_clock(start)} to {_clock(stop)}: thick bar annotated, thin bar predicted"),
+        (
+            near,
+            f"{clock(start, tenths=True)} to {clock(stop, tenths=True)}: thick bar annotated, thin"
+            " bar predicted",
+        ),
         (far, "the whole recording; the stretch above lies between the dotted lines"),
     ):
         draw_lanes(axes, true, predicted, shown, colours)
@@ -164,7 +169,7 @@ def recording_events(
         for edge in (start, stop):
             axes.axvline(edge, color="black", linestyle=":", linewidth=1)
     for axes in (traces, probabilities):
-        axes.xaxis.set_major_formatter(lambda seconds, _: _clock(seconds))
+        axes.xaxis.set_major_formatter(lambda seconds, _: clock(seconds, tenths=True))
     return figure
 
 
@@ -318,8 +323,3 @@ def draw_lanes(
     axes.set_yticks(np.arange(len(shown)) + 0.45, [short(name) for name in shown], fontsize=10)
     axes.tick_params(left=False)
     axes.spines["left"].set_visible(False)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds, 1), 60)
-    return f"{minutes:.0f}:{rest:02.0f}" if rest == int(rest) else f"{minutes:.0f}:{rest:04.1f}"

@@ -14,7 +14,7 @@ import torch
 
 from eegdm import artifacts
 from eegdm.config import Config
-from eegdm.console import say, track
+from eegdm.console import file_size, say, track
 from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import shard_is_done, write_shard
@@ -74,7 +74,7 @@ def run(config: Config) -> Path:
                 "channels": recordings.ch_names,
             },
         )
-    say(f"cache: wrote {stored / 2**20:.1f} MiB")
+    say(f"cache: wrote {file_size(stored)}")
     return folder
 
 

@@ -22,7 +22,7 @@ from eegdm.data.plan import plan
 from eegdm.data.signal import Filtering, open_recording
 from eegdm.data.signal import preprocess as prepare
 from eegdm.effects import describe
-from eegdm.errors import UserError
+from eegdm.errors import UserError, failure_reason
 from eegdm.executor import KILLED, each
 from eegdm.layout import content_config, destination, labels_of, own_folder
 
@@ -202,7 +202,7 @@ def _give_up(job: Job, corpus: CorpusConfig, error: BaseException) -> None:
         or str(error) == KILLED
         or not all(f.is_file() for f in _files(job))
     )
-    row = _row(job.source, corpus, status="failed", reason=_one_line(error))
+    row = _row(job.source, corpus, status="failed", reason=failure_reason(error))
     _write_part(
         job, row, None if is_passing else _stamp(job)
     )  # without a stamp the next run tries again
@@ -247,11 +247,6 @@ def _row(source: Source, corpus: CorpusConfig, **values: Any) -> dict[str, Any]:
         "channel_ids": [],
     }
     return {column: {**known, **values}.get(column) for column in COLUMNS}
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, UserError) else f"{error.__class__.__name__}: {text}"[:500]
 
 
 # --------------------------------------------------------------------------------------- resuming
