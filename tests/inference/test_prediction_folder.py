@@ -4,6 +4,7 @@ fault costs.
 
 from __future__ import annotations  # noqa: I001
 
+import html
 import json
 import os
 import shutil
@@ -73,6 +74,38 @@ def test_the_sidecar_says_how_it_came_about_and_names_nobody(
     assert sidecar["Plan"]["options"]["threshold"] == 0.25
     assert "not a medical device" in sidecar["Notice"]
     assert str(edf.parent) not in text
+
+
+def test_all_that_was_decided_is_in_the_sidecar_on_the_page_and_printed(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = made_up(20.0, 120.0).drop_channels(["EEG A1-REF", "EEG A2-REF"])
+    raw.info["bads"] = ["EEG O1-REF"]
+    raw.apply_function(lambda x: 0 * x, picks=["EEG T6-REF", "EEG T4-REF"])
+    file = tmp_path / "<b>noted_raw.fif"
+    raw.save(file, verbose="ERROR")
+    options = Options(missing="drop")
+    expected = eegdm.predict(file, model, missing="drop")
+    for part in (
+        "A1-T3, A2-T4",
+        "54 to 75 Hz are missing",
+        "EEG O1-REF",
+        "T4-T6 (100% of the time)",
+    ):
+        assert any(part in note for note in expected.notes), part
+    predict_path(file, model, None, options)
+    said = capsys.readouterr().out
+    sidecar = json.loads((tmp_path / "<b>noted_raw_events.json").read_text())
+    page = html.unescape((tmp_path / "<b>noted_raw_report.html").read_text())
+    assert sidecar["Notes"] == expected.notes
+    assert sidecar["Steps"] == expected.steps
+    assert [quality["channel"] for quality in sidecar["Channels"]] == expected.ch_names
+    for note in expected.notes:
+        assert f"  noted    {note}\n" in said
+        assert note in page
+    assert all(step in page for step in expected.steps)
+    predict_path(tmp_path, model, None, options)
+    assert f"notes: {len(expected.notes)}, in its sidecar" in capsys.readouterr().out
 
 
 def test_a_finished_recording_is_left_alone(edf: Path, model: str, tmp_path: Path) -> None:

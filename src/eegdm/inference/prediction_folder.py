@@ -62,6 +62,7 @@ class Outcome(NamedTuple):
     files: list[Path]
     n_events: int
     duration_s: float
+    notes: list[str]
     was_finished: bool
 
 
@@ -110,7 +111,9 @@ def predict_path(
             written += result.files
             events, hours = events + result.n_events, hours + result.duration_s / 3600
             state = "finished before" if result.was_finished else "done"
-            say(f"  {state}   {job.stem}: {result.n_events} events in {result.duration_s:.0f} s")
+            noted = f"; notes: {len(result.notes)}, in its sidecar" if result.notes else ""
+            found = f"{result.n_events} events in {result.duration_s:.0f} s"
+            say(f"  {state}   {job.stem}: {found}{noted}")
     say(
         f"predict: {len(jobs) - failed} of {len(jobs)} recordings, {hours:.2f} h, {events} events;"
         f" {failed} failed"
@@ -201,7 +204,8 @@ def _process(
             write_sidecar(places, found, plan)
     shutil.rmtree(places.work, ignore_errors=True)
     sidecar = done or artifacts.read_json(places.sidecar)
-    return Outcome(wanted, sidecar["Events"], sidecar["RecordingDuration"], done is not None)
+    facts = (sidecar[name] for name in ("Events", "RecordingDuration", "Notes"))
+    return Outcome(wanted, *facts, was_finished=done is not None)
 
 
 @contextmanager
@@ -243,6 +247,8 @@ def _classifier(model: str) -> EEGDM:
 def _told(outcome: Outcome) -> list[Path]:
     if outcome.was_finished:
         say("predict: finished before; remove its *_events.json to do it again")
+    for note in outcome.notes:
+        say(f"  noted    {note}")
     return outcome.files
 
 
