@@ -204,8 +204,10 @@ def _process(
             write_sidecar(places, found, plan)
     shutil.rmtree(places.work, ignore_errors=True)
     sidecar = done or artifacts.read_json(places.sidecar)
-    facts = (sidecar[name] for name in ("Events", "RecordingDuration", "Notes"))
-    return Outcome(wanted, *facts, was_finished=done is not None)
+    n_events, duration_s, notes = (
+        sidecar[name] for name in ("Events", "RecordingDuration", "Notes")
+    )
+    return Outcome(wanted, n_events, duration_s, notes, was_finished=done is not None)
 
 
 @contextmanager
