@@ -1,4 +1,4 @@
-"""What models say of recordings: events, embeddings; and recordings that a model makes up."""
+"""Models applied to recordings: events, embeddings, and synthetic recordings."""
 
 from eegdm.inference.embedding import Embeddings, EmbedOptions, embed
 from eegdm.inference.generation import Generated, generate

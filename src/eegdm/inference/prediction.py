@@ -1,4 +1,4 @@
-"""What a classifier says of one recording: probabilities of its windows, and events."""
+"""A classifier applied to one recording: probabilities of its windows, and events."""
 
 from __future__ import annotations
 

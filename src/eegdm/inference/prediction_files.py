@@ -112,8 +112,8 @@ def write_tables(places: Places, found: Prediction) -> None:
 
 
 def write_sidecar(places: Places, found: Prediction, plan: dict[str, Any]) -> None:
-    """Write the sidecar: BIDS descriptions of the columns, what was done, and the plan that tells
-    whether it must be done again.
+    """Write the sidecar: BIDS descriptions of the columns, what was done and is to be noted, and
+    the plan that decides whether it must be done again.
     """
     quality = found.quality.astype(object).where(found.quality.notna(), None)
     artifacts.write_json(

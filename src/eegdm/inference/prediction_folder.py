@@ -94,12 +94,11 @@ def predict_path(
     options, outputs = options or Options(), outputs or Outputs()
     work = functools.partial(process, model=model, options=options, outputs=outputs)
     if not path.is_dir():
-        return _told(work(Job(path, out or path.parent, path.stem), progress=True))
-    rule_of(
-        _classifier(model), **options.rule
-    )  # a fault in them is told once, not for each recording
+        return _printed(work(Job(path, out or path.parent, path.stem), progress=True))
+    # Faults of the rule and of the folder are reported once, not for each recording.
+    rule_of(_classifier(model), **options.rule)
     if out is not None:
-        artifacts.make_folder(out, "--out")  # a fault of it too
+        artifacts.make_folder(out, "--out")
     jobs = find_jobs(path, out)
     say(f"predict: {len(jobs)} recordings below {path}")
     written, failed, events, hours = [], 0, 0, 0.0
@@ -246,7 +245,7 @@ def _classifier(model: str) -> EEGDM:
     return load_classifier(model)
 
 
-def _told(outcome: Outcome) -> list[Path]:
+def _printed(outcome: Outcome) -> list[Path]:
     if outcome.was_finished:
         say("predict: finished before; remove its *_events.json to do it again")
     for note in outcome.notes:
