@@ -9,10 +9,12 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 import torch
 from inference.small import made_up
 
 import eegdm
+from eegdm import cli
 from eegdm.data.batches import generator
 from eegdm.data.montage import derive
 from eegdm.data.signal import Filtering, compand, preprocess
@@ -89,3 +91,13 @@ def test_embed_and_generate_work_right_after_installation(tmp_path: Path) -> Non
     assert np.load(tmp_path / "found.npz")["embeddings"].shape == (4, 22, 8 * 64)
     drawn = mne.io.read_raw(tmp_path / "generated_raw.fif", verbose="ERROR").get_data()
     assert drawn.shape == (1, 1000) and 1e-6 < drawn.std() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("command", "takes_it"), [("predict", False), ("embed", True), ("generate", True)]
+)
+def test_help_names_the_models_that_a_command_takes(command: str, takes_it: bool) -> None:
+    shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "400"}).output
+    (line,) = [line for line in shown.splitlines() if "--model" in line]
+    assert ("mini" in line) == ("backbone" in line) == takes_it
+    assert "classifier" in line
