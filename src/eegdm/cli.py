@@ -109,6 +109,13 @@ RATE = typer.Option(
         "resample to the model's sampling rate, or native: stay at the recording's, 100 to 1000 Hz"
     ),
 )
+UNIT = typer.Option(
+    "--unit", help="what the file's numbers are in, above what it says: V, mV or uV"
+)
+NOTCH = typer.Option(
+    "--notch",
+    help="Hz in place of the model's, separated by commas; auto: 50 or 60 by the recording's hum",
+)
 BATCH = typer.Option(
     "--batch-size", help="windows that the model takes at once; changes time and memory only"
 )
@@ -130,6 +137,14 @@ def _naming_options(command: Callable[..., None]) -> Callable[..., None]:
             raise UserError(as_options(str(error), names)) from error
 
     return wrapped
+
+
+def _frequencies(text: str | None) -> tuple[float, ...] | str | None:
+    """What --notch says: frequencies, or a word."""
+    try:
+        return None if text is None else tuple(float(hz) for hz in text.split(","))
+    except ValueError:
+        return text
 
 
 @app.command(rich_help_panel="Recordings and models")
@@ -171,6 +186,8 @@ def predict(
     channels: Annotated[str, CHANNELS] = "montage",
     missing: Annotated[str, MISSING] = "error",
     rate: Annotated[str, RATE] = "resample",
+    unit: Annotated[str | None, UNIT] = None,
+    notch: Annotated[str | None, NOTCH] = None,
     copy: Annotated[
         str | None,
         typer.Option(
@@ -214,6 +231,8 @@ def predict(
         channels=channels,
         missing=missing,
         rate=rate,
+        unit=unit,
+        notch=_frequencies(notch),
         device=device,
         batch_size=batch_size,
     )
@@ -244,6 +263,8 @@ def embed(
     channels: Annotated[str, CHANNELS] = "montage",
     missing: Annotated[str, MISSING] = "error",
     rate: Annotated[str, RATE] = "resample",
+    unit: Annotated[str | None, UNIT] = None,
+    notch: Annotated[str | None, NOTCH] = None,
     device: Annotated[str, DEVICE] = "auto",
     batch_size: Annotated[int, BATCH] = 16,
 ) -> None:
@@ -257,6 +278,8 @@ def embed(
         channels=channels,
         missing=missing,
         rate=rate,
+        unit=unit,
+        notch=_frequencies(notch),
         device=device,
         batch_size=batch_size,
     )

@@ -114,6 +114,11 @@ class SignalConfig:
     n_referential: int = option(
         23, "how many of the file's channels montage=referential takes", low=1, high=1024
     )
+    unit: str | None = option(
+        None,
+        "what the files' numbers are in, above what they say; null: as each file says",
+        choices=("V", "mV", "uV"),
+    )
     per_window: bool = option(
         False,
         "keep raw samples and resample, filter and compand each window when it is read, as"

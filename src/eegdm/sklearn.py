@@ -63,7 +63,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
     sfreq
         Sampling rate of arrays, Hz.
     unit
-        Of arrays: V, mV or uV. `mne.Epochs` are in volts.
+        Of arrays: V, mV or uV. `mne.Epochs` are in volts; what they mark as bad is left out.
     channels
         As in :func:`eegdm.embed`. "file": each channel as it is, conditioned on the nearest of the
         22 by its place on the head. "montage": those of the 22 bipolar channels that can be
@@ -168,7 +168,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
                 raise UserError(f"{name}={getattr(self, name)!r}: choose from {choices}")
         cut = self._cut(X)
         plan = _plan(cut, MONTAGES[self.montage] if self.montage else self.channels)
-        _refuse_not_eeg(cut.volts, self.unit)
+        _refuse_not_eeg(cut, self.unit)
         self.backbone_ = _backbone(self.model)
         self.n_pools_ = len(self._tokens(cut.volts[:1, [0]], [plan[0].channel_id], cut.sfreq)[0, 0])
         self.n_channels_in_, self.n_times_in_ = cut.volts.shape[1:]
@@ -182,7 +182,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         cut = self._cut(X)
         self._refuse_others(cut)
-        _refuse_not_eeg(cut.volts, self.unit)
+        _refuse_not_eeg(cut, self.unit)
         derived = _derived(cut, self.plan_)
         batches = np.array_split(derived, -(-len(derived) // self.batch_size))
         self.backbone_.to(_device(self.device))
@@ -231,10 +231,15 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
             X if isinstance(X, list) else [X]
         )  # scikit-learn divides epochs into a list of single ones
         if epochs and all(isinstance(some, mne.BaseEpochs) for some in epochs):
-            volts = np.concatenate([some.get_data(verbose="ERROR") for some in epochs])
+            bads = {name for some in epochs for name in some.info["bads"]}
             first = epochs[0]
-            names, sfreq = list(first.ch_names), float(first.info["sfreq"])
-            return _Cut(_checked(volts), names, sfreq, intracranial(first))
+            names, sfreq = (
+                [name for name in first.ch_names if name not in bads],
+                float(first.info["sfreq"]),
+            )
+            volts = np.concatenate([some.get_data(names, verbose="ERROR") for some in epochs])
+            inside = [name for name in intracranial(first) if name not in bads]
+            return _Cut(_checked(volts), names, sfreq, inside)
         if self.ch_names is None or self.sfreq is None:
             raise UserError(
                 "arrays tell neither channels nor rate: give ch_names= and sfreq=, or mne.Epochs"
@@ -334,10 +339,10 @@ def _checked(
     return values
 
 
-def _refuse_not_eeg(volts: Float[ndarray, "window channel time"], unit: str) -> None:
-    low, high = np.percentile(volts, (25, 75), axis=(0, 2))
+def _refuse_not_eeg(cut: _Cut, unit: str) -> None:
+    low, high = np.percentile(cut.volts, (25, 75), axis=(0, 2))
     try:
-        refuse_implausible((high - low) / 1.349 * 1e6)
+        refuse_implausible((high - low) / 1.349 * 1e6, cut.ch_names)
     except UserError as error:
         raise UserError(f"X, taken as {unit}: {error}; unit= says in what X is") from error
 

@@ -327,8 +327,8 @@ def whole_of(field: bytes) -> int:
 
 
 def oracle_edf(data: bytes) -> list[tuple]:
-    """Each signal's label, sampling frequency and samples in 100 µV (None: slower than most, so
-    brought to their rate).
+    """Each signal's label, sampling frequency and samples in 100 µV; the three have one rate, or
+    not all of them are read.
     """
     n, start = whole_of(data[252:256]), whole_of(data[184:192])
     assert data[:8] == b"0       " and n >= 3 and start == 256 * (n + 1) <= len(data)
@@ -347,29 +347,32 @@ def oracle_edf(data: bytes) -> list[tuple]:
     n_records = held if n_records == -1 else n_records
     assert 1 <= n_records <= held and data[192:197] != b"EDF+D"
     rate = max(samples, key=lambda count: (samples.count(count), count))
-    kept = [i for i in range(n) if samples[i] <= rate and low[i] != high[i] and least[i] < most[i]][
+    kept = [i for i in range(n) if samples[i] == rate and low[i] != high[i] and least[i] < most[i]][
         :3
     ]
     assert len(kept) == 3 and n_records * record_s >= 1 and 20 <= rate / record_s <= 20_000
     records = np.frombuffer(data, "<i2", n_records * sum(samples), start).reshape(n_records, -1)
-    rows = []
+    rows, units = [], []
     for i in kept:
         digital = records[:, sum(samples[:i]) : sum(samples[: i + 1])].ravel()
-        unit = {"uV": 1e-6, "mV": 1e-3}.get(text_of(columns["unit"][i]), 1)
+        unit = {"uv": 1e-6, "mv": 1e-3}.get("".join(text_of(columns["unit"][i]).split()).lower(), 1)
+        units.append(unit)
         volts = unit * (low[i] + (digital - least[i]) * (high[i] - low[i]) / (most[i] - least[i]))
         rows.append(
             (
                 text_of(columns["label"][i]),
                 rate / record_s,
-                volts * 1e4 if samples[i] == rate else None,
+                volts * 1e4,
             )
         )
-    spreads = [
-        np.subtract(*np.percentile(row[2], (75, 25))) / 1.349 * 100
-        for row in rows
-        if row[2] is not None
-    ]
-    assert 0.05 <= np.median([spread for spread in spreads if spread > 0]) <= 5000
+    spreads = [np.subtract(*np.percentile(row[2], (75, 25))) / 1.349 * 100 for row in rows]
+    middle = np.median([spread for spread in spreads if spread > 0])
+    assert 0.05 <= middle <= 5000 and max(spreads) <= 2e5
+    usual = max(units, key=units.count)
+    assert all(
+        unit == usual or spread == 0 or 0.01 <= spread / middle <= 100
+        for unit, spread in zip(units, spreads, strict=True)
+    )
     return rows
 
 
@@ -511,10 +514,7 @@ def same(found: list[tuple], expected: list[tuple]) -> bool:
     if found and isinstance(found[0][2], np.ndarray):
         return len(found) == len(expected) and all(
             rate == wanted
-            and (
-                row is None
-                or np.allclose(signal, row, rtol=1e-6, atol=1e-6 * max(np.abs(row).max(), 1e-9))
-            )
+            and (np.allclose(signal, row, rtol=1e-6, atol=1e-6 * max(np.abs(row).max(), 1e-9)))
             for (_, rate, signal), (_, wanted, row) in zip(found, expected, strict=True)
         )
     return [(a, d) for a, _, _, d in found] == [(a, d) for a, _, _, d in expected] and np.allclose(

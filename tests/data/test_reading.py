@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import edfio
 import mne
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eegdm.config import Config, CorpusConfig, RunConfig, SignalConfig, WindowConfig
 from eegdm.data.montage import referential
-from eegdm.data.reading import open_recording
+from eegdm.data.reading import open_recording, opening_of
 from eegdm.data.signal import Filtering, preprocess
 from eegdm.errors import UserError
+from eegdm.stages.preprocess import run
 
 SFREQ, SECONDS = 100, 12
 LABELS = ["EEG FP1-REF", "EEG F7-REF", "EEG T3-REF"]
@@ -23,7 +27,7 @@ PATIENT = "SECRET-NAME"
 N_SIGNALS = len(LABELS) + 1  # and the annotations, which an EDF+ file always has
 
 
-def edf(path: Path, annotations: bool = False) -> Path:
+def edf(path: Path, annotations: bool | list[edfio.EdfAnnotation] = False) -> Path:
     rng = np.random.default_rng(0)
     signals = [
         edfio.EdfSignal(
@@ -36,7 +40,7 @@ def edf(path: Path, annotations: bool = False) -> Path:
         for label in LABELS
     ]
     patient = edfio.Patient(name=PATIENT)
-    notes = [edfio.EdfAnnotation(1.0, 0.5, "spike")] if annotations else ()
+    notes = [edfio.EdfAnnotation(1.0, 0.5, "spike")] if annotations is True else annotations or ()
     edfio.Edf(signals, patient=patient, annotations=notes, data_record_duration=1).write(path)
     return path
 
@@ -155,7 +159,7 @@ def test_a_number_of_records_left_open_is_found_and_a_smaller_one_is_kept(tmp_pa
     assert raw.n_times == 5 * SFREQ and raw.get_data().shape == (3, 5 * SFREQ)
 
 
-def test_signals_without_scale_and_faster_ones_are_left_out(tmp_path, original):
+def test_signals_without_scale_or_at_another_rate_are_left_out(tmp_path, original):
     path = tmp_path / "odd.edf"
     path.write_bytes(put(original, signal_field(112, 1), "-500", 8))
     assert open_recording(path).ch_names == [LABELS[0], LABELS[2]]
@@ -165,7 +169,8 @@ def test_signals_without_scale_and_faster_ones_are_left_out(tmp_path, original):
     ]
     edfio.Edf(signals, data_record_duration=1).write(path)
     raw = open_recording(path)
-    assert raw.info["sfreq"] == 50 and raw.ch_names == [*LABELS, "SAO2"]
+    assert raw.info["sfreq"] == 50 and raw.ch_names == LABELS
+    assert opening_of(raw).notes == ("read at 50 Hz; left out, sampled at other rates: ECG, SAO2",)
 
 
 def test_gaps_are_refused_and_a_gapless_edf_d_is_read(tmp_path):
@@ -236,3 +241,204 @@ def test_a_damaged_header_is_read_or_told_never_worse(tmp_path_factory, original
         assert "\n" not in str(fault) and PATIENT not in str(fault)
     else:
         assert np.isfinite(signal).all()
+
+
+# ----------------------------------------------------------------------- what readers leave out
+
+
+def test_annotations_beyond_the_data_are_counted(tmp_path):
+    notes = [edfio.EdfAnnotation(t, 0.5, "spike") for t in (1.0, 50.0, 60.0, 70.0)]
+    path = edf(tmp_path / "a.edf", annotations=notes)
+    raw = open_recording(path)
+    assert list(raw.annotations.onset) == [1.0]
+    assert opening_of(raw).notes == (
+        "3 annotations lie outside the recording (before its start or after its end) and were left"
+        " out",
+    )
+
+
+def test_annotations_beyond_the_records_of_the_header_are_counted(tmp_path):
+    notes = [edfio.EdfAnnotation(t, 0.5, "spike") for t in (1.0, 7.0)]
+    path = edf(tmp_path / "a.edf", annotations=notes)
+    path.write_bytes(put(path.read_bytes(), 236, "5", 8))
+    (note,) = opening_of(open_recording(path)).notes
+    assert note.startswith("1 annotation lies outside the recording")
+
+
+@pytest.mark.parametrize("name", ["a.vhdr", "a.set"])
+def test_annotations_beyond_the_data_of_other_formats_are_counted(tmp_path, name):
+    raw = made_up().set_annotations(mne.Annotations([2.0, 4.0], [0, 0], ["one", "two"]))
+    mne.export.export_raw(tmp_path / name, raw, verbose="ERROR")
+    if name.endswith("vhdr"):
+        markers = (tmp_path / "a.vmrk").read_text("utf8")
+        (tmp_path / "a.vmrk").write_text(markers.replace(",401,", ",40001,"), "utf8")
+    else:
+        from scipy.io import loadmat, savemat
+
+        mat = loadmat(tmp_path / name, squeeze_me=True, struct_as_record=False)
+        held = {key: value for key, value in mat.items() if not key.startswith("__")}
+        events = held["EEG"].event if "EEG" in held else held["event"]
+        events[1].latency = 40_001.0
+        savemat(tmp_path / name, held, appendmat=False)
+    opened = open_recording(tmp_path / name)
+    assert [text.split("/")[-1] for text in opened.annotations.description] == ["one"]
+    (note,) = opening_of(opened).notes
+    assert note.startswith("1 annotation lies outside the recording")
+
+
+def test_preprocess_says_which_annotations_were_left_out(tmp_path):
+    (tmp_path / "in").mkdir()
+    notes = [edfio.EdfAnnotation(t, 0.5, "spike") for t in (50.0, 60.0, 70.0)]
+    edf(tmp_path / "in" / "a.edf", annotations=notes)
+    config = Config(
+        corpus=CorpusConfig(name="folder", source=str(tmp_path / "in"), events="annotations"),
+        signal=SignalConfig(missing="drop"),
+        windows=WindowConfig(split="recording"),
+        run=RunConfig(root=str(tmp_path / "runs")),
+    )
+    reason = pd.read_parquet(run(config) / "recordings.parquet").reason[0]
+    assert reason.startswith("3 annotations lie outside the recording")
+    assert "no annotation in the file" not in reason
+
+
+def test_annotations_in_latin_1_are_read_and_those_in_utf_8_stay(tmp_path):
+    notes = [edfio.EdfAnnotation(1.0, 0.5, "Anfall"), edfio.EdfAnnotation(3.0, None, "Öffnen")]
+    path = edf(tmp_path / "a.edf", annotations=notes)
+    path.write_bytes(path.read_bytes().replace(b"Anfall", b"\xdcbung."))
+    raw = open_recording(path)
+    assert list(raw.annotations.description) == ["Übung.", "Öffnen"]
+    assert opening_of(raw).notes == ("annotations that are not UTF-8 were read as Latin-1",)
+    assert raw.get_data().shape == (3, SFREQ * SECONDS)
+
+
+# --------------------------------------------------------------------------- files of a recording
+
+
+@pytest.mark.parametrize("name", ["a.vhdr", "a.set", "a_raw.fif", "a.edf"])
+def test_links_into_an_annex_are_read_and_links_to_nothing_told(tmp_path, name):
+    """As git-annex has it: each file is a link into another folder, under another name."""
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "data").mkdir()
+    made = tmp_path / "made"
+    made.mkdir()
+    if name == "a.edf":
+        edf(made / name)
+    elif name == "a_raw.fif":
+        made_up().save(made / name, verbose="ERROR")
+    else:
+        mne.export.export_raw(made / name, made_up(), verbose="ERROR")
+    if name == "a.set":
+        with_fdt(made / name)
+    for number, file in enumerate(sorted(made.iterdir())):
+        target = tmp_path / "objects" / f"MD5E-s{number}{file.suffix}"
+        shutil.move(file, target)
+        (tmp_path / "data" / file.name).symlink_to(target)
+    raw = open_recording(tmp_path / "data" / name)
+    assert raw.get_data().shape[1] in (1000, SFREQ * SECONDS)
+    for file in (tmp_path / "objects").iterdir():
+        file.unlink()
+    assert "is a link to a file that is not there" in fault_of(tmp_path / "data" / name)
+
+
+def with_fdt(path: Path) -> None:
+    """Move the samples of a .set file into an .fdt file beside it."""
+    from scipy.io import loadmat, savemat
+
+    mat = loadmat(path, squeeze_me=True, struct_as_record=False)
+    held = {key: value for key, value in mat.items() if not key.startswith("__")}
+    eeg = held["EEG"].__dict__ if "EEG" in held else held
+    np.asarray(eeg["data"], "<f4").T.tofile(path.with_suffix(".fdt"))
+    eeg["data"] = path.with_suffix(".fdt").name
+    eeg.pop("_fieldnames", None)
+    savemat(path, {"EEG": eeg}, appendmat=False)
+
+
+def test_data_outside_the_folder_is_refused_and_a_short_fdt_too(tmp_path):
+    folder = tmp_path / "inside"
+    folder.mkdir()
+    mne.export.export_raw(folder / "a.set", made_up(), verbose="ERROR")
+    with_fdt(folder / "a.set")
+    assert open_recording(folder / "a.set").get_data().shape == (3, 1000)
+    (folder / "a.fdt").write_bytes((folder / "a.fdt").read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"a.fdt is cut off or damaged: 1000 samples promised, 991"):
+        open_recording(folder / "a.set")
+    from scipy.io import loadmat, savemat
+
+    mat = loadmat(folder / "a.set", squeeze_me=True, struct_as_record=False)
+    mat["EEG"].data = "../b.fdt"
+    savemat(folder / "a.set", {"EEG": mat["EEG"]}, appendmat=False)
+    np.zeros((1000, 3), "<f4").tofile(tmp_path / "b.fdt")
+    (folder / "a.fdt").unlink()
+    assert "takes its data from outside its folder" in fault_of(folder / "a.set")
+
+
+# ----------------------------------------------------------------------------- readers that fail
+
+
+def epochs_set(path: Path) -> None:
+    epochs = mne.make_fixed_length_epochs(made_up(), 1.0, preload=True, verbose="ERROR")
+    mne.export.export_epochs(path, epochs, verbose="ERROR")
+
+
+def odd_patient(path: Path) -> None:
+    data = edf(path).read_bytes()
+    path.write_bytes(put(data, 8, f"X F X {PATIENT} weight=1=2", 80))
+
+
+def persyst_without_a_hand(path: Path) -> None:
+    path.with_suffix(".dat").write_bytes(np.zeros(2000, "<i2").tobytes())
+    path.write_text(
+        "[FileInfo]\nFile=a.dat\nFileType=Interleaved\nSamplingRate=100\nCalibration=1\n"
+        "WaveformCount=2\nDataType=0\n[Patient]\nFirst=SECRET-NAME\nBirthDate=01/01/80\nSex=x\n"
+        "TestDate=01/01/2020\nTestTime=10:00:00\n[ChannelMap]\nFp1=1\nF7=2\n"
+    )
+
+
+def brainvision_without_data(path: Path) -> None:
+    mne.export.export_raw(path, made_up(), verbose="ERROR")
+    path.with_suffix(".eeg").unlink()
+
+
+def brainvision_cut_off(path: Path) -> None:
+    mne.export.export_raw(path, made_up(), verbose="ERROR")
+    text = path.read_text("utf8").replace("[Binary Infos]", "DataPoints=1000\n[Binary Infos]")
+    path.write_text(text, "utf8")
+    path.with_suffix(".eeg").write_bytes(path.with_suffix(".eeg").read_bytes()[:-120])
+
+
+def set_without_fdt(path: Path) -> None:
+    mne.export.export_raw(path, made_up(), verbose="ERROR")
+    with_fdt(path)
+    path.with_suffix(".fdt").unlink()
+
+
+def fif_cut_off(path: Path) -> None:
+    made_up().save(path, verbose="ERROR")
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+def unknown_ending(path: Path) -> None:
+    path.write_bytes(b"\0" * 1000)
+
+
+FAILURES = [
+    ("a.set", epochs_set, "it holds epochs, not one continuous recording; use the data set from"),
+    ("a.edf", odd_patient, "can't read the patient field of its header .* empty that field"),
+    ("a.lay", persyst_without_a_hand, r"reader of .lay files fails on it .*; export it as EDF\+"),
+    ("a.vhdr", brainvision_without_data, "a file that belongs to it is not beside it"),
+    ("a.vhdr", brainvision_cut_off, "is cut off or damaged: 1000 samples promised, 99. there"),
+    ("a.set", set_without_fdt, "a file that belongs to it is not beside it"),
+    ("a_raw.fif", fif_cut_off, "is cut off or damaged: it ends inside its data; copy it again"),
+    ("a.xyz", unknown_ending, r"knows no reader for its ending; export it as EDF\+ or BrainVision"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "said"), FAILURES, ids=[make.__name__ for _, make, _ in FAILURES]
+)
+def test_a_reader_that_fails_is_told_in_a_sentence_with_what_to_do(tmp_path, name, make, said):
+    make(tmp_path / name)
+    text = fault_of(tmp_path / name)
+    assert re.search(said, text), text
+    for raw_words in ("too many values", "'hand'", "Error:", "int()", "mne."):
+        assert raw_words not in text

@@ -224,12 +224,25 @@ def test_amplitudes_that_are_no_eeg_are_refused_with_the_figure(factor):
         preprocess(raw, plan, Filtering())
 
 
-def test_all_flat_is_refused_and_one_channel_of_wild_amplitude_is_not():
+def test_all_flat_is_refused_and_a_loose_electrode_is_noted():
     raw = recording()
-    raw._data[3] *= 1e6
-    preprocess(raw, derive(raw.ch_names), Filtering())
+    assert preprocess(raw, derive(raw.ch_names), Filtering()).notes[1:] == []
+    raw._data[raw.ch_names.index("EEG T5-REF")] *= 1e3
+    *_, note = preprocess(raw, derive(raw.ch_names), Filtering()).notes
+    assert re.fullmatch(
+        r"a hundred times louder or quieter than most, a loose electrode or another unit: T3-T5"
+        r" \(\S+ µV\), T5-O1 \(\S+ µV\)",
+        note,
+    )
     raw._data[:] = 1e-3
     with pytest.raises(UserError, match="all channels are flat"):
+        preprocess(raw, derive(raw.ch_names), Filtering())
+
+
+def test_one_electrode_beyond_any_amplifier_is_refused():
+    raw = recording()
+    raw._data[raw.ch_names.index("EEG T5-REF")] *= 1e6
+    with pytest.raises(UserError, match=r"suspect units: T3-T5 \S+ µV, T5-O1 \S+ µV against"):
         preprocess(raw, derive(raw.ch_names), Filtering())
 
 

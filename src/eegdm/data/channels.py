@@ -1,17 +1,20 @@
 """Reading the channels of a montage from a recording, and watching what is read: missing, flat and
-clipped samples.
+clipped samples, and amplitudes that can't be EEG in volts.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from eegdm.data.montage import Derivation
+from eegdm.data.reading import opening_of
+from eegdm.data.units import listed
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +24,12 @@ PER_VOLT = 1e4
 """Model units in a volt: the unit is 100 µV."""
 
 _PLAUSIBLE_UV = (0.05, 5000.0)  # spread of EEG, median over channels
+_IMPOSSIBLE_UV = 2e5
+"""More than an EEG amplifier gives out, whatever hangs on its input: the unit is another one."""
+_STANDS_OUT = 100.0
+"""How often a channel's spread holds the others', or is held by it, before it is named. A loose
+electrode may reach that, so it is refused only if the file does not state its unit.
+"""
 
 
 class ChannelQuality(NamedTuple):
@@ -52,7 +61,22 @@ class DerivedChannels:
             for d in derivations
         ]
         self._rows = [[row[name] for name in d.sources] for d in derivations]
+        found = opening_of(raw).volts_per
+        stated = [found[raw.ch_names[pick]] for pick in self.picks if raw.ch_names[pick] in found]
+        self._usual = max(stated, key=stated.count, default=1.0)
+        # An electrode that was interpolated is in no file.
+        self._volts_per = [found.get(raw.ch_names[pick], self._usual) for pick in self.picks]
         self._watch = _Watch(len(self.picks), max(round(self._sfreq), 1))
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be known of the channels before they are read."""
+        names = [
+            self._raw.ch_names[pick]
+            for pick, volts in zip(self.picks, self._volts_per, strict=True)
+            if volts is None
+        ]
+        return [f"no unit of voltage stated, taken as volts: {listed(names)}"] if names else []
 
     def read(self, start: int, stop: int) -> Float[ndarray, "channel time"]:
         """Samples start..stop in model units, float64.
@@ -89,12 +113,28 @@ class DerivedChannels:
         Raises:
             UserError: if the spreads cannot be those of EEG.
         """
-        refuse_implausible(spread_uv)
+        refuse_implausible(spread_uv, self._names)
+        self._refuse_other_unit(spread_uv)
         flat, clipped = self._watch.flat, self._watch.clipped
         return [
             ChannelQuality(name, float(flat[rows].max()), float(clipped[rows].max()), float(spread))
             for name, rows, spread in zip(self._names, self._rows, spread_uv, strict=True)
         ]
+
+    def _refuse_other_unit(self, spread_uv: Float[ndarray, " channel"]) -> None:
+        """Refuse channels that stand out where the file states no unit for an electrode of theirs,
+        or another one than for most: that explains it better than a loose electrode.
+        """
+        is_other = np.array([volts != self._usual for volts in self._volts_per])
+        odd = stand_out(spread_uv) & [is_other[rows].any() for rows in self._rows]
+        if odd.any():
+            names = [name for name, is_odd in zip(self._names, odd, strict=True) if is_odd]
+            raise UserError(
+                f"suspect units: {_spreads(names, spread_uv[odd])} against"
+                f" {_middle(spread_uv):.3g} µV in the middle, and the file states no unit, or"
+                " another one than for most, for their electrodes; state what all numbers are in"
+                " with unit="
+            )
 
 
 def read_volts(
@@ -103,15 +143,24 @@ def read_volts(
     """Samples start..stop of the channels with these indices, in volts.
 
     Raises:
-        UserError: the file can't be read there.
+        UserError: the file can't be read there, or MNE would read it wrongly.
     """
     try:
-        return raw.get_data(picks, start, stop, verbose="ERROR")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            volts = raw.get_data(picks, start, stop, verbose="WARNING")
     except Exception as fault:  # readers fail in every way there is
         at = start / float(raw.info["sfreq"])
         raise UserError(
-            f"the data cannot be read from {at:.3f} s on: {' '.join(str(fault).split())[:200]}"
+            f"the data cannot be read from {at:.3f} s on: the file is cut off or changed while it"
+            " was read; copy it again from where it was recorded"
         ) from fault
+    if any("mixed sampling frequencies" in str(warning.message) for warning in caught):
+        raise UserError(
+            "its channels have several rates, and MNE-Python reads stretches of the slower ones"
+            " wrongly; call load_data() of the recording first, or give its file instead"
+        )
+    return volts
 
 
 def difference(
@@ -123,21 +172,48 @@ def difference(
     return values[plus] if minus is None else values[plus] - values[minus]
 
 
-def refuse_implausible(spread_uv: Float[ndarray, " channel"]) -> None:
+def stand_out(spread_uv: Float[ndarray, " channel"]) -> Bool[ndarray, " channel"]:
+    """Say which channels spread a hundred times more or less than most; flat ones don't."""
+    if not (spread_uv > 0).any():
+        return np.zeros(len(spread_uv), bool)
+    ratio = spread_uv / _middle(spread_uv)
+    return (ratio > _STANDS_OUT) | ((ratio > 0) & (ratio < 1 / _STANDS_OUT))
+
+
+def _middle(spread_uv: Float[ndarray, " channel"]) -> float:
+    return float(np.median(spread_uv[spread_uv > 0]))
+
+
+def _spreads(names: Sequence[str], spread_uv: Float[ndarray, " channel"]) -> str:
+    return listed(
+        [f"{name} {value:.3g} uV" for name, value in zip(names, spread_uv, strict=True)]
+    ).replace(" uV", " µV")
+
+
+def refuse_implausible(spread_uv: Float[ndarray, " channel"], names: Sequence[str]) -> None:
     """Refuse signals whose robust spreads, in µV, cannot be those of EEG.
 
     Raises:
-        UserError: if all channels are flat, or the middle spread is far from that of EEG.
+        UserError: if all channels are flat, the middle spread is far from that of EEG, or a channel
+            spreads more than an amplifier can give out.
     """
     moving = spread_uv[spread_uv > 0]
     if len(moving) == 0:
         raise UserError("all channels are flat")
     low, high = _PLAUSIBLE_UV
-    if not low <= (middle := float(np.median(moving))) <= high:
+    if not low <= (middle := _middle(spread_uv)) <= high:
         raise UserError(
             f"suspect units: the channels' robust spread is {middle:.3g} µV (median), that of EEG"
             f" lies between {low:g} and {high:g} µV; see that the file states its unit (uV, mV or"
-            " V) and its physical range rightly"
+            " V) and its physical range rightly, or state the unit with unit="
+        )
+    impossible = spread_uv > _IMPOSSIBLE_UV
+    if impossible.any():
+        wild = [name for name, is_wild in zip(names, impossible, strict=True) if is_wild]
+        raise UserError(
+            f"suspect units: {_spreads(wild, spread_uv[impossible])} against {middle:.3g} µV in the"
+            " middle, more than any EEG amplifier gives out; see that the file states the unit of"
+            " their electrodes rightly, or mark these as bad"
         )
 
 

@@ -29,6 +29,8 @@ class Interpolated:
     """A recording with the electrodes that ``channels`` need and it lacks; has what
     `DerivedChannels` asks of an MNE Raw.
 
+    An electrode that is marked as bad counts as lacking: it is made anew, and feeds no other.
+
     Args:
         raw: a referential recording.
         channels: names of `TCP`.
@@ -46,7 +48,7 @@ class Interpolated:
     def __init__(
         self, raw: mne.io.BaseRaw, channels: Sequence[str], names: Names | None = None
     ) -> None:
-        names = names or read_names(raw.ch_names)
+        names = names or read_names(raw.ch_names).without_bads(raw.info["bads"])
         group = common_reference(names)
         if len(group.names) < LEAST_ELECTRODES:
             raise UserError(

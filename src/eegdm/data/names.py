@@ -142,6 +142,13 @@ class Names:
         )
         return replace(self, leads=leads, doubts={**self.doubts, **doubts}, repeated=repeated)
 
+    def without_bads(self, bads: Iterable[str]) -> Names:
+        """Take the channels that somebody marked as bad for nothing."""
+        marked = [name for name in self.ch_names if name in set(bads)]
+        names = ", ".join(ascii(name)[1:-1] for name in marked)
+        why = f"marked as bad in the recording and not used: {names}"
+        return self.settled({}, dict.fromkeys(marked, why)) if marked else self
+
     def with_lead(self, lead: Lead, channel: str) -> Names:
         """Add a channel that is made from the file's."""
         return replace(

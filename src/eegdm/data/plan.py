@@ -54,14 +54,15 @@ def plan(raw: mne.io.BaseRaw, channels: Sequence[str], missing: str) -> Plan:
 
 
 def names_of(raw: mne.io.BaseRaw) -> tuple[Names, list[str]]:
-    """Read the names of a recording's channels, and choose among repeated ones by their signals;
-    return also what to say of that.
+    """Read the names of a recording's channels, leave out those marked as bad, and choose among
+    repeated ones by their signals; return also what to say of that.
     """
 
     def sample(channels: Sequence[str]) -> Float[ndarray, "channel time"]:
         return _stretches(raw, [raw.ch_names.index(name) for name in channels])
 
-    return settle(read_names(raw.ch_names, intracranial(raw)), sample)
+    names = read_names(raw.ch_names, intracranial(raw)).without_bads(raw.info["bads"])
+    return settle(names, sample)
 
 
 def intracranial(recording: mne.io.BaseRaw | mne.BaseEpochs) -> list[str]:

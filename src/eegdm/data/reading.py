@@ -1,300 +1,468 @@
 """Opening a recording that may come from a stranger: what MNE-Python reads, with every fault told
-in one sentence.
+in one sentence, and with what a reader decides in silence said.
 
-EDF and BDF headers are checked against the file before MNE sees them, for a header can promise more
-than memory holds. Format: https://www.edfplus.info/specs/edf.html. Nothing here shows what a header
-says about the patient.
+Nothing here shows what a header says about the patient.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections import Counter
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+from eegdm.data.edf import KINDS, EdfHeader, read_edf_header, read_gdf_signals
+from eegdm.data.gaps import (
+    annotated_gaps,
+    edf_gaps,
+    persyst_gaps,
+    refuse_gaps,
+    without_trailing_skip,
+)
+from eegdm.data.montage import TCP, derive
+from eegdm.data.positions import place
+from eegdm.data.units import listed, refuse_unknown_unit, to_volts, volts_per
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
     import mne
 
-# For the two formats alike: first bytes of the file, bytes per sample.
-_KINDS = {".edf": (b"0       ", 2), ".bdf": (b"\xffBIOSEMI", 3)}
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_FIXED = 256  # bytes of the header before the signals' part, and of that part per signal
-_ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+__all__ = ["EdfHeader", "Opening", "checked", "open_recording", "opening_of", "read_edf_header"]
+
+_ELSEWHERE = "export it as EDF+ or BrainVision with the program that recorded it"
+_AGAIN = "it is cut off or damaged; copy it again from where it was recorded"
+# What readers say in their own words, and what that means.
+_KNOWN = (
+    (
+        r"number of trials is \d+",
+        "it holds epochs, not one continuous recording; use the data set from before it was cut"
+        " into epochs",
+    ),
+    (r"Unsupported file type", f"MNE-Python knows no reader for its ending; {_ELSEWHERE}"),
+    (
+        r"does not exist|[Cc]ould not find|[Nn]o such file|not found",
+        "a file that belongs to it is not beside it or has another name; keep the files of a"
+        " recording together, with their names",
+    ),
+    (
+        r"is required|could not be imported|No module named|pip install",
+        "MNE-Python needs another package for this format, which is not installed; see its manual,"
+        " or export the recording as EDF+",
+    ),
+    (
+        r"[Uu]nexpected end|could be read|[Tt]runcated|is smaller than|[Cc]ould not read|reshape"
+        r" array|broadcast",
+        _AGAIN,
+    ),
+)
 
 
-class EdfHeader(NamedTuple):
-    """What an EDF or BDF header says of the data; one entry of each list per signal."""
+class Opening(NamedTuple):
+    """What was decided when a recording was opened; `opening_of` finds it."""
 
-    labels: list[str]
-    samples_per_record: list[int]
-    has_scale: list[bool]
-    n_records: int
-    record_s: float
-    is_discontinuous: bool
-    bytes_per_sample: int
-
-    @property
-    def data_offset(self) -> int:
-        return _FIXED * (len(self.labels) + 1)
-
-    @property
-    def record_bytes(self) -> int:
-        return sum(self.samples_per_record) * self.bytes_per_sample
+    notes: tuple[str, ...] = ()
+    """What a reader of results must know."""
+    volts_per: Mapping[str, float | None] = MappingProxyType({})
+    """What one of a channel's unit is in volts; None where no unit is stated."""
 
 
-def open_recording(path: str | Path) -> mne.io.Raw:
+def opening_of(raw: mne.io.BaseRaw) -> Opening:
+    """Return what was decided when `open_recording` opened this recording; empty for others."""
+    kept = (raw.info["temp"] or {}) if "temp" in raw.info else {}
+    return Opening(*kept.get("eegdm", ()))
+
+
+def open_recording(
+    path: str | Path,
+    unit: str | None = None,
+    *,
+    units: Mapping[str, str] | None = None,
+    wanted: Sequence[str] = TCP,
+) -> mne.io.BaseRaw:
     """Open a recording of any format MNE reads (EDF, BDF, GDF, BrainVision, FIF, EEGLAB, ...), data
-    left on disk.
+    left on disk, in volts.
 
-    Of EDF and BDF files, signals without a scale and signals faster than most others are left out
-    (MNE would bring all channels to the fastest rate), and there are as many records as the header
-    says.
+    Of EDF, BDF and GDF files, signals without a scale and signals at another rate than the wanted
+    channels are left out (MNE would bring all channels to the fastest rate, and wrongly where it
+    reads a stretch), and there are as many records as the header says. `opening_of` says what was
+    decided.
+
+    Args:
+        path: the file.
+        unit: what the file's numbers are in (V, mV or uV), above what the file says.
+        units: unit by channel name for channels whose unit the file does not say (BIDS
+            channels.tsv).
+        wanted: names of `TCP`; where signals have several rates, that of most of these is read.
 
     Raises:
         UserError: if the file is missing, is not what its name says, is cut off, has gaps, no
             samples, or cannot be read by MNE.
     """
     path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path} does not exist")
+    refuse_unknown_unit(unit)
+    _refuse_absent(path)
     kind = path.suffix.lower()
-    if kind in _KINDS:
+    header = None
+    if kind in KINDS:
         header = read_edf_header(path)
-        raw = _read(path, exclude=_left_out(header))
-        n_times = header.n_records * _common_rate(header)
-        if raw.n_times > n_times:
-            raw.crop(tmax=(n_times - 1) / raw.info["sfreq"], verbose="ERROR")
-        return raw
-    if kind in (".vhdr", ".ahdr"):
-        _check_brainvision(path)
-    raw = _read(path)
-    folder = path.resolve().parent
-    outside = [
-        name
-        for name in raw.filenames
-        if name is not None and not Path(name).resolve().is_relative_to(folder)
-    ]
-    if outside:
-        raise UserError(
-            f"{path} takes its data from outside its folder; keep the files of a recording together"
-        )
-    if kind == ".gdf" and raw.n_times * len(raw.ch_names) > path.stat().st_size:
-        raise UserError(
-            f"{path} is cut off or damaged: its header promises more samples than the file has"
-            " bytes"
-        )
-    return raw
+        opened = _open_edf(path, header, wanted)
+    elif kind == ".gdf":
+        opened = _open_gdf(path, wanted)
+    elif kind in (".vhdr", ".ahdr"):
+        opened = _open_brainvision(path)
+    else:
+        opened = _open_other(path, unit)
+    _refuse_outside(path, opened.raw)
+    gaps = edf_gaps(path, header) if header else []
+    if kind == ".lay":
+        gaps += persyst_gaps(path, opened.raw.info["sfreq"], opened.raw.n_times)
+    raw, trailing = without_trailing_skip(opened.raw)
+    refuse_gaps(str(path), [*gaps, *annotated_gaps(raw)])
+    decided, stated = to_volts(raw, opened.stated, opened.assumed, unit, units)
+    return _noted(raw, [*opened.notes, *trailing, *decided], stated)
 
 
-def _read(path: Path, **options: Any) -> mne.io.Raw:
-    import mne
+def checked(raw: mne.io.BaseRaw, unit: str | None, name: str) -> mne.io.BaseRaw:
+    """Return a recording that somebody else opened, in volts and without gaps; a copy where it must
+    be changed.
 
-    try:
-        with mne.utils.use_log_level("ERROR"):
-            raw = mne.io.read_raw(path, preload=False, **options)
-    except Exception as fault:  # readers fail in every way there is
-        reason = " ".join(str(fault).split())[:200]
-        raise UserError(
-            f"{path} cannot be read as a recording: {reason or type(fault).__name__}"
-        ) from fault
-    if raw.n_times == 0 or not raw.ch_names:
-        raise UserError(f"{path} holds no samples")
-    return raw
-
-
-# ------------------------------------------------------------------------------------ EDF and BDF
-
-
-def read_edf_header(path: Path) -> EdfHeader:
-    """Read and check the header of an EDF or BDF file.
+    Args:
+        raw: the recording; it is not changed.
+        unit: what its numbers are in (V, mV or uV); volts if not given.
+        name: what to call it in a message.
 
     Raises:
-        UserError: naming the first field that is no number, out of range, or at odds with the size
-            of the file.
+        UserError: it has gaps.
     """
-    magic, bytes_per_sample = _KINDS[path.suffix.lower()]
-    if not path.is_file():
-        raise UserError(f"{path} is no file")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        fixed = file.read(_FIXED)
-        if not fixed.startswith(magic):
-            raise UserError(
-                f"{path} is no {path.suffix[1:].upper()} file: "
-                + ("it is empty" if size == 0 else "it begins differently")
-            )
-        if len(fixed) < _FIXED:
-            raise UserError(f"{path} is cut off inside its header")
-        n_signals = _integer(path, fixed[252:256], "number of signals", least=1)
-        _integer(
-            path,
-            fixed[184:192],
-            "length of the header",
-            least=(wanted := _FIXED * (n_signals + 1)),
-            most=wanted,
+    refuse_unknown_unit(unit)
+    before = opening_of(raw)
+    whole, trailing = without_trailing_skip(raw)
+    refuse_gaps(name, annotated_gaps(whole))
+    if unit is None and not trailing:
+        return raw
+    scaled = raw.copy() if whole is raw else whole
+    decided = to_volts(scaled, None, [1.0] * len(raw.ch_names), unit)[0] if unit else []
+    return _noted(scaled, [*before.notes, *trailing, *decided], {} if unit else before.volts_per)
+
+
+def _noted(
+    raw: mne.io.BaseRaw, notes: list[str], volts_per: Mapping[str, float | None]
+) -> mne.io.BaseRaw:
+    """Keep with a recording what was decided of it, in the place that MNE leaves to its users."""
+    kept = raw.info["temp"] if "temp" in raw.info and raw.info["temp"] else {}
+    raw.info["temp"] = {**kept, "eegdm": Opening(tuple(notes), dict(volts_per))}
+    return raw
+
+
+class _Opened(NamedTuple):
+    """A recording as its reader has it."""
+
+    raw: mne.io.BaseRaw
+    notes: list[str]
+    stated: list[str] | None
+    """The file's word for the unit of each channel; None for a format without."""
+    assumed: list[float]
+    """Volts per number of the file, for each channel, as the reader took it."""
+
+
+# -------------------------------------------------------------------------------- EDF, BDF and GDF
+
+
+def _open_edf(path: Path, header: EdfHeader, wanted: Sequence[str]) -> _Opened:
+    usable = [
+        index
+        for index, (is_signal, scaled) in enumerate(
+            zip(header.is_signal, header.has_scale, strict=True)
         )
-        signals = file.read(_FIXED * n_signals)
-    if len(signals) < _FIXED * n_signals:
-        raise UserError(f"{path} is cut off inside its header")
-    record_s = _number(path, fixed[244:252], "duration of a record")
-    if not record_s > 0:
-        raise UserError(
-            f"{path}: a record lasts {record_s:g} s by its header; it must be longer than 0"
-        )
-    header = EdfHeader(
-        labels=[field.strip().decode("latin-1") for field in _fields(signals, n_signals, 0, 16)],
-        samples_per_record=[
-            _integer(path, field, f"samples per record of signal {index + 1}", least=1)
-            for index, field in enumerate(_fields(signals, n_signals, 216, 8))
-        ],
-        has_scale=_scales(path, signals, n_signals),
-        n_records=_integer(path, fixed[236:244], "number of records", least=-1),
-        record_s=record_s,
-        is_discontinuous=fixed[192:197] in (b"EDF+D", b"BDF+D"),
-        bytes_per_sample=bytes_per_sample,
-    )
-    header = _with_records(path, header, size)
-    if header.is_discontinuous:
-        _refuse_gaps(path, header)
-    return header
-
-
-def _with_records(path: Path, header: EdfHeader, size: int) -> EdfHeader:
-    """The header with its number of records, found from the file if the recorder left it at -1,
-    checked against it else.
-    """
-    held = (size - header.data_offset) // header.record_bytes
-    promised = held if header.n_records == -1 else header.n_records
-    if promised == 0:
-        raise UserError(f"{path} holds no data records")
-    if promised > held:
-        raise UserError(f"{path} is cut off or damaged: {promised} records promised, {held} there")
-    return header._replace(n_records=promised)
-
-
-def _fields(signals: bytes, n_signals: int, offset: int, width: int) -> list[bytes]:
-    """The entries of one field, which lie together for all signals; `offset` is within a signal's
-    256 bytes.
-    """
-    start = offset * n_signals
-    return [
-        signals[start + index * width : start + (index + 1) * width] for index in range(n_signals)
+        if is_signal and scaled
     ]
+    if not usable:
+        raise UserError(f"{path} holds no samples: none of its signals has a scale")
+    rate = _wanted_rate(
+        [header.labels[k] for k in usable],
+        [header.units[k] for k in usable],
+        [header.samples_per_record[k] for k in usable],
+        wanted,
+    )
+    kept = [k for k in usable if header.samples_per_record[k] == rate]
+    raw, notes = _read_edf(path, header, kept)
+    n_times, n_annotations = header.n_records * rate, len(raw.annotations)
+    if raw.n_times > n_times:
+        raw.crop(tmax=(n_times - 1) / raw.info["sfreq"], verbose="ERROR")
+        if beyond := n_annotations - len(raw.annotations):
+            notes.append(_outside(beyond))
+    others = [header.labels[k] for k in usable if k not in kept]
+    if others:
+        notes.append(
+            f"read at {rate / header.record_s:g} Hz; left out, sampled at other rates:"
+            f" {listed(others)}"
+        )
+    stated = [header.units[k] for k in kept]
+    return _Opened(raw, notes, stated, list(raw._raw_extras[0]["units"]))
 
 
-def _scales(path: Path, signals: bytes, n_signals: int) -> list[bool]:
-    """Whether each signal's physical and digital ranges are more than a point (dummy channels of
-    CHB-MIT are not).
-    """
-    names = {
-        104: "physical minimum",
-        112: "physical maximum",
-        120: "digital minimum",
-        128: "digital maximum",
+def _read_edf(
+    path: Path, header: EdfHeader, kept: Sequence[int]
+) -> tuple[mne.io.BaseRaw, list[str]]:
+    """Read some of the signals; annotations that are no UTF-8 are taken as Latin-1, one by one."""
+    is_left_out = [is_signal and k not in kept for k, is_signal in enumerate(header.is_signal)]
+    options: dict[str, Any] = {
+        "exclude": [label for label, out in zip(header.labels, is_left_out, strict=True) if out]
     }
-    physical_low, physical_high, digital_low, digital_high = (
-        [
-            _number(path, field, f"{name} of signal {index + 1}")
-            for index, field in enumerate(_fields(signals, n_signals, at, 8))
+    names = [header.labels[k] for k in kept]
+    if set(names) & set(options["exclude"]):  # MNE would leave out both: tell them apart by number
+        signals = [k for k, is_signal in enumerate(header.is_signal) if is_signal]
+        unique = _read(path, encoding="latin1")[0].ch_names
+        options["exclude"] = [
+            name for k, name in zip(signals, unique, strict=True) if is_left_out[k]
         ]
-        for at, name in names.items()
-    )
-    ranges = zip(physical_low, physical_high, digital_low, digital_high, strict=True)
-    return [low != high and least < most for low, high, least, most in ranges]
-
-
-def _text(field: bytes) -> str:
-    return field.split(b"\x00")[0].strip().decode("latin-1")
-
-
-def _integer(path: Path, field: bytes, what: str, least: int, most: int | None = None) -> int:
-    text = _text(field)
-    if not _INTEGER.fullmatch(text):
-        raise UserError(f"{path}: {what} is {ascii(text)} in its header, not a whole number")
-    value = int(text)
-    if value < least or (most is not None and value > most):
-        allowed = (
-            f"at least {least}"
-            if most is None
-            else f"{least}"
-            if least == most
-            else f"{least} to {most}"
+        options["exclude_after_unique"] = True
+    try:
+        raw, notes = _read(path, **options)
+    except UserError as fault:
+        if not isinstance(getattr(fault.__cause__, "__cause__", None), UnicodeDecodeError):
+            raise
+        raw, notes = _read(path, **options, encoding="latin1")
+        raw.annotations.rename({text: _decoded(text) for text in set(raw.annotations.description)})
+        notes.append("annotations that are not UTF-8 were read as Latin-1")
+    if "exclude_after_unique" in options:
+        once = [name for name in names if names.count(name) == 1]
+        raw.rename_channels(
+            {own: name for own, name in zip(raw.ch_names, names, strict=True) if name in once}
         )
-        raise UserError(f"{path}: {what} is {value} in its header, it must be {allowed}")
-    return value
+    return raw, notes
 
 
-def _number(path: Path, field: bytes, what: str) -> float:
-    text = _text(field).replace(
-        ",", "."
-    )  # some recorders write their country's decimal comma, MNE reads it too
-    if not _NUMBER.fullmatch(text) or not np.isfinite(float(text)):
-        raise UserError(f"{path}: {what} is {ascii(text)} in its header, not a number")
-    return float(text)
+def _decoded(text: str) -> str:
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return text
 
 
-def _common_rate(header: EdfHeader) -> int:
-    """Samples per record of most signals; of several such, the largest."""
-    counts = Counter(
-        samples
-        for label, samples in zip(header.labels, header.samples_per_record, strict=True)
-        if label not in _ANNOTATIONS
-    )
-    if not counts:
+def _open_gdf(path: Path, wanted: Sequence[str]) -> _Opened:
+    """MNE can't leave out signals of GDF, but reads the fastest rightly whatever else there is."""
+    signals = read_gdf_signals(path)
+    rates = signals.samples_per_record
+    rate = _wanted_rate(signals.labels, signals.units, rates, wanted)
+    if rate < max(rates):
+        faster = [name for name, r in zip(signals.labels, rates, strict=True) if r > rate]
+        raise UserError(
+            f"{path} has signals that are faster than its EEG ({listed(faster)}), which MNE-Python"
+            " can't read apart; export the EEG alone, or convert the file to EDF"
+        )
+    raw, notes = _read(path)
+    if raw.n_times * len(raw.ch_names) > path.stat().st_size:
+        raise UserError(
+            f"{path} is cut off or damaged: its header promises more samples than the file has"
+            " bytes; copy it again from where it was recorded"
+        )
+    assumed = list(raw._raw_extras[0]["units"])
+    kept = [k for k, r in enumerate(rates) if r == rate]
+    if len(kept) < len(rates):
+        slower = [raw.ch_names[k] for k in range(len(rates)) if k not in kept]
+        raw.drop_channels(slower)
+        notes.append(
+            f"read at {raw.info['sfreq']:g} Hz; left out, sampled at other rates: {listed(slower)}"
+        )
+    return _Opened(raw, notes, [signals.units[k] for k in kept], [assumed[k] for k in kept])
+
+
+def _wanted_rate(
+    labels: Sequence[str], units: Sequence[str], rates: Sequence[int], wanted: Sequence[str]
+) -> int:
+    """The rate at which most of the wanted channels can be derived; else that of most signals that
+    are EEG by their names, of most voltages, of most signals; of several such, the fastest.
+    """
+
+    def rank(rate: int) -> tuple[int, ...]:
+        at_rate = [k for k, r in enumerate(rates) if r == rate]
+        names = [labels[k] for k in at_rate]
+        voltages = [k for k in at_rate if volts_per(units[k]) is not None]
+        return _n_derived(names, wanted), _n_placed(names), len(voltages), len(names), rate
+
+    return max(set(rates), key=rank) if len(set(rates)) > 1 else rates[0]
+
+
+def _n_derived(names: Sequence[str], wanted: Sequence[str]) -> int:
+    try:
+        return len(derive(names, wanted, "drop"))
+    except UserError:
         return 0
-    return max(counts, key=lambda samples: (counts[samples], samples))
 
 
-def _left_out(header: EdfHeader) -> list[str]:
-    rate = _common_rate(header)
-    signals = zip(header.labels, header.samples_per_record, header.has_scale, strict=True)
-    return [
-        label
-        for label, samples, scaled in signals
-        if label not in _ANNOTATIONS and (samples > rate or not scaled)
-    ]
+def _n_placed(names: Sequence[str]) -> int:
+    try:
+        return len(place(names, TCP))
+    except UserError:
+        return 0
 
 
-def _refuse_gaps(path: Path, header: EdfHeader) -> None:
-    """EDF+D allows time to pass between records; MNE reads them as if it did not."""
-    at = next((index for index, label in enumerate(header.labels) if label in _ANNOTATIONS), None)
-    if at is None:
-        raise UserError(
-            f"{path} may have gaps (EDF+D) and does not say where: it has no annotation signal"
-        )
-    start = sum(header.samples_per_record[:at]) * header.bytes_per_sample
-    stop = start + header.samples_per_record[at] * header.bytes_per_sample
-    shape = (header.n_records, header.record_bytes)
-    stamps = np.memmap(path, np.uint8, "r", header.data_offset, shape)[:, start:stop]
-    onsets = np.array(
-        [
-            _number(path, bytes(stamp).split(b"\x14")[0], "time stamp of a record")
-            for stamp in stamps
-        ]
-    )
-    gaps = np.flatnonzero(np.abs(np.diff(onsets) - header.record_s) > 1e-3)
-    if len(gaps):
-        raise UserError(
-            f"{path} has {len(gaps)} gaps, the first after"
-            f" {onsets[gaps[0]] - onsets[0] + header.record_s:g} s; split it there into files"
-            " without gaps"
-        )
+# ------------------------------------------------------------------------- BrainVision and others
 
 
-# ------------------------------------------------------------------------------------ BrainVision
-
-
-def _check_brainvision(path: Path) -> None:
-    """Let the names of the data and marker files in a BrainVision header be names only."""
-    text = path.read_bytes().decode("latin-1")
+def _open_brainvision(path: Path) -> _Opened:
+    text = _header_text(path)
     for name in re.findall(r"^\s*(?:DataFile|MarkerFile)\s*=\s*(.*?)\s*$", text, re.MULTILINE):
         if "/" in name or "\\" in name or name == "..":
             raise UserError(
                 f"{path} names the file {ascii(name)}; only a plain name beside it is allowed"
             )
+    raw, notes = _read(path)
+    promised = re.search(r"^\s*DataPoints\s*=\s*(\d+)\s*$", text, re.MULTILINE)
+    if promised and raw.n_times < int(promised[1]):
+        raise UserError(
+            f"{path} is cut off or damaged: {promised[1]} samples promised, {raw.n_times} there;"
+            " copy it again from where it was recorded"
+        )
+    found = {
+        int(number): line.split(",")
+        for number, line in re.findall(r"^\s*Ch(\d+)\s*=(.*?)\s*$", text, re.MULTILINE)
+        if line.count(",") >= 2  # a place on the head has the same key
+    }
+    parts = [found.get(number + 1, []) for number in range(len(raw.ch_names))]
+    # A unit that is left out means microvolts in this format.
+    stated = [fields[3].strip() or "uV" if len(fields) > 3 else "uV" for fields in parts]
+    return _Opened(raw, notes, stated, [float(ch["range"]) for ch in raw.info["chs"]])
+
+
+def _header_text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _open_other(path: Path, unit: str | None) -> _Opened:
+    raw, notes = _read(path)
+    if path.suffix.lower() == ".fif":
+        for file in raw.filenames:
+            _refuse_cut_fif(Path(str(file)))
+    own = {".fif": 1.0, ".gz": 1.0, ".set": 1e-6}.get(path.suffix.lower())
+    if own is None and unit is not None:
+        raise UserError(
+            f"{path}: unit={unit} can be stated for EDF, BDF, GDF, BrainVision, EEGLAB and FIF"
+            " files; others say it themselves"
+        )
+    for file in raw.filenames:
+        if file is not None and Path(file).suffix.lower() == ".fdt":
+            held = Path(file).stat().st_size // (4 * len(raw.ch_names))
+            if held < raw.n_times:
+                raise UserError(
+                    f"{file} is cut off or damaged: {raw.n_times} samples promised, {held} there;"
+                    " copy it again from where it was recorded"
+                )
+    return _Opened(raw, notes, None, [own or 1.0] * len(raw.ch_names))
+
+
+def _refuse_cut_fif(path: Path) -> None:
+    """Follow the tags of a FIF file to its end: MNE reads one that is cut off as a shorter one."""
+    size, at = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while at + 16 <= size:
+            file.seek(at)
+            _, _, length, following = struct.unpack(">4i", file.read(16))
+            after = following if following > 0 else at + 16 + length
+            if following == -1 or after <= at:
+                return
+            at = after
+    if at != size:
+        raise UserError(
+            f"{path} is cut off or damaged: it ends inside its data; copy it again from where it"
+            " was recorded"
+        )
+
+
+# ---------------------------------------------------------------------------------- every format
+
+
+def _refuse_absent(path: Path) -> None:
+    if path.exists():
+        return
+    if path.is_symlink():
+        raise UserError(
+            f"{path} is a link to a file that is not there; fetch it first (`datalad get` or"
+            " `git annex get` in a data set of theirs)"
+        )
+    raise UserError(f"{path} does not exist")
+
+
+def _refuse_outside(path: Path, raw: mne.io.BaseRaw) -> None:
+    """Refuse data files elsewhere; links beside the recording may lead anywhere, as git-annex
+    has it.
+    """
+    folder = os.path.abspath(path.parent)
+    for name in raw.filenames:
+        if name is not None and not Path(os.path.abspath(name)).is_relative_to(folder):
+            raise UserError(
+                f"{path} takes its data from outside its folder; keep the files of a recording"
+                " together"
+            )
+
+
+def _read(path: Path, **options: Any) -> tuple[mne.io.BaseRaw, list[str]]:
+    """Open a recording by MNE, and what it leaves out."""
+    import mne
+
+    try:
+        with mne.utils.use_log_level("WARNING"), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            raw = mne.io.read_raw(path, preload=False, **options)
+    except Exception as fault:  # readers fail in every way there is
+        raise UserError(_sentence(path, fault)) from fault
+    if raw.n_times == 0 or not raw.ch_names:
+        raise UserError(f"{path} holds no samples")
+    return raw, _left_out_by_reader([str(warning.message) for warning in caught])
+
+
+def _outside(n: int) -> str:
+    return (
+        "1 annotation lies outside the recording (before its start or after its end) and was left"
+        " out"
+        if n == 1
+        else f"{n} annotations lie outside the recording (before its start or after its end) and"
+        " were left out"
+    )
+
+
+def _left_out_by_reader(warned: Sequence[str]) -> list[str]:
+    """Of what MNE warns of, what a user would miss."""
+    notes = []
+    for text in warned:
+        if found := re.match(r"Omitted (\d+) annotation", text):
+            notes.append(_outside(int(found[1])))
+        elif found := re.match(r"(\d+) events have an onset that is NaN", text):
+            notes.append(f"events without a time, left out: {found[1]}")
+        elif re.match(r"MarkerFile .* not found; no annotations", text):
+            notes.append("its marker file is missing, so it has no annotations")
+    return notes
+
+
+def _sentence(path: Path, fault: Exception) -> str:
+    """Why a reader failed and what to do, without its own words, which may quote the patient."""
+    text = str(fault)
+    reason = next((says for pattern, says in _KNOWN if re.search(pattern, text)), None)
+    if reason is None and path.suffix.lower() in KINDS and _has_odd_patient(path):
+        reason = (
+            "MNE-Python can't read the patient field of its header (a word with more than one"
+            " equals sign); empty that field with an EDF header editor"
+        )
+    if reason is None and isinstance(fault, EOFError | MemoryError | struct.error):
+        reason = _AGAIN
+    if reason is None:
+        reason = (
+            f"MNE-Python's reader of {path.suffix} files fails on it ({type(fault).__name__}): it"
+            f" is damaged, or of a kind that the reader does not know; {_ELSEWHERE}"
+        )
+    return f"{path} cannot be read as a recording: {reason}"
+
+
+def _has_odd_patient(path: Path) -> bool:
+    with path.open("rb") as file:
+        words = file.read(88)[8:].split()
+    return any(word.count(b"=") > 1 for word in words[4:])

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.typing import ArrayLike
 
-from eegdm.data.channels import PER_VOLT, ChannelQuality, DerivedChannels
+from eegdm.data.channels import PER_VOLT, ChannelQuality, DerivedChannels, stand_out
 from eegdm.data.filtering import Block, Filtering, conditioned, filter_length
 from eegdm.data.montage import Derivation
 from eegdm.data.reading import open_recording
@@ -116,7 +116,7 @@ def preprocess(
     shape = (len(derivations), n_times)
     signal = np.empty(shape, np.float32) if out is None else out(shape)
     quality = channels.quality(_write(blocks, signal, n_times))
-    return Prepared(signal, sfreq, quality, [*notes, *_quality_notes(quality)])
+    return Prepared(signal, sfreq, quality, [*channels.notes, *notes, *_quality_notes(quality)])
 
 
 def _block_samples(block_s: float | None, sfreq: float, n_electrodes: int) -> int:
@@ -159,9 +159,22 @@ def _quality_notes(quality: list[ChannelQuality]) -> list[str]:
     clipped = [
         f"{q.name} ({q.clipped:.0%} of the samples)" for q in quality if q.clipped >= NOTED_CLIPPED
     ]
+    odd = stand_out(np.array([q.spread_uv for q in quality]))
+    outstanding = [
+        f"{q.name} ({q.spread_uv:.3g} µV)"
+        for q, is_odd in zip(quality, odd, strict=True)
+        if is_odd and q.flat < NOTED_FLAT
+    ]
     return [
         f"{what}: {', '.join(names)}"
-        for what, names in (("flat", flat), ("clipped", clipped))
+        for what, names in (
+            ("flat", flat),
+            ("clipped", clipped),
+            (
+                "a hundred times louder or quieter than most, a loose electrode or another unit",
+                outstanding,
+            ),
+        )
         if names
     ]
 

@@ -71,6 +71,7 @@ def write_copy(
     kind: str,
     scratch: Path,
     keep_identity: bool = False,
+    unit: str | None = None,
 ) -> None:
     """Write a copy of a recording with the events as annotations.
 
@@ -81,10 +82,11 @@ def write_copy(
         scratch: a folder on the same disk as ``path``, for unfinished work.
         keep_identity: keep what the header says of patient, recording and date; left out else.
             Annotations that the file holds itself are kept either way.
+        unit: what the file's numbers are in, if a user stated it; FIF is in volts.
     """
     refuse_copy(file, kind)
     if kind == "fif":
-        _write_fif(path, open_recording(file), events, keep_identity, scratch)
+        _write_fif(path, open_recording(file, unit), events, keep_identity, scratch)
     else:
         with (
             atomic_path(path) as temporary,

@@ -47,7 +47,8 @@ class EmbedOptions:
         step_s: seconds from one window to the next; by default windows follow each other.
         channels: "montage" derives the model's channels; "file" takes the file's own as they are,
             each conditioned on the nearest of the model's by electrode position.
-        missing, rate, device, batch_size: as in :class:`eegdm.inference.prediction.Options`.
+        missing, rate, unit, notch, device, batch_size: as in
+            :class:`eegdm.inference.prediction.Options`.
     """
 
     tokens: bool = False
@@ -55,6 +56,8 @@ class EmbedOptions:
     channels: str = "montage"
     missing: str = "error"
     rate: str = "resample"
+    unit: str | None = None
+    notch: tuple[float, ...] | str | None = None
     device: str = "auto"
     batch_size: int = BATCH_SIZE
 
@@ -123,13 +126,15 @@ def embed_in(
             " than 200 Hz"
         )
     try:
-        raw = opened(recording)
+        raw = opened(recording, options.unit, reader.channels)
         treatment = Treatment(
             reader.channels,
             signal_settings(reader.signal),
             options.missing,
             options.rate,
             options.channels,
+            unit=options.unit,
+            notch=options.notch,
         )
         prepared = prepare(raw, treatment, folder, progress)
         windows = WindowGrid.cover(

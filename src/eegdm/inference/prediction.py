@@ -49,6 +49,9 @@ class Options:
             channels that can't be derived.
         rate: "resample" to the model's sampling rate, or "native": stay at the recording's, 100 to
             1000 Hz.
+        unit: what the recording's numbers are in (V, mV or uV), above what it says.
+        notch: Hz to notch in place of the model's frequencies; "auto": 50 or 60 Hz by the
+            recording's own hum.
         device: auto, cpu, cuda or mps.
         batch_size: windows that the model takes at once; changes time and memory only.
     """
@@ -62,6 +65,8 @@ class Options:
     channels: str = "montage"
     missing: str = "error"
     rate: str = "resample"
+    unit: str | None = None
+    notch: tuple[float, ...] | str | None = None
     device: str = "auto"
     batch_size: int = BATCH_SIZE
 
@@ -94,6 +99,7 @@ class Options:
             name: value
             for name, value in asdict(self).items()
             if name in ("step_s", "channels", "missing", "rate")
+            or (name in ("unit", "notch") and value is not None)
         }
 
 
@@ -150,7 +156,7 @@ def annotate(
         UserError: what :func:`predict` raises, or the recording is one of those and ``keep`` is
             not stated.
     """
-    raw = opened(recording)
+    raw = opened(recording, options.pop("unit", None))
     if keep is None and raw.info["meas_date"] is None and raw.first_samp and len(raw.annotations):
         raise UserError(
             f"{named(recording)}: has no measurement date and begins at {raw.first_time:.2f} s, so"
@@ -196,7 +202,7 @@ def predict_in(
     """
     rule = rule_of(model, **options.rule)
     try:
-        raw = opened(recording)
+        raw = opened(recording, options.unit, model.channels)
         prepared = prepare(raw, treatment_for(model, options), folder, progress)
         windows = _grid(prepared.n_times, prepared.sfreq, model, rule, options.step_s)
         slots, device = (
@@ -265,6 +271,8 @@ def treatment_for(model: EEGDM, options: Options) -> Treatment:
         options.rate,
         options.channels,
         one_each=True,
+        unit=options.unit,
+        notch=options.notch,
     )
 
 

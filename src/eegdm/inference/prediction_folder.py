@@ -199,6 +199,7 @@ def _process(
                     outputs.copy,
                     places.work,
                     outputs.keep_identity,
+                    options.unit,
                 )
             write_sidecar(places, found, plan)
     shutil.rmtree(places.work, ignore_errors=True)

@@ -17,10 +17,12 @@ from eegdm import artifacts
 from eegdm.config import SignalConfig
 from eegdm.data.channels import ChannelQuality
 from eegdm.data.line_noise import LineNoise, line_noise
-from eegdm.data.montage import Derivation
+from eegdm.data.montage import TCP, Derivation
 from eegdm.data.plan import names_of, plan
 from eegdm.data.positions import one_for_each, place
-from eegdm.data.signal import Filtering, open_recording, preprocess
+from eegdm.data.reading import checked, open_recording, opening_of
+from eegdm.data.signal import Filtering, preprocess
+from eegdm.data.units import refuse_unknown_unit
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ class Treatment:
             nearest of them.
         one_each: with "file", let each of the model's channels stand for one of the file's, the
             nearest; the others are left out.
+        unit: what the recording's numbers are in (V, mV or uV), above what it says.
+        notch: Hz to notch in place of the model's frequencies, or "auto": 50 or 60 Hz by the
+            recording's own hum.
     """
 
     channels: tuple[str, ...]
@@ -58,6 +63,8 @@ class Treatment:
     rate: str = "resample"
     which: str = "montage"
     one_each: bool = False
+    unit: str | None = None
+    notch: tuple[float, ...] | str | None = None
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -67,6 +74,11 @@ class Treatment:
         ):
             if value not in allowed:
                 raise UserError(f"{name}={value!r} is unknown; choose from {', '.join(allowed)}")
+        refuse_unknown_unit(self.unit)
+        if isinstance(self.notch, str) and self.notch != "auto":
+            raise UserError(f"notch={self.notch!r} is unknown; give frequencies in Hz, or auto")
+        if isinstance(self.notch, tuple) and not all(1 <= hz <= 500 for hz in self.notch):
+            raise UserError(f"notch={self.notch}: frequencies are from 1 to 500 Hz")
 
 
 @dataclass(frozen=True)
@@ -108,9 +120,8 @@ def signal_settings(found: dict[str, Any]) -> SignalConfig:
     """
     default = asdict(SignalConfig())
     for name, value in found.items():
-        if name not in default or not isinstance(
-            value, list if name == "notch" else type(default[name]) | int
-        ):
+        kinds = {"notch": list, "unit": str | None}
+        if name not in default or not isinstance(value, kinds.get(name, type(default[name]) | int)):
             raise UserError(
                 f"signal.{name}={value!r:.80} in the model's config.json is no setting of this"
                 " version of eegdm"
@@ -118,9 +129,19 @@ def signal_settings(found: dict[str, Any]) -> SignalConfig:
     return SignalConfig(**(default | found))
 
 
-def opened(recording: mne.io.BaseRaw | str | Path) -> mne.io.BaseRaw:
-    """Open a file; a Raw is taken as it is."""
-    return open_recording(Path(recording)) if isinstance(recording, str | Path) else recording
+def opened(
+    recording: mne.io.BaseRaw | str | Path,
+    unit: str | None = None,
+    wanted: Sequence[str] = TCP,
+) -> mne.io.BaseRaw:
+    """Open a file; a Raw is taken as it is, or as a scaled copy.
+
+    Raises:
+        UserError: as `open_recording`; a Raw has gaps.
+    """
+    if isinstance(recording, str | Path):
+        return open_recording(Path(recording), unit, wanted=wanted)
+    return checked(recording, unit, named(recording))
 
 
 def named(recording: mne.io.BaseRaw | str | Path) -> str:
@@ -143,7 +164,9 @@ def prepare(
     if (finished := _read(folder)) is not None:
         return finished
     source, derivations, taken_for, distance_mm, notes = _channels(raw, treatment)
-    filtering, low_note = _filtering(float(raw.info["sfreq"]), treatment)
+    hum = line_noise(source, derivations) if treatment.notch == "auto" else None
+    wanted, notch_notes = _notch(treatment, hum)
+    filtering, low_note = _filtering(float(raw.info["sfreq"]), treatment, wanted)
     with artifacts.atomic_path(folder / SIGNAL) as temporary:
         done = preprocess(
             source,
@@ -164,9 +187,15 @@ def prepare(
         file_sfreq=float(raw.info["sfreq"]),
         duration_s=raw.n_times / float(raw.info["sfreq"]),
         quality=done.quality,
-        line_noise=line_noise(source, derivations),
+        line_noise=hum or line_noise(source, derivations),
         steps=_steps(raw, derivations, filtering, treatment),
-        notes=[*notes, *([low_note] if low_note else []), *done.notes],
+        notes=[
+            *opening_of(raw).notes,
+            *notes,
+            *notch_notes,
+            *([low_note] if low_note else []),
+            *done.notes,
+        ],
     )
     _write(folder, prepared)
     return prepared
@@ -209,17 +238,37 @@ def _channels(
         return raw, [p.derivation for p in placed], nearest, distance_mm, notes
     source, derivations, notes = plan(raw, treatment.channels, treatment.missing)
     made = [d.name for d in derivations]
-    if bad := [name for name in raw.info["bads"] if any(name in d.sources for d in derivations)]:
-        notes.append(f"marked as bad in the recording, used all the same: {', '.join(bad)}")
     return source, derivations, made, [0.0] * len(made), notes
 
 
-def _filtering(file_sfreq: float, treatment: Treatment) -> tuple[Filtering, str | None]:
+def _notch(treatment: Treatment, noise: LineNoise | None) -> tuple[tuple[float, ...], list[str]]:
+    """The frequencies to notch, and a note where they are not the model's."""
+    own = tuple(treatment.signal.notch)
+    words = f"the model's recordings had {_hertz(own)}"
+    if treatment.notch is None:
+        return own, []
+    if isinstance(treatment.notch, tuple):
+        return treatment.notch, [f"notch filter: {_hertz(treatment.notch)} as asked; {words}"]
+    if noise is None or not noise.rms_uv.any():
+        return own, [f"notch=auto: no mains hum was measured, so {_hertz(own)} as the model's"]
+    strongest = float(noise.rms_uv.max())
+    return (noise.mains_hz,), [
+        f"notch=auto: {noise.mains_hz:g} Hz, where the hum is (up to {strongest:.2g} µV); {words}"
+    ]
+
+
+def _hertz(notch: Sequence[float]) -> str:
+    return f"{', '.join(f'{hz:g}' for hz in notch)} Hz" if notch else "none"
+
+
+def _filtering(
+    file_sfreq: float, treatment: Treatment, notch: tuple[float, ...]
+) -> tuple[Filtering, str | None]:
     """The filters to apply and a note on the band that is missing; at the file's own rate the band
     stays the model's.
     """
     s = treatment.signal
-    wanted = Filtering(s.sfreq, s.highpass, s.lowpass, tuple(s.notch))
+    wanted = Filtering(s.sfreq, s.highpass, s.lowpass, notch)
     if treatment.rate == "resample":
         return wanted, None  # preprocess notes what is missing
     low, high = NATIVE_HZ

@@ -19,8 +19,10 @@ from eegdm.console import say, track
 from eegdm.data.corpora import Source, find_sources, read_events
 from eegdm.data.montage import CHBMIT, TCP, Derivation, referential
 from eegdm.data.plan import plan
-from eegdm.data.signal import Filtering, open_recording
+from eegdm.data.reading import open_recording, opening_of
+from eegdm.data.signal import Filtering
 from eegdm.data.signal import preprocess as prepare
+from eegdm.data.units import listed
 from eegdm.effects import describe
 from eegdm.errors import UserError, failure_reason
 from eegdm.executor import KILLED, each
@@ -140,8 +142,12 @@ def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
 
 
 def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
-    raw = open_recording(job.source.file)
-    derivations, channel_notes = _plan(raw, signal)
+    montage = {"tcp": TCP, "chbmit": CHBMIT}.get(signal.montage)
+    raw = open_recording(job.source.file, signal.unit, wanted=montage or TCP)
+    if montage is None:
+        derivations, channel_notes = _referential(raw, signal.n_referential)
+    else:
+        _, derivations, channel_notes = plan(raw, montage, signal.missing)
     filtering = Filtering(signal.sfreq, signal.highpass, signal.lowpass, tuple(signal.notch))
     path = job.folder / _signal_name(job.source.recording)
     with artifacts.atomic_path(path) as temporary:
@@ -155,6 +161,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
         n_times = prepared.signal.shape[1]
     events = read_events(job.source, corpus, raw)
     notes = [
+        *opening_of(raw).notes,
         *channel_notes,
         *prepared.notes,
         *(
@@ -182,13 +189,12 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     _write_part(job, row, _stamp(job))
 
 
-def _plan(raw: Any, signal: SignalConfig) -> tuple[list[Derivation], list[str]]:
-    """How each channel of the montage is made, and what to say of that."""
-    montage = {"tcp": TCP, "chbmit": CHBMIT}.get(signal.montage)
-    if montage is None:
-        return referential(raw.ch_names, signal.n_referential), []
-    _, derivations, notes = plan(raw, montage, signal.missing)
-    return derivations, notes
+def _referential(raw: Any, n_channels: int) -> tuple[list[Derivation], list[str]]:
+    """The first channels of a file; they are taken by their place, so a bad one is only noted."""
+    derivations = referential(raw.ch_names, n_channels)
+    bads = listed([d.name for d in derivations if d.name in raw.info["bads"]])
+    note = f"marked as bad in the recording, used all the same: {bads}"
+    return derivations, [note] if bads else []
 
 
 def _give_up(job: Job, corpus: CorpusConfig, error: BaseException) -> None:
@@ -215,7 +221,9 @@ def _where_sought(source: Source, corpus: CorpusConfig) -> str:
             if source.annotation
             else "no annotation file beside it"
         )
-    return "no row in the table" if corpus.events == "table" else "no annotation in the file"
+    return (
+        "no row in the table" if corpus.events == "table" else "no annotation within the recording"
+    )
 
 
 def _slug(recording: str) -> str:
