@@ -330,7 +330,7 @@ def test_table_is_read_once_until_it_changes(tmp_path, monkeypatch):
     reads = []
     read_table = corpora.events.read_table
     monkeypatch.setattr(
-        corpora.events, "read_table", lambda path: reads.append(path) or read_table(path)
+        corpora.events, "read_table", lambda *at: reads.append(at) or read_table(*at)
     )
     corpus = with_table(tmp_path)
     for source in find_sources(corpus) * 3:

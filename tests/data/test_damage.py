@@ -236,8 +236,17 @@ def oracle_rec(data: bytes) -> list[tuple]:
     return rows
 
 
+def free_text(data: bytes) -> str:
+    """UTF-8, else the Latin-1 of spreadsheets; never what has zero bytes."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        assert b"\0" not in data and data[:2] not in (b"\xff\xfe", b"\xfe\xff")
+        return data.decode("cp1252")
+
+
 def cells(data: bytes, delimiter: str, required: set[str]) -> list[dict[str, str]]:
-    text = re.sub(r"\r\n|\r", "\n", data.decode("utf-8-sig"))
+    text = re.sub(r"\r\n|\r", "\n", free_text(data))
     rows = [
         [cell.strip() for cell in row]
         for row in csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)

@@ -190,7 +190,7 @@ def test_table_reads_the_same_from_every_format(tmp_path, kind):
         ),
         (",".join(map(str, range(40))), "'28', '29'"),
         (",".join(map(str, [*range(40), 0])), "'28', '29'"),
-        ("file;onset_s;duration_s;label", "its columns are 'file;onset_s;duration_s;label'"),
+        ("file;onset_s;duration_s", "has no column 'label'; its columns are 'file', 'onset_s'"),
         ("", "is empty"),
     ],
 )

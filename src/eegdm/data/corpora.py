@@ -1,7 +1,8 @@
 """Corpora: which recordings a folder holds, whose they are, where their events stand, and the
 published splits.
 
-A layout is found by its folders and file names alone; recordings are opened later, one by one.
+A layout is found by its folders and file names; recordings are opened later, one by one (of FIF
+files, the headers are read, which alone know the parts of a split one).
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ import numpy as np
 import pandas as pd
 
 from eegdm.config import CorpusConfig, did_you_mean
-from eegdm.data import chbmit, events
+from eegdm.data import chbmit, events, people
+from eegdm.data.files import EXTENSIONS, extension, recording_ids, sort_out, visible
 from eegdm.errors import UserError
 
-EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt")
-"""Files that hold one recording and that MNE reads (`corpus=folder`)."""
 BIDS_EXTENSIONS = (".edf", ".bdf", ".vhdr", ".set")
 """The formats that EEG-BIDS allows."""
 SAME_PERSON = {"chb21": "chb01"}
@@ -53,6 +53,27 @@ class Source(NamedTuple):
     annotation: Path | None
 
 
+class Survey(NamedTuple):
+    """What was found below a corpus's folder.
+
+    Attributes:
+        sources: the recordings, sorted by id.
+        subjects_from: what named the subjects, for print and manifest.
+        subject_warnings: sentences on what makes doubtful who was recognised.
+        left_out: a sentence on files that belong to another recording; "" if there is none.
+    """
+
+    sources: list[Source]
+    subjects_from: str
+    subject_warnings: list[str]
+    left_out: str
+
+
+# What names a subject
+_LAYOUT, _TABLE, _PATTERN = "the corpus's layout", "the table", "corpus.pattern"
+_NAMES, _FOLDERS, _FILES = "names like sub-01 or S001R04", "folder names", "file names"
+
+
 class _Place(NamedTuple):
     """A file and what the layout says of it; subject "": nothing."""
 
@@ -61,10 +82,16 @@ class _Place(NamedTuple):
     session: str | None = None
     run: str | None = None
     split: str | None = None
+    named_by: str = _LAYOUT
 
 
 def find_sources(corpus: CorpusConfig) -> list[Source]:
-    """List the recordings below ``corpus.source``, sorted by id.
+    """List the recordings below ``corpus.source``, sorted by id; see :func:`survey`."""
+    return survey(corpus).sources
+
+
+def survey(corpus: CorpusConfig) -> Survey:
+    """List the recordings below ``corpus.source`` and say how their subjects were recognised.
 
     Raises:
         UserError: no such folder, nothing in the corpus's layout, file names that
@@ -73,12 +100,15 @@ def find_sources(corpus: CorpusConfig) -> list[Source]:
     """
     root = _root(corpus)
     layout = _LAYOUTS[corpus.name]
-    places = sorted(layout.find(root, corpus))
+    every = {place.file: place for place in layout.find(root, corpus)}
+    found = sort_out(every)
+    places = [every[file] for file in found.recordings]
     if not places:
         raise UserError(
             f"{root}: holds no recordings as corpus={corpus.name} lays them out; looked for"
-            f" {layout.looked_for}"
+            f" {layout.looked_for}{found.left_out and f' ({found.left_out})'}"
         )
+    places = _guessed(root, places)
     if corpus.events == "table":
         places = _told_by_table(root, places, corpus)
     nameless = [place.file for place in places if not place.subject]
@@ -88,12 +118,34 @@ def find_sources(corpus: CorpusConfig) -> list[Source]:
             f" {root} ({len(nameless)} of {len(places)} files); name subjects in the table, or give"
             " a pattern that fits all"
         )
-    ids = recording_ids([place.file.relative_to(root).as_posix() for place in places])
+    names = [place.file.relative_to(root).as_posix() for place in places]
     sources = [
-        Source(name, *place, _annotation(place.file, corpus))
-        for name, place in zip(ids, places, strict=True)
+        Source(name, *place[:5], _annotation(place.file, corpus))
+        for name, place in zip(recording_ids(names), places, strict=True)
     ]
-    return sorted(sources)
+    doubtful = [i for i, p in enumerate(places) if p.named_by not in (_LAYOUT, _TABLE)]
+    warnings = people.doubts([names[i] for i in doubtful], [places[i].subject for i in doubtful])
+    return Survey(sorted(sources), _subjects_from(places), list(warnings), found.left_out)
+
+
+def _subjects_from(places: Sequence[_Place]) -> str:
+    count = Counter(place.named_by for place in places)
+    if len(count) == 1:
+        return next(iter(count))
+    return ", ".join(f"{what} ({n} recordings)" for what, n in count.most_common())
+
+
+def _guessed(root: Path, places: list[_Place]) -> list[_Place]:
+    """Let folders, or the files' names, name the subjects that nothing else named."""
+    unnamed = [i for i, place in enumerate(places) if place.named_by == _FILES]
+    subjects, are_folders = people.guess(
+        [places[i].file.relative_to(root).as_posix() for i in unnamed]
+    )
+    places = list(places)
+    for i, subject, is_folder in zip(unnamed, subjects, are_folders, strict=True):
+        named_by = _FOLDERS if is_folder else _FILES
+        places[i] = places[i]._replace(subject=subject, named_by=named_by)
+    return places
 
 
 def _root(corpus: CorpusConfig) -> Path:
@@ -103,23 +155,6 @@ def _root(corpus: CorpusConfig) -> Path:
     if not root.is_dir():
         raise UserError(f"source={root}: is no folder")
     return root
-
-
-def recording_ids(files: Sequence[str]) -> list[str]:
-    """Drop the suffixes of relative paths, except where two would become the same.
-
-    >>> recording_ids(["a/x.edf", "a/x.bdf", "b/x.edf"])
-    ['a/x.edf', 'a/x.bdf', 'b/x']
-    """
-    stems = [file.removesuffix(_extension(file)) for file in files]
-    count = Counter([*stems, *files])
-    return [stem if count[stem] == 1 else file for stem, file in zip(stems, files, strict=True)]
-
-
-def _extension(file: str) -> str:
-    """The suffix as it stands in the file's name: the longest of EXTENSIONS, whatever its case."""
-    fitting = [extension for extension in EXTENSIONS if file.lower().endswith(extension)]
-    return file[-len(max(fitting, key=len)) :] if fitting else ""
 
 
 # ---------------------------------------------------------------------------------------- layouts
@@ -132,14 +167,14 @@ class _Layout(NamedTuple):
 
 def _tuev(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
     base = root / "edf" if (root / "edf").is_dir() else root
-    for file in _visible(root, base.glob("train/*/*.edf")):
+    for file in visible(root, base.glob("train/*/*.edf")):
         yield _Place(file, file.stem.split("_")[0], split="train")
-    for file in _visible(root, base.glob("eval/*/*.edf")):
+    for file in visible(root, base.glob("eval/*/*.edf")):
         yield _Place(file, file.parent.name, split="test")
 
 
 def _chbmit(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
-    for file in _visible(root, root.glob("chb[0-9][0-9]/*.edf")):
+    for file in visible(root, root.glob("chb[0-9][0-9]/*.edf")):
         patient = file.parent.name
         yield _Place(
             file,
@@ -151,7 +186,7 @@ def _chbmit(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
 
 def _bids(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
     files = [*root.glob("sub-*/eeg/*_eeg.*"), *root.glob("sub-*/ses-*/eeg/*_eeg.*")]
-    for file in _visible(root, files):
+    for file in visible(root, files):
         if file.suffix in BIDS_EXTENSIONS:
             entities = dict(part.split("-", 1) for part in file.stem.split("_") if "-" in part)
             subject = file.relative_to(root).parts[0].removeprefix("sub-")
@@ -160,11 +195,17 @@ def _bids(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
 
 def _folder(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
     pattern = _pattern(corpus)
-    for file in _visible(root, root.rglob("*")):
-        if _extension(file.name) and file.is_file():
+    is_default = corpus.pattern == CorpusConfig().pattern
+    for file in visible(root, root.rglob("*")):
+        suffix = extension(file.name)
+        if suffix and file.is_file():
             match = pattern.search(file.relative_to(root).as_posix())
             found = match.groupdict() if match else {}
-            yield _Place(file, found.get("subject") or "", found.get("session"), found.get("run"))
+            subject = found.get("subject") or ""
+            named_by = _NAMES if is_default else _PATTERN
+            if is_default and subject in ("", file.name.removesuffix(suffix)):
+                named_by = _FILES
+            yield _Place(file, subject, found.get("session"), found.get("run"), None, named_by)
 
 
 _LAYOUTS = {
@@ -174,17 +215,6 @@ _LAYOUTS = {
     "bids": _Layout(_bids, "sub-*/[ses-*/]eeg/*_eeg" + "|".join(BIDS_EXTENSIONS)),
     "folder": _Layout(_folder, "files that end in " + ", ".join(EXTENSIONS) + ", at any depth"),
 }
-
-
-def _visible(root: Path, files: Iterable[Path]) -> Iterator[Path]:
-    """Leave out hidden files and folders, such as the ``._x.edf`` that macOS leaves beside
-    copies.
-    """
-    return (
-        file
-        for file in files
-        if not any(part.startswith(".") for part in file.relative_to(root).parts)
-    )
 
 
 def _pattern(corpus: CorpusConfig) -> re.Pattern[str]:
@@ -219,7 +249,7 @@ def _expected_annotation(file: Path, corpus: CorpusConfig) -> Path | None:
         return file.with_name(f"{file.parent.name}-summary.txt")
     if corpus.events == "bids":
         return file.with_name(file.stem.removesuffix("_eeg") + "_events.tsv")
-    return Path(corpus.table) if corpus.events == "table" and corpus.table else None
+    return table_path(corpus) if corpus.events == "table" and corpus.table else None
 
 
 def _annotation(file: Path, corpus: CorpusConfig) -> Path | None:
@@ -238,20 +268,27 @@ def read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame:
 
     Returns:
         An event table (:mod:`eegdm.data.events`), empty if the annotations are there and hold none
-            for this recording.
+            for this recording; ``attrs["notes"]`` are sentences on the rows that were left out.
 
     Raises:
         UserError: annotations are missing or at fault, or an event starts after the end of the
-            recording.
+            recording: one of TUEV or CHB-MIT, or all of them else.
     """
-    found = _read_events(source, corpus, raw)
     length = raw.n_times / raw.info["sfreq"]
-    late = found[found.onset_s > length]
-    if len(late):
-        raise UserError(
-            f"{source.annotation or source.file}: an event starts at {late.onset_s.iloc[0]:g} s, "
-            f"{source.file.name} ends at {length:g} s"
+    found = _read_events(source, corpus, raw)
+    notes = list(found.attrs.get("notes", []))
+    found = found.assign(duration_s=found.duration_s.fillna(length))  # of the whole recording
+    late = found.onset_s > length
+    if late.any():
+        first = f"{source.annotation or source.file}: an event starts at {found.onset_s[late].iloc[0]:g} s"
+        if late.all() or corpus.events in ("rec", "summary"):
+            raise UserError(f"{first}, {source.file.name} ends at {length:g} s")
+        notes.append(
+            f"{late.sum()} of {len(late)} events start after the recording's end ({length:g} s)"
+            f" and are left out, the first at {found.onset_s[late].iloc[0]:g} s"
         )
+        found = found[~late].reset_index(drop=True)
+    found.attrs = {"notes": notes}
     return found
 
 
@@ -277,20 +314,34 @@ def _read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame
 # ------------------------------------------------------------------------------------------ table
 
 
-def _table(path: str | None) -> dict[str, pd.DataFrame]:
+def table_path(corpus: CorpusConfig) -> Path:
+    """Where ``corpus.table`` lies: below the current folder, else below ``corpus.source``.
+
+    Raises:
+        UserError: in neither.
+    """
+    root, table = Path(corpus.source or ""), Path(corpus.table or "")
+    for path in (table, root / table):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"table={table}: can't be read (No such file in the current folder {Path.cwd()}, nor in"
+        f" source={root})"
+    )
+
+
+def _table(corpus: CorpusConfig) -> dict[str, pd.DataFrame]:
     """The rows of a table by what stands in ``file``, read once per process and state of the
     file.
     """
-    try:
-        state = Path(path or "").stat()
-    except OSError as error:
-        raise UserError(f"table={path}: can't be read ({error.strerror})") from error
-    return _read_table(path, state.st_mtime_ns, state.st_size)
+    path = table_path(corpus)
+    state = path.stat()
+    return _read_table(path, Path(corpus.source or ""), state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=2)
-def _read_table(path: str, mtime_ns: int, size: int) -> dict[str, pd.DataFrame]:
-    return dict(tuple(events.read_table(Path(path)).groupby("file", sort=False)))
+def _read_table(path: Path, root: Path, mtime_ns: int, size: int) -> dict[str, pd.DataFrame]:
+    return dict(tuple(events.read_table(path, root).groupby("file", sort=False)))
 
 
 def _rows_of(file: Path, root: Path, table: dict[str, pd.DataFrame]) -> pd.DataFrame | None:
@@ -303,15 +354,21 @@ def _rows_of(file: Path, root: Path, table: dict[str, pd.DataFrame]) -> pd.DataF
 
 
 def _table_events(source: Source, corpus: CorpusConfig) -> pd.DataFrame:
-    rows = _rows_of(source.file, Path(corpus.source or ""), _table(corpus.table))
+    rows = _rows_of(source.file, Path(corpus.source or ""), _table(corpus))
     if rows is None:
         return events.event_table([])
     return rows.loc[rows.label != "", list(events.Event._fields)].reset_index(drop=True)
 
 
+def table_labels(corpus: CorpusConfig) -> list[str]:
+    """The labels that stand in a corpus's table, as they are, sorted."""
+    rows = pd.concat(_table(corpus).values())
+    return sorted(set(rows.label) - {""})
+
+
 def _told_by_table(root: Path, places: list[_Place], corpus: CorpusConfig) -> list[_Place]:
     """Let a table say subject, session, run and split of the files that it names."""
-    table = _table(corpus.table)
+    table = _table(corpus)
     named = Counter(
         name
         for place in places
@@ -341,7 +398,22 @@ def _told_by_table(root: Path, places: list[_Place], corpus: CorpusConfig) -> li
     return [_overridden(place, _rows_of(place.file, root, table), corpus) for place in places]
 
 
+def _refuse_two_whole_labels(rows: pd.DataFrame | None, corpus: CorpusConfig) -> None:
+    """Refuse different labels that are each said to be of the same whole recording."""
+    if rows is None:
+        return
+    whole = rows[rows.duration_s.isna() & (rows.label != "")]
+    labels = list(whole[whole.channel.isna()].label.unique())
+    if len(labels) > 1:
+        raise UserError(
+            f"{corpus.table}: gives {whole.file.iloc[0]} more than one label for the whole"
+            f" recording: {', '.join(map(repr, labels[:3]))}; give onset_s and duration_s, or one"
+            " label"
+        )
+
+
 def _overridden(place: _Place, rows: pd.DataFrame | None, corpus: CorpusConfig) -> _Place:
+    _refuse_two_whole_labels(rows, corpus)
     told = {}
     for name in ("subject", "session", "run", "split"):
         values = [] if rows is None else list(rows[name].dropna().unique())
@@ -352,6 +424,8 @@ def _overridden(place: _Place, rows: pd.DataFrame | None, corpus: CorpusConfig) 
             )
         if values:
             told[name] = values[0]
+    if "subject" in told:
+        told["named_by"] = _TABLE
     return place._replace(**told)
 
 

@@ -282,9 +282,17 @@ def _receive_rest(
         raise requests.ConnectionError(f"the connection ended after {_size(part)} bytes")
 
 
+_PASSING_STATUS = (408, 425, 429)  # Request Timeout, Too Early, Too Many Requests
+
+
 def _is_refusal(error: RequestException) -> bool:
-    """Whether the server said that asking again is no use."""
-    return error.response is not None and 400 <= error.response.status_code < 429
+    """Whether the server said that asking again is no use; what it had no time for yet (408, 425,
+    429) it may give later.
+    """
+    if error.response is None:
+        return False
+    status = error.response.status_code
+    return 400 <= status < 500 and status not in _PASSING_STATUS
 
 
 def _innermost(error: BaseException) -> str:

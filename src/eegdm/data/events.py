@@ -2,15 +2,17 @@
 
 An event table is a DataFrame in the file's order with the columns ``channel`` (a name of
 :data:`eegdm.data.montage.TCP`, or None for the whole recording), ``onset_s`` and ``duration_s``
-(from the start of the recording), ``label`` (text). Readers refuse a file with a fault in one line
-that names the first bad row and counts the others; they never skip or mend a row. CHB-MIT's own
-formats are in :mod:`eegdm.data.chbmit`.
+(from the start of the recording; a duration of NaN is that of the whole recording), ``label``
+(text). Readers refuse a file with a fault in one line that names the first bad row and counts the
+others; they never mend a row. What BIDS allows and no window can use is left out and counted in
+``attrs["notes"]``. CHB-MIT's own formats are in :mod:`eegdm.data.chbmit`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -26,9 +28,17 @@ from eegdm.config import TUEV_CLASSES, did_you_mean
 from eegdm.data.montage import CHANNEL_ID, TCP, bipolar
 from eegdm.errors import UserError
 
-TABLE_REQUIRED = ("file", "onset_s", "duration_s", "label")
+TABLE_TIMES = ("onset_s", "duration_s")
+"""Both or neither: a table without them labels whole recordings."""
+TIME_LIKE = frozenset(
+    "onset start start_s begin time time_s t latency offset end end_s stop stop_s duration length"
+    " sample samples".split()
+)
+"""Names of columns that hold times, though by another name than a table's."""
 TABLE_OPTIONAL = ("channel", "subject", "session", "run", "split")
 SPLITS = ("train", "val", "test")
+
+log = logging.getLogger(__name__)
 
 _NUMBER = re.compile(
     r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII
@@ -93,6 +103,28 @@ def read_text(path: Path) -> str:
         raise UserError(
             f"{path}: can't be read as text ({getattr(error, 'strerror', None) or error})"
         ) from error
+
+
+def read_any_text(path: Path) -> tuple[str, list[str]]:
+    """Return a text file that people write, and a note if it is not UTF-8 and was read as
+    Windows-1252, the Latin-1 of European spreadsheets.
+
+    One with zero bytes (UTF-16, binary) is refused.
+    """
+    try:
+        return read_text(path), []
+    except UserError as fault:
+        if not isinstance(fault.__cause__, UnicodeDecodeError):
+            raise
+        content = Path(path).read_bytes()
+        if b"\0" in content or content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise
+        try:
+            text = content.decode("cp1252")
+        except UnicodeDecodeError:
+            raise fault from None
+    note = f"{Path(path).name} is not UTF-8 and was read as Latin-1 (Windows-1252)"
+    return text.replace("\r\n", "\n").replace("\r", "\n"), [note]
 
 
 def parse_rows(
@@ -165,43 +197,66 @@ def _rec_event(line: str) -> Event:
 # ----------------------------------------------------------------------------------------- tables
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, root: Path | None = None) -> pd.DataFrame:
     """Read the events of many recordings from CSV, TSV or Parquet with the columns file, onset_s,
     duration_s and label.
 
-    Optional columns: channel (a TCP pair, old or new names), subject, session, run, split (train,
-    val, test); an empty cell is None. A row whose onset_s, duration_s and label are all empty is no
-    event (its label here is ""): it says whose its file is, or its split. ``file`` is a path below
-    the corpus folder or a bare file name, to compare with recordings that were found; never opened.
+    Without the columns onset_s and duration_s, or where both cells are empty, a label is of the
+    whole recording (onset_s 0, duration_s NaN). Optional columns: channel (a TCP pair, old or new
+    names), subject, session, run, split (train, val, test); an empty cell is None. A row whose
+    onset_s, duration_s and label are all empty is no event (its label here is ""): it says whose
+    its file is, or its split. ``file`` is a path below the corpus folder or a bare file name, to
+    compare with recordings that were found; never opened. A CSV may have semicolons, with decimal
+    commas in its times.
+
+    Args:
+        path: the table.
+        root: the corpus folder; absolute paths below it are taken as relative ones.
 
     Returns:
         An event table with the further columns file, subject, session, run, split. Faults count
-            lines of text files, and the
-        rows of Parquet, from 1.
+            lines of text files, and the rows of Parquet, from 1.
 
     Raises:
         UserError: unreadable, a column is missing, or a row is at fault.
     """
     cells = _read_cells(Path(path))
-    _require_columns(path, cells, TABLE_REQUIRED)
-    for name in TABLE_OPTIONAL:
+    for note in cells.attrs.get("notes", []):
+        log.warning("%s", note)
+    times = TABLE_TIMES if _has_times(cells) else ()
+    _require_columns(path, cells, ("file", *times, "label"))
+    for name in (*TABLE_TIMES, *TABLE_OPTIONAL):
         if name not in cells:
             cells[name] = ""
-    rows = parse_rows(path, zip(cells.index, cells.to_dict("records"), strict=True), _table_row)
+    rows = parse_rows(
+        path,
+        zip(cells.index, cells.to_dict("records"), strict=True),
+        lambda row: _table_row(row, root),
+    )
     table = event_table(event for event, _ in rows)
     for name in ("file", "subject", "session", "run", "split"):
         table[name] = pd.Series([about[name] for _, about in rows], dtype=object)
     return table
 
 
-def _table_row(row: dict[str, str]) -> tuple[Event, dict[str, str | None]]:
+def _has_times(cells: pd.DataFrame) -> bool:
+    """Whether a table gives times, be it one of them only or by other names; else its labels are of
+    whole recordings.
+    """
+    return any(
+        name.lower() in TIME_LIKE or did_you_mean(name.lower(), TABLE_TIMES)
+        for name in cells.columns
+    )
+
+
+def _table_row(row: dict[str, str], root: Path | None) -> tuple[Event, dict[str, str | None]]:
     about = {name: row[name] or None for name in ("subject", "session", "run", "split")}
     if about["split"] not in (None, *SPLITS):
         raise UserError(
             f"split={shown(row['split'])} must be"
             f" {', '.join(SPLITS)}{did_you_mean(row['split'], SPLITS)}"
         )
-    return _table_event(row), {"file": _relative(row["file"]), **about}
+    return _table_event(row), {"file": _relative(row["file"], root), **about}
 
 
 def _table_event(row: dict[str, str]) -> Event:
@@ -211,12 +266,16 @@ def _table_event(row: dict[str, str]) -> Event:
         raise UserError(
             "label is empty; leave onset_s and duration_s empty too if the row is no event"
         )
+    if not row["onset_s"] and not row["duration_s"]:
+        return Event(_channel(row["channel"]), 0.0, math.nan, row["label"])
     onset, duration = _seconds("onset_s", row["onset_s"]), _seconds("duration_s", row["duration_s"])
     return Event(_channel(row["channel"]), onset, duration, row["label"])
 
 
-def _relative(file: str) -> str:
+def _relative(file: str, root: Path | None) -> str:
     path = PurePosixPath(file)
+    if root is not None and path.is_absolute() and path.is_relative_to(root.absolute()):
+        path = path.relative_to(root.absolute())
     if not file or path.is_absolute() or ".." in path.parts:
         raise UserError(
             f"file={shown(file)} must be a path below the folder of the corpus, or a file name"
@@ -254,9 +313,8 @@ def _read_cells(path: Path) -> pd.DataFrame:
     """All cells of a table as stripped text, "" where there is none; the index counts lines
     (Parquet: rows) from 1.
     """
-    delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
-    if delimiter:
-        return _read_delimited(path, delimiter)
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _read_delimited(path)
     if path.suffix.lower() not in (".parquet", ".pq"):
         raise UserError(f"{path}: a table must be .csv, .tsv or .parquet")
     frame = artifacts.read_table(path)
@@ -269,8 +327,10 @@ def _read_cells(path: Path) -> pd.DataFrame:
     return cells
 
 
-def _read_delimited(path: Path, delimiter: str) -> pd.DataFrame:
-    reader = csv.reader(io.StringIO(read_text(path)), delimiter=delimiter, strict=True)
+def _read_delimited(path: Path) -> pd.DataFrame:
+    text, notes = read_any_text(path)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:
@@ -289,12 +349,23 @@ def _read_delimited(path: Path, delimiter: str) -> pd.DataFrame:
             raise UserError(f"has {len(row)} cells, the header has {len(header)}")
         return row
 
-    return pd.DataFrame(
+    cells = pd.DataFrame(
         parse_rows(path, body, fitting),
         columns=header,
         index=[line for line, _ in body],
         dtype=object,
     )
+    if delimiter == ";":
+        for name in (name for name in TABLE_TIMES if name in cells):
+            cells[name] = cells[name].str.replace(",", ".")
+    cells.attrs["notes"] = notes
+    return cells
+
+
+def _delimiter(text: str) -> str:
+    """What separates the cells of a CSV: spreadsheets of many countries write semicolons."""
+    header = next((line for line in text.split("\n") if line.strip()), "")
+    return ";" if ";" in header and "," not in header else ","
 
 
 # ------------------------------------------------------------------- files' own annotations, BIDS
@@ -325,9 +396,10 @@ def read_bids_events(path: Path) -> pd.DataFrame:
     """Read a BIDS ``*_events.tsv``: SzCORE's dialect (label in ``eventType``: ``bckg``, ``sz...``)
     or plain ``trial_type``.
 
-    Rows without a label are left out. In plain BIDS a duration of ``n/a`` is an instant; in
-    SzCORE's dialect it is a fault. Events are of the whole recording: SzCORE's ``channels`` is not
-    read.
+    Rows without a label are left out. In plain BIDS a duration of ``n/a`` is an instant, and a row
+    whose onset is ``n/a`` or before the recording is left out and counted in ``attrs["notes"]``. In
+    SzCORE's dialect each of these is a fault: what a seizure's row leaves open would be taken for
+    background. Events are of the whole recording: SzCORE's ``channels`` is not read.
 
     Raises:
         UserError: unreadable, a column is missing, or a time is no number from 0 on.
@@ -336,14 +408,30 @@ def read_bids_events(path: Path) -> pd.DataFrame:
     label = "eventType" if "eventType" in cells else "trial_type"
     _require_columns(path, cells, ("onset", "duration", label))
     labelled = cells[~cells[label].isin(["", "n/a"])]
+    notes = list(cells.attrs.get("notes", []))
     if label == "trial_type":
         labelled = labelled.assign(duration=labelled.duration.replace("n/a", "0"))
+        is_placed = labelled.onset.map(lambda text: text != "n/a" and not _is_negative(text))
+        if not is_placed.all():
+            first = labelled.index[~is_placed.to_numpy(bool)][0]
+            notes.append(
+                f"{(~is_placed).sum()} of {len(labelled)} rows of {Path(path).name} have an onset"
+                f" that is n/a or before the recording and are left out (line {first}:"
+                f" onset={shown(labelled.onset[first])})"
+            )
+            labelled = labelled[is_placed]
 
     def event(row: dict[str, str]) -> Event:
         return Event(
             None, _seconds("onset", row["onset"]), _seconds("duration", row["duration"]), row[label]
         )
 
-    return event_table(
+    table = event_table(
         parse_rows(path, zip(labelled.index, labelled.to_dict("records"), strict=True), event)
     )
+    table.attrs["notes"] = notes
+    return table
+
+
+def _is_negative(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text)) and float(text) < 0

@@ -17,7 +17,7 @@ from eegdm import artifacts
 from eegdm.checkpoints.load import load_classifier
 from eegdm.config import CorpusConfig
 from eegdm.console import as_options, say, track
-from eegdm.data.corpora import find_sources
+from eegdm.data.corpora import survey
 from eegdm.errors import UserError, failure_reason
 from eegdm.evaluation.decision import rule_of
 from eegdm.executor import each
@@ -126,22 +126,20 @@ def predict_path(
 
 
 def find_jobs(folder: Path, out: Path | None) -> list[Job]:
-    """List the recordings below a folder, without the copies that eegdm wrote there."""
-    sources = find_sources(
+    """List the recordings below a folder, as preprocess does: without the copies that eegdm wrote
+    there and the later parts of split recordings.
+    """
+    found = survey(
         CorpusConfig(name="folder", source=str(folder), events="none", pattern="(?P<subject>.+)")
     )
+    if found.left_out:
+        say(f"predict: {found.left_out}")
     return [
         Job(
             s.file, out / Path(s.recording).parent if out else s.file.parent, Path(s.recording).name
         )
-        for s in sources
-        if not _is_copy(s.file)
+        for s in found.sources
     ]
-
-
-def _is_copy(file: Path) -> bool:
-    original, found, _ = file.name.rpartition("_annotated")
-    return bool(found) and file.with_name(f"{original}_events.json").is_file()
 
 
 # ---------------------------------------------------------------------------------- one recording

@@ -1,0 +1,154 @@
+"""Which files below a folder are recordings, and which belong to another file.
+
+MNE reads a split FIF from its first part and takes the others along; a copy that `eegdm predict`
+wrote holds the seconds of its original. Neither is a recording of its own: no second is listed
+twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt")
+"""Files that MNE reads a recording from. What belongs to one of them has another suffix (`.eeg` and
+`.vmrk` of a `.vhdr`, `.fdt` of a `.set`), except the parts of a split FIF."""
+_FIF = (".fif", ".fif.gz")
+# How MNE and Neuromag name the parts after the first: x-1.fif after x.fif, x_split-02_meg.fif after
+# x_split-01_meg.fif
+_NUMBERED = re.compile(r"(?P<before>.+)-(?P<number>[1-9]\d{0,2})", re.DOTALL)
+_SPLIT = re.compile(
+    r"(?P<before>(?:.*_)?split-)(?P<number>\d{1,3})(?P<after>(?:_.*)?)", re.DOTALL | re.IGNORECASE
+)
+
+
+class Found(NamedTuple):
+    """Files of a folder, sorted.
+
+    Attributes:
+        recordings: each is to be opened.
+        parts: later parts of a split FIF, which are read with their first.
+        copies: annotated copies that `eegdm predict` wrote.
+    """
+
+    recordings: list[Path]
+    parts: list[Path]
+    copies: list[Path]
+
+    @property
+    def left_out(self) -> str:
+        """A sentence on the files that are not recordings of their own; "" if there is none."""
+        said = [
+            f"{len(files)} {what} (the first is {files[0].name})"
+            for files, what in (
+                (self.parts, "later parts of split recordings, which are read with their first"),
+                (self.copies, "copies that eegdm wrote"),
+            )
+            if files
+        ]
+        return f"not listed as recordings: {'; '.join(said)}" if said else ""
+
+
+def sort_out(files: Iterable[Path]) -> Found:
+    """Tell files that are recordings of their own from those that belong to another of them."""
+    files = sorted(files)
+    copies = {file for file in files if is_copy(file)}
+    parts = later_parts(file for file in files if file.name.lower().endswith(_FIF)) - copies
+    return Found(
+        [file for file in files if file not in copies | parts], sorted(parts), sorted(copies)
+    )
+
+
+def visible(root: Path, files: Iterable[Path]) -> Iterator[Path]:
+    """Leave out hidden files and folders, such as the ``._x.edf`` that macOS leaves beside
+    copies.
+    """
+    return (
+        file
+        for file in files
+        if not any(part.startswith(".") for part in file.relative_to(root).parts)
+    )
+
+
+def extension(file: str) -> str:
+    """The suffix as it stands in the file's name: the longest of EXTENSIONS, whatever its case."""
+    fitting = [suffix for suffix in EXTENSIONS if file.lower().endswith(suffix)]
+    return file[-len(max(fitting, key=len)) :] if fitting else ""
+
+
+def recording_ids(files: Sequence[str]) -> list[str]:
+    """Drop the suffixes of relative paths, except where two would become the same.
+
+    >>> recording_ids(["a/x.edf", "a/x.bdf", "b/x.edf"])
+    ['a/x.edf', 'a/x.bdf', 'b/x']
+    """
+    stems = [file.removesuffix(extension(file)) for file in files]
+    count = Counter([*stems, *files])
+    return [stem if count[stem] == 1 else file for stem, file in zip(stems, files, strict=True)]
+
+
+def is_copy(file: Path) -> bool:
+    """Whether `eegdm predict --copy` wrote the file: the sidecar of its original lies beside it."""
+    original, found, _ = file.name.rpartition("_annotated")
+    return bool(found) and file.with_name(f"{original}_events.json").is_file()
+
+
+# ------------------------------------------------------------------------------- parts of a FIF
+
+
+def later_parts(files: Iterable[Path]) -> set[Path]:
+    """Return those FIF files that another one takes along when it is read.
+
+    What MNE reads with a file decides, whatever the parts are called; where it can't be opened,
+    the names that MNE gives the parts do.
+    """
+    beside: dict[Path, set[Path]] = defaultdict(set)
+    for file in files:
+        beside[file.parent].add(file)
+    parts: set[Path] = set()
+    for siblings in beside.values():
+        if len(siblings) == 1:
+            continue
+        read_with = {file: _read_with(file) for file in siblings}
+        for taken in read_with.values():
+            parts |= (taken or set()) & siblings
+        parts |= {
+            file
+            for file in siblings
+            if (first := _first_by_name(file, siblings)) and read_with[first] is None
+        }
+    return parts
+
+
+def _read_with(file: Path) -> set[Path] | None:
+    """The further files that MNE reads with one; None if it can't be opened."""
+    import mne
+
+    try:
+        with mne.utils.use_log_level("ERROR"):
+            raw = mne.io.read_raw_fif(
+                file, preload=False, allow_maxshield=True, on_split_missing="ignore"
+            )
+    except Exception:  # readers fail in every way there is; opening it later says why
+        return None
+    return {file.with_name(Path(name).name) for name in raw.filenames[1:] if name is not None}
+
+
+def _first_by_name(file: Path, siblings: set[Path]) -> Path | None:
+    """The first part of the split recording that a file's name makes it a part of, if it is
+    there.
+    """
+    suffix = extension(file.name)
+    stem = file.name.removesuffix(suffix)
+    if match := _SPLIT.fullmatch(stem):
+        number, width = int(match["number"]), len(match["number"])
+        names = [f"{match['before']}{1:0{width}}{match['after']}"] if number > 1 else []
+    elif match := _NUMBERED.fullmatch(stem):
+        names = [match["before"]]
+    else:
+        return None
+    found = (file.with_name(name + suffix) for name in names)
+    return next((first for first in found if first in siblings), None)

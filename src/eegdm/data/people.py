@@ -1,0 +1,369 @@
+"""Whose a recording is, where only names of folders and files can tell.
+
+A split by subject is as safe as this guess, so the guess follows few rules, is printed by
+preprocess, and doubts are warnings (docs/corpora.md, "Who is a subject"). Words decide what a name
+is not: `session2`, `eyes_open` and `train` are not people.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from eegdm.data.files import extension
+
+RECORDINGS = frozenset(
+    "run r ses sess session rec record recording eeg edf bdf raw data rawdata file part seg segment"
+    " block trial day night visit week month year baseline followup pre post before after rest"
+    " resting task open opened close closed eyes eye eo ec awake wake sleep nap am pm morning"
+    " evening left right ictal interictal preictal postictal seizure sz bckg spsw gped pled eyem"
+    " artf background artifact clean cleaned filtered derivatives sourcedata preprocessed".split()
+)
+"""What several recordings of one person are called, with or without a number."""
+PARTS = frozenset("train training test testing val valid validation eval evaluation dev".split())
+COLLECTIONS = frozenset(
+    "group site center centre hospital clinic lab cohort batch set dataset study".split()
+)
+"""What holds several people, with or without a number."""
+GROUPS = frozenset(
+    "control controls ctrl patient patients healthy hc case cases normal abnormal epilepsy".split()
+)
+"""What holds several people if no number follows: `control` does, `control01` is one of them."""
+PEOPLE = frozenset(
+    "sub subj subject patient pat pt participant person proband case vp id p s".split()
+)
+"""What a person is called if a number follows."""
+_WORD = re.compile(r"([^\W\d_]*)(\d*)")
+_DATE = re.compile(r"(19|20)\d\d[-_.]?(0\d|1[0-2])[-_.]?([0-2]\d|3[01])|19[5-9]\d|20[0-3]\d")
+
+
+class Word(NamedTuple):
+    """A part of a name: letters, digits, or letters with digits behind them."""
+
+    letters: str
+    digits: str
+
+    @property
+    def text(self) -> str:
+        return self.letters + self.digits
+
+
+def words(name: str) -> list[Word]:
+    """Split a name at separators and after digits, in lower case; dates are left out.
+
+    >>> [word.text for word in words("Subject01_20200131-EyesOpen2b")]
+    ['subject01', 'eyesopen2', 'b']
+    """
+    without_dates = re.sub(rf"(?<![^\W_])(?:{_DATE.pattern})(?![^\W_])", " ", name)
+    return [Word(*found) for found in _WORD.findall(without_dates.lower()) if any(found)]
+
+
+def telling(name: Sequence[Word], of_recordings: bool = True) -> list[Word]:
+    """The words that may name a person: those of no list above, people's, and numbers that do not
+    number a session.
+
+    Args:
+        name: a name's words.
+        of_recordings: the name is of a file, where a number alone counts recordings.
+    """
+    kept: list[Word] = []
+    numbers_nothing = not of_recordings
+    for word, following in pairwise([*name, Word("", "")]):
+        has_number = bool(word.digits) or (not following.letters and bool(following.digits))
+        if word.letters in RECORDINGS | PARTS | COLLECTIONS or (
+            word.letters in GROUPS and not has_number
+        ):
+            numbers_nothing = False
+        elif not word.letters:
+            kept += [word] if numbers_nothing or _is_called(kept) else []
+        elif len(word.letters) > 1 or word.digits or not of_recordings:
+            kept.append(word)
+            numbers_nothing = True
+    return kept
+
+
+def _is_called(kept: list[Word]) -> bool:
+    return bool(kept) and kept[-1].letters in PEOPLE | GROUPS
+
+
+def is_called_a_person(name: Sequence[Word]) -> bool:
+    """Whether a name says that it is a person's: `patient0`, `sub_12`."""
+    return any(
+        word.letters in PEOPLE and (word.digits or (following.digits and not following.letters))
+        for word, following in pairwise([*name, Word("", "")])
+    )
+
+
+# ------------------------------------------------------------------------------ folders or files
+
+
+def guess(files: Sequence[str]) -> tuple[list[str], list[bool]]:
+    """Name the subject of each file from the names of its folders, or from its own.
+
+    A folder is a person where the file's name begins with the folder's, or where the files'
+    names do not tell people apart. The innermost folder that can be a person's is taken. Names
+    that occur twice get the folders above in front, unless those are sessions or parts of one
+    corpus.
+
+    Args:
+        files: distinct posix paths below the corpus's folder.
+
+    Returns:
+        subjects, and for each whether a folder named it.
+    """
+    paths = [PurePosixPath(file) for file in files]
+    n_common = _common_folders(paths)
+    depths = [_begins_like(path, n_common) for path in paths]
+    if any(depth is None for depth in depths):
+        levels = _person_levels(paths, n_common)
+        told = _says_more(paths, levels)
+        if 2 * sum(told) < len(told):
+            depths = [
+                level if depth is None else depth
+                for depth, level in zip(depths, levels, strict=True)
+            ]
+    names = [
+        _stem(path.name) if depth is None else path.parts[depth]
+        for path, depth in zip(paths, depths, strict=True)
+    ]
+    above = [
+        _people_above(path.parts[:-1] if depth is None else path.parts[:depth])
+        for path, depth in zip(paths, depths, strict=True)
+    ]
+    places: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for name, folders in zip(names, above, strict=True):
+        places[name].add(folders)
+    subjects = [
+        "/".join([*folders, name]) if len(places[name]) > 1 else name
+        for name, folders in zip(names, above, strict=True)
+    ]
+    return subjects, [depth is not None for depth in depths]
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(extension(name))
+
+
+def _common_folders(paths: Sequence[PurePosixPath]) -> int:
+    """How many leading folders all files share; they tell nobody apart."""
+    folders = [path.parts[:-1] for path in paths]
+    n = 0
+    while folders and all(len(f) > n and f[n] == folders[0][n] for f in folders):
+        n += 1
+    return n
+
+
+def _people_above(folders: Sequence[str]) -> tuple[str, ...]:
+    """Folders without those of sessions, conditions and parts of a corpus, which hold the same
+    people.
+    """
+    same = RECORDINGS | PARTS
+    return tuple(
+        folder
+        for folder in folders
+        if any(word.letters and word.letters not in same for word in words(folder))
+        or (folder.isdigit() and not _DATE.fullmatch(folder))
+    )
+
+
+def _begins_like(path: PurePosixPath, n_common: int) -> int | None:
+    """The outermost folder whose name the file's begins with: chb01/chb01_03.edf."""
+    file = words(path.name)
+    for depth, folder in enumerate(path.parts[:-1]):
+        name = words(folder)
+        tells = depth >= n_common or any(word.digits for word in name)
+        if name and tells and file[: len(name)] == name and telling(name, of_recordings=False):
+            return depth
+    return None
+
+
+def _person_levels(paths: Sequence[PurePosixPath], n_common: int) -> list[int | None]:
+    """For each file the innermost folder that can be a person's; None if none can."""
+    parents: dict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        for depth in range(1, len(path.parts) - 1):
+            if telling(words(path.parts[depth - 1]), of_recordings=False):
+                parents[path.parts[depth]].add("/".join(path.parts[:depth]))
+    levels: list[int | None] = []
+    for path in paths:
+        levels.append(None)
+        for depth, folder in reversed(list(enumerate(path.parts[:-1]))):
+            name = words(folder)
+            if depth < n_common and not is_called_a_person(name):
+                break
+            repeats = len(parents[folder]) > 1 and not (
+                is_called_a_person(name) and name[0].letters != "s"  # s1 may be a session
+            )
+            if telling(name, of_recordings=False) and not repeats:
+                levels[-1] = depth
+                break
+    return levels
+
+
+def _says_more(paths: Sequence[PurePosixPath], levels: Sequence[int | None]) -> list[bool]:
+    """Whether each file's name names somebody else than its folder does: a person, or with words
+    that no other folder's files have.
+    """
+    below = [
+        (path.parts[level], words(_stem(path.name)))
+        for path, level in zip(paths, levels, strict=True)
+        if level is not None
+    ]
+    folders: dict[Word, set[str]] = defaultdict(set)
+    for folder, name in below:
+        for word in name:
+            folders[word].add(folder)
+    told = []
+    for folder, name in below:
+        own = [word for word in telling(name) if word not in words(folder)]
+        told.append(
+            not is_called_a_person(words(folder))
+            if is_called_a_person(own)
+            else any(folders[word] == {folder} for word in own)
+        )
+    return told
+
+
+# ---------------------------------------------------------------------------------------- doubts
+
+
+def doubts(files: Sequence[str], subjects: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each reason to doubt who was recognised from names.
+
+    Args:
+        files: posix paths below the corpus's folder.
+        subjects: who was recognised in each.
+    """
+    if len(set(subjects)) == len(files) > 1:
+        yield from _shared_stems(files)
+    folders: dict[str, set[str]] = defaultdict(set)
+    for file, subject in zip(files, subjects, strict=True):
+        folders[subject].add("/".join(_strangers(file, subject)))
+    spread = [(subject, sorted(found)) for subject, found in folders.items() if len(found) > 1]
+    if spread:
+        subject, found = spread[0]
+        where = ", ".join(f"{folder or '.'}/" for folder in found[:3])
+        yield (
+            f"{len(spread)} of {len(folders)} subjects have recordings in several folders that may"
+            f" be different people ({subject!r} in {where});"
+            " they are kept together; if they are different people, name subjects in the table or"
+            " by a corpus.pattern whose group holds the folder too"
+        )
+    repeated = _repeated_names(files, subjects)
+    if repeated:
+        yield (
+            f"{len(repeated)} names occur in several folders and are taken for different people:"
+            f" {', '.join(map(repr, repeated[0][:3]))}; if they are one person, name subjects in"
+            " the table or by corpus.pattern"
+        )
+
+
+def _strangers(file: str, subject: str) -> tuple[str, ...]:
+    """The folders of a file that are neither sessions nor named after the subject, down to the
+    latter.
+    """
+    parts = PurePosixPath(file).parts[:-1]
+    own = [i for i, part in enumerate(parts) if subject.split("/")[-1] in part]
+    return _people_above(parts[: own[0]] if own else parts)
+
+
+def _repeated_names(files: Sequence[str], subjects: Sequence[str]) -> list[list[str]]:
+    of_name: dict[str, set[str]] = defaultdict(set)
+    for subject in subjects:
+        if "/" in subject:
+            of_name[subject.rpartition("/")[2]].add(subject)
+    return [sorted(found) for found in of_name.values() if len(found) > 1]
+
+
+def _shared_stems(files: Sequence[str]) -> Iterator[str]:
+    """Say which names begin alike though each counts as a person: Subject01_1, Subject01_2."""
+    stems = [_stem(PurePosixPath(file).name) for file in files]
+    found = shared(stems)
+    if found is None:
+        return
+    label, first, second = found
+    yield (
+        f"every recording counts as a person of its own, but the names of {first!r} and"
+        f" {second!r} share {label!r}; if they are of one person, a split by subject would"
+        " divide that person: name subjects in the table, or by"
+        f" corpus.pattern{_example(files, first, second, label)}"
+    )
+
+
+def _example(files: Sequence[str], first: str, second: str, label: str) -> str:
+    """An example of a pattern that finds the shared word, if a plain one does."""
+    at = first.lower().find(label)
+    after = re.escape(first[at + len(label) :][:1])
+    letters = label.rstrip("0123456789")
+    candidates = [
+        rf"(?:^|/)(?P<subject>[^/{after}]+){after}" if at == 0 and after in ("_", "-") else "",
+        rf"(?P<subject>{first[at : at + len(letters)]}\d+)" if at >= 0 and letters != label else "",
+    ]
+    for pattern in filter(None, candidates):
+        found = {file: re.search(pattern, file) for file in files}
+        names = {_stem(PurePosixPath(f).name): m["subject"] for f, m in found.items() if m}
+        if all(found.values()) and names[first] == names[second]:
+            return f", for example corpus.pattern='{pattern}'"
+    return ""
+
+
+def shared(stems: Sequence[str]) -> tuple[str, str, str] | None:
+    """Return a word that can be a person's and that several names share, and two such names; None
+    if each name is somebody's.
+
+    Words that all names begin with tell nobody apart, unless they have a number and the rest
+    counts recordings (Subject01_1, Subject01_2).
+    """
+    split = [words(stem) for stem in stems]
+    n_common = 0
+    while all(len(s) > n_common + 1 and s[n_common] == split[0][n_common] for s in split):
+        n_common += 1
+    for position in range(n_common, max(map(len, split))):
+        if found := _shared_at(position, n_common, split, stems):
+            return found
+    lead = split[0][:n_common]
+    if any(word.digits for word in lead) and not any(telling(s[n_common:]) for s in split):
+        return "_".join(word.text for word in lead), stems[0], stems[1]
+    return None
+
+
+def _shared_at(
+    position: int, n_common: int, split: Sequence[Sequence[Word]], stems: Sequence[str]
+) -> tuple[str, str, str] | None:
+    """Names that share what can be a person's name up to a position, or alone there (EO_P01)."""
+    holders: dict[str, list[int]] = defaultdict(list)
+    for i, name in enumerate(split):
+        if len(name) <= position:
+            continue
+        word, upto = name[position], name[n_common : position + 1]
+        if word.letters in RECORDINGS | PARTS | COLLECTIONS:
+            continue
+        if word.letters and word.digits:
+            holders[word.text].append(i)
+        elif len(name) > position + 1 and (
+            word.digits or word.letters not in GROUPS or telling(name[position + 1 :])
+        ):
+            holders["_".join(w.text for w in upto)].append(i)
+    alike = {text: found for text, found in holders.items() if len(found) > 1}
+    if not alike or len(holders) < 2 or _are_kinds(holders, split, position):
+        return None
+    text, (first, second, *_) = next(iter(alike.items()))
+    return text, stems[first], stems[second]
+
+
+def _are_kinds(
+    holders: dict[str, list[int]], split: Sequence[Sequence[Word]], position: int
+) -> bool:
+    """Whether words without a number are rather kinds of people (adhd_p01, adhd_p02, ctrl_p03),
+    each name with an own word behind it.
+    """
+    behind = [tuple(telling(split[i][position + 1 :])) for found in holders.values() for i in found]
+    return (
+        all(behind)
+        and len(set(behind)) == len(behind)
+        and not any(c.isdigit() for text in holders for c in text)
+    )
