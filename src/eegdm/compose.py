@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from eegdm.errors import UserError
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("corpus", "recipe")
 MAPPINGS = ("corpus.label_map",)
+TEXTS = ("corpus.source", "corpus.table", "corpus.pattern", "run.root")
+"""Settings that are text, whatever they look like: `source=1e5` and `source=null` are folders."""
+PATHS_OR_NULL = ("run.recordings", "run.backbone", "run.latents")
+"""Text too, except `null`, which is none, and what a sweep divides at its commas."""
 DEFAULTS = "EEGDM_DEFAULTS"
 """Environment variable with words that every command takes before those typed, such as
 `root=/scratch/runs device=cuda`.
@@ -115,6 +120,10 @@ def _lengthen(word: str) -> str:
     one.
     """
     key, equals, value = word.partition("=")
+    name = SHORT.get(key, key)
+    is_path = name in PATHS_OR_NULL and value != "null" and "," not in value
+    if equals and (name in TEXTS or is_path):
+        return f"{name}={_as_text(value)}"
     if not equals or key not in SHORT:
         return word
     wants_list = any(
@@ -133,7 +142,19 @@ def _quoted(value: str) -> str:
     parentheses.
     """
     special = any(c in value for c in " =()'\"\\~#") and not value.startswith(("[", "{", "'", '"'))
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" if special else value
+    return _in_quotes(value) if special else value
+
+
+def _as_text(value: str) -> str:
+    """Quote a value so that it stays the text that was typed; one in quotes is text already."""
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return value if is_quoted else _in_quotes(value.replace("${", "\\${"))
+
+
+def _in_quotes(value: str) -> str:
+    """Quote a value for Hydra, where a backslash is one, except before a quote."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def _faults_of_word(word: str) -> Iterator[str]:

@@ -55,7 +55,8 @@ class CorpusConfig:
     table: str | None = option(
         None,
         "CSV, TSV or Parquet with file, onset_s, duration_s, label (channel, subject, session, run,"
-        " split)",
+        " split), in the current folder or below source=; without times, labels of whole"
+        " recordings",
     )
     label_map: dict[str, str] = option(
         {},
@@ -152,7 +153,9 @@ class WindowConfig:
         "a window is an event's if they overlap, or (published) if the event starts or ends in it",
         choices=("overlap", "published"),
     )
-    background: str = option("BCKG", "class of a grid window without events")
+    background: str | None = option(
+        "BCKG", "class of a grid window without events; null: such windows are left out"
+    )
     edge: str = option(
         "skip",
         "a window that sticks out of the recording is skipped, or wraps around as published for"

@@ -64,7 +64,10 @@ _NOT_CONTENT: dict[str, tuple[str, ...]] = {
 def content_config(config: Config, kind: str) -> dict[str, Any]:
     """Return the part of the configuration that identifies an artefact of this kind."""
     content = section(config, *_SECTIONS[kind])
-    for name in _NOT_CONTENT[kind]:
+    not_content = set(_NOT_CONTENT[kind])
+    if config.windows.background is None:  # then labels decide which windows there are
+        not_content -= {"windows.background", "windows.labels", "windows.min_overlap_s"}
+    for name in not_content:
         group, key = name.split(".")
         content[group].pop(key, None)
     if kind in ("backbone", "latents", "classifier"):

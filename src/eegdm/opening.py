@@ -460,7 +460,7 @@ def label_data(
     samples = make_samples(
         recordings.table, recordings.events, config.windows, config.corpus.classes
     )
-    split = assign_splits(recordings.table, config.corpus.name, config.windows)
+    split = assign_splits(recordings.table, config.corpus.name, config.windows, recordings.events)
     samples["split"] = samples.recording.map(
         dict(zip(recordings.table.recording, split, strict=True))
     )

@@ -84,6 +84,23 @@ def map_labels(events: pd.DataFrame, label_map: Mapping[str, str]) -> pd.DataFra
     return events[named].assign(label=classes[named].astype(object)).reset_index(drop=True)
 
 
+def classes_of(labels: Iterable[str], label_map: Mapping[str, str]) -> list[str]:
+    """The classes that labels become by a map (see :func:`map_labels`), sorted."""
+    mapped = (_class_of(label, label_map) if label_map else label for label in labels)
+    return sorted({name for name in mapped if name})
+
+
+def refuse_other_classes(found: Iterable[str], classes: Iterable[str]) -> None:
+    """Refuse labels that are none of the classes, each with its nearest."""
+    classes = list(classes)
+    if others := [name for name in found if name not in classes]:
+        raise UserError(
+            f"events are labelled {', '.join(map(shown, others[:5]))}, which is none of"
+            f" corpus.classes={classes}{did_you_mean(others[0], classes)}; add it there, or leave"
+            " it out by corpus.label_map"
+        )
+
+
 def _class_of(label: str, label_map: Mapping[str, str]) -> str | None:
     if label in label_map:
         return label_map[label]

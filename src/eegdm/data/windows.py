@@ -9,7 +9,7 @@ are pandas DataFrames.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,8 @@ TUEV_EVENTS = {"v2.0.1": (68_445, 15_487, 29_421), "v2.0.0": (67_436, 15_634, 29
 SEIZURE_LEAD_S = 1.0  # extra windows in a seizure start this long before its onset ...
 # ... and every so often, while they start before its end + SEIZURE_LEAD_S (SPEC 1, CHB-MIT)
 SEIZURE_STEP_S = 5.0
+LONG_EVENT = 2
+"""Windows that an event must outlast for :func:`long_events` to speak of it."""
 
 
 def make_samples(
@@ -66,17 +68,16 @@ def make_samples(
     none = events.iloc[:0]
     usable = recordings[recordings.status == "ok"]
     rows = [cut(r, by_recording.get(r.recording, none), config) for r in usable.itertuples()]
-    samples = (
-        pd.concat([r for r in rows if len(r)], ignore_index=True)
-        if any(len(r) for r in rows)
-        else None
-    )
-    if samples is None:
+    rows = [r for r in rows if len(r)]
+    if config.policy != "event":
+        rows = _with_class(rows, config, classes)
+    if not rows:
         raise UserError(
             f"windows.policy={config.policy}, duration_s={config.duration_s:g}: no window fits into"
             f" {len(usable)} recordings with {len(events)} events; use policy=grid, shorter windows"
             " or edge=wrap"
         )
+    samples = pd.concat(rows, ignore_index=True)
     if config.policy == "event" and (
         n_dropped := int(events.recording.isin(usable.recording).sum()) - len(samples)
     ):
@@ -94,6 +95,59 @@ def make_samples(
         "int64"
     )
     return samples
+
+
+def _with_class(
+    rows: list[pd.DataFrame], config: WindowConfig, classes: list[str]
+) -> list[pd.DataFrame]:
+    """Grid windows that have a class: those without an event are of the background, or left out.
+
+    Raises:
+        UserError: there are such windows, and the background is none of the classes.
+    """
+    n_background = sum(int((r.label == config.background).sum()) for r in rows)
+    if config.background is not None:
+        if n_background and config.background not in classes:
+            n = sum(map(len, rows))
+            raise UserError(
+                f"windows.background={config.background}: {n_background} of {n} windows hold no"
+                f" event, and the class named for them is none of corpus.classes={list(classes)};"
+                " name one of those with windows.background=CLASS, or leave these windows out with"
+                " windows.background=null"
+            )
+        return rows
+    kept = [r[r.label.notna()] for r in rows]
+    return [r for r in kept if len(r)]
+
+
+def long_events(events: pd.DataFrame, config: WindowConfig) -> str | None:
+    """A sentence on events of which a single window around their middle takes only a small part;
+    None if there are none.
+    """
+    is_long = events.duration_s > LONG_EVENT * config.duration_s
+    if config.policy != "event" or not is_long.any():
+        return None
+    longest = events.duration_s.max()
+    return (
+        f"windows.policy=event takes one window of {config.duration_s:g} s from the middle of each"
+        f" event, and {is_long.sum()} of {len(events)} events are more than {LONG_EVENT} times as"
+        f" long (up to {longest:g} s): the rest of them is not used. windows.policy=grid uses it;"
+        " windows.background=null then leaves out what has no label"
+    )
+
+
+def without_windows(recordings: pd.DataFrame, samples: pd.DataFrame) -> str | None:
+    """A sentence on recordings that no sample is of, as pretraining sees them; None if there are
+    none.
+    """
+    usable = recordings.recording[recordings.status == "ok"]
+    n_without = int((~usable.isin(samples.recording)).sum())
+    if not n_without:
+        return None
+    return (
+        f"{n_without} of {len(usable)} recordings hold no event and are not learned from;"
+        " pretrain.windows=grid uses all"
+    )
 
 
 def _table(
@@ -201,7 +255,7 @@ def _seizure_rows(recording: Any, event: Any, n_times: int) -> pd.DataFrame:
 
 def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame) -> np.ndarray:
     """Label of each grid window: the event it shares most time with (``overlap``), or that starts
-    or ends in it (``published``).
+    or ends in it (``published``); the background (or None) where there is none.
     """
     label = np.full(len(onset_s), config.background, dtype=object)
     most = np.zeros(len(onset_s))
@@ -256,9 +310,24 @@ def pretraining_view(samples: pd.DataFrame, recordings: pd.DataFrame) -> pd.Data
 # ----------------------------------------------------------------------------------------- splits
 
 
-def assign_splits(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> pd.Series:
+def assign_splits(
+    recordings: pd.DataFrame,
+    corpus: str,
+    config: WindowConfig,
+    events: pd.DataFrame | None = None,
+) -> pd.Series:
     """Return "train", "val", "test" or, for ``config.leave_out``, "left out" for each row of
     `recordings.parquet`.
+
+    A random division and k folds divide those who have labels, so that each part has some: where
+    only events become samples, people (or sessions, ...) without any event are in "train" whatever
+    the seed and the fold. The parts are the same for every stage that is given the same events.
+
+    Args:
+        recordings: `recordings.parquet`.
+        corpus: the corpus's name.
+        config: how to divide.
+        events: `events.parquet`; without it everybody is divided.
 
     Raises:
         UserError: the split needs a column that is empty, leaves one part without recordings, or is
@@ -274,9 +343,11 @@ def assign_splits(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -
     elif config.split == "column":
         split[used.index] = _by_column(used)
     elif config.split == "kfold":
-        split[used.index] = _kfold(_units(used, config.kfold_unit), config)
+        units = _units(used, config.kfold_unit)
+        split[used.index] = _divided(units, _kfold, used, config, events)
     else:
-        split[used.index] = _random(_units(used, config.split), config)
+        units = _units(used, config.split)
+        split[used.index] = _divided(units, _random, used, config, events)
     empty = [part for part in SPLITS if not (split == part).any()]
     if "train" in empty or ("test" in empty and config.test_fraction > 0):
         raise UserError(
@@ -337,6 +408,24 @@ def _units(recordings: pd.DataFrame, unit: str) -> pd.Series:
     )
 
 
+def _divided(
+    units: pd.Series,
+    divide: Callable[[pd.Series, WindowConfig], np.ndarray],
+    recordings: pd.DataFrame,
+    config: WindowConfig,
+    events: pd.DataFrame | None,
+) -> np.ndarray:
+    """The part of each recording: units without an event learn only, the others are divided."""
+    is_only_events = config.policy == "event" or config.background is None
+    if events is None or events.empty or not is_only_events:
+        return divide(units, config)
+    labelled = set(units[recordings.recording.isin(events.recording)])
+    has_labels = units.isin(labelled)
+    part = np.full(len(units), "train", dtype=object)
+    part[has_labels.to_numpy()] = divide(units[has_labels], config)
+    return part
+
+
 def _random(units: pd.Series, config: WindowConfig) -> np.ndarray:
     names = np.array(sorted(units.unique()))
     order = np.random.default_rng(config.split_seed).permutation(names)
@@ -352,7 +441,9 @@ def _random(units: pd.Series, config: WindowConfig) -> np.ndarray:
 def _kfold(units: pd.Series, config: WindowConfig) -> np.ndarray:
     names = np.array(sorted(units.unique()))
     if len(names) < config.n_folds:
-        raise UserError(f"windows.n_folds={config.n_folds}: only {len(names)} {config.kfold_unit}s")
+        raise UserError(
+            f"windows.n_folds={config.n_folds}: only {len(names)} {config.kfold_unit}s to divide"
+        )
     order = np.random.default_rng(config.split_seed).permutation(names)
     fold = {name: i % config.n_folds for i, name in enumerate(order)}
     number = units.map(fold).to_numpy()

@@ -94,7 +94,11 @@ def _of_recordings(folder: Path, config: Config) -> CorpusSize:
     table = recordings.table
     samples = make_samples(table, recordings.events, config.windows, config.corpus.classes)
     split = dict(
-        zip(table.recording, assign_splits(table, config.corpus.name, config.windows), strict=True)
+        zip(
+            table.recording,
+            assign_splits(table, config.corpus.name, config.windows, recordings.events),
+            strict=True,
+        )
     )
     train = samples[samples.recording.map(split) == "train"]
     seconds = float((table.n_times / table.sfreq).sum())

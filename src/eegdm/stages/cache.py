@@ -18,7 +18,7 @@ from eegdm.console import file_size, say, track
 from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import shard_is_done, write_shard
-from eegdm.data.windows import KEY, distinct, make_samples
+from eegdm.data.windows import KEY, distinct, long_events, make_samples
 from eegdm.effects import finished
 from eegdm.executor import results
 from eegdm.layout import content_config, destination
@@ -44,6 +44,8 @@ def run(config: Config) -> Path:
     samples = make_samples(
         recordings.table, recordings.events, config.windows, config.corpus.classes
     )
+    if warning := long_events(recordings.events, config.windows):
+        say(f"cache: {warning}")
     with artifacts.building(
         folder, "latents", content_config(config, "latents"), inputs.fingerprints
     ):

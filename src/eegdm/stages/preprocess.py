@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from eegdm import artifacts
-from eegdm.config import Config, CorpusConfig, SignalConfig, check_resolved
+from eegdm.config import Config, CorpusConfig, SignalConfig, check_resolved, with_settings
 from eegdm.console import say, track
-from eegdm.data.corpora import Source, find_sources, read_events
+from eegdm.data.corpora import Source, Survey, read_events, survey, table_labels, table_path
+from eegdm.data.events import classes_of, refuse_other_classes
 from eegdm.data.montage import CHBMIT, TCP, Derivation, referential
 from eegdm.data.plan import plan
 from eegdm.data.reading import open_recording, opening_of
@@ -75,12 +77,15 @@ def run(config: Config) -> Path:
     for line in describe(config, "preprocess"):
         say(line)
     corpus = _with_source(config)
-    sources = find_sources(corpus)
+    found = survey(corpus)
+    sources = found.sources
+    config = _with_classes(replace(config, corpus=corpus))
     inputs = _identity(sources, corpus)
     _accept_files(own_folder(config, "recordings"), sources, corpus)
     folder = destination(config, "recordings", inputs)
     content = content_config(config, "recordings")
     say(f"preprocess: {len(sources)} recordings in {corpus.source} -> {folder}")
+    _tell_subjects(found)
     with artifacts.building(folder, "recordings", content, inputs):
         run_id = artifacts.run_of(folder)
         jobs = [Job(source, Path(corpus.source or ""), folder, run_id) for source in sources]
@@ -93,8 +98,8 @@ def run(config: Config) -> Path:
                     if isinstance(result, BaseException):
                         _give_up(job, corpus, result)
             _write_tables(folder, jobs, corpus)
-            artifacts.finish(folder, _summary(folder, config), unlisted=(PARTS,))
-    _tell(folder, config.run.strict)
+            artifacts.finish(folder, _summary(folder, found, config), unlisted=(PARTS,))
+    _tell(folder, config)
     return folder
 
 
@@ -126,6 +131,52 @@ def _with_source(config: Config) -> CorpusConfig:
     if corpus.source is None:
         raise UserError(f"corpus={corpus.name}: say where the recordings are with source=FOLDER")
     return corpus
+
+
+def _with_classes(config: Config) -> Config:
+    """Return the configuration with the classes that a table's labels make, if none were typed;
+    labels that are none of those typed are refused before any recording is read.
+    """
+    corpus = config.corpus
+    if corpus.events != "table" or corpus.name not in ("folder", "bids"):
+        return config
+    found = classes_of(table_labels(corpus), corpus.label_map)
+    if "corpus.classes" in config.explicit:
+        refuse_other_classes(found, corpus.classes)
+        return config
+    background = config.windows.background
+    if "windows.background" in config.explicit and background and background not in found:
+        found = [background, *found]
+    if not found:
+        return config
+    events = found
+    if "corpus.event_classes" in config.explicit:
+        refuse_other_classes(corpus.event_classes, found)
+        events = corpus.event_classes
+    elif background in found:
+        events = [name for name in found if name != background]
+    say(
+        f"preprocess: {len(found)} classes, the labels in {corpus.table}: {', '.join(found)}"
+        " (corpus.classes=[...] sets others or another order)"
+    )
+    return with_settings(
+        config, {"corpus.classes": list(found), "corpus.event_classes": list(events)}
+    )
+
+
+def _tell_subjects(found: Survey) -> None:
+    """Print who was recognised from what, with examples, and what makes that doubtful."""
+    files = {source.subject: source.file.name for source in reversed(found.sources)}
+    examples = [f"{files[subject]} -> {subject}" for subject in sorted(files)[:3]]
+    n = len(files)
+    say(
+        f"preprocess: {n} {'person' if n == 1 else 'people'} in {len(found.sources)} recordings,"
+        f" recognised by {found.subjects_from}: {', '.join(examples)}"
+    )
+    for warning in found.subject_warnings:
+        say(f"preprocess: warning: {warning}")
+    if found.left_out:
+        say(f"preprocess: {found.left_out}")
 
 
 # ---------------------------------------------------------------------------------- one recording
@@ -164,6 +215,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
         *opening_of(raw).notes,
         *channel_notes,
         *prepared.notes,
+        *events.attrs["notes"],
         *(
             []
             if len(events) or corpus.events == "none"
@@ -338,7 +390,7 @@ def _identity(sources: list[Source], corpus: CorpusConfig) -> dict[str, str]:
     root = Path(corpus.source or "")
     sizes = sorted([_name(s.file, root), s.file.stat().st_size] for s in sources)
     files = {"files": artifacts.fingerprint(sizes)}
-    return files | ({"table": artifacts.sha256(Path(corpus.table))} if corpus.table else {})
+    return files | ({"table": artifacts.sha256(table_path(corpus))} if corpus.table else {})
 
 
 def _accept_files(folder: Path, sources: list[Source], corpus: CorpusConfig) -> None:
@@ -418,7 +470,7 @@ def _write_tables(folder: Path, jobs: list[Job], corpus: CorpusConfig) -> None:
     artifacts.write_table(folder / "events.parquet", events.astype(EVENT_TYPES))
 
 
-def _summary(folder: Path, config: Config) -> dict[str, Any]:
+def _summary(folder: Path, found: Survey, config: Config) -> dict[str, Any]:
     recordings = artifacts.read_table(folder / "recordings.parquet")
     events = artifacts.read_table(folder / "events.parquet")
     good = recordings[recordings.status == "ok"]
@@ -426,6 +478,8 @@ def _summary(folder: Path, config: Config) -> dict[str, Any]:
         "recordings": len(good),
         "failed": len(recordings) - len(good),
         "subjects": int(good.subject.nunique()),
+        "subjects_from": found.subjects_from,
+        "subject_warnings": [*found.subject_warnings, *_same_bytes(good)],
         "hours": round(float((good.n_times / good.sfreq).sum()) / 3600, 4),
         "events": len(events),
         "labels": labels_of(config),
@@ -435,7 +489,18 @@ def _summary(folder: Path, config: Config) -> dict[str, Any]:
     }
 
 
-def _tell(folder: Path, strict: bool) -> None:
+def _same_bytes(recordings: pd.DataFrame) -> Iterator[str]:
+    """Say which files are copies of each other and count as different people's."""
+    for _, rows in recordings.groupby("sha256", sort=False):
+        if rows.subject.nunique() > 1:
+            yield (
+                f"{rows.file.iloc[0]} and {rows.file.iloc[1]} are the same file and count as"
+                f" recordings of {rows.subject.nunique()} people; remove one, or name one subject in"
+                " the table"
+            )
+
+
+def _tell(folder: Path, config: Config) -> None:
     recordings = artifacts.read_table(folder / "recordings.parquet")
     for r in recordings[recordings.status != "ok"].itertuples():
         say(f"  failed   {r.file}: {r.reason}")
@@ -444,11 +509,18 @@ def _tell(folder: Path, strict: bool) -> None:
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         say(f"  noted    {rows.file.iloc[0]}{more}: {reason}")
     s = artifacts.open_artifact(folder, "recordings").summary
+    for warning in _same_bytes(recordings[recordings.status == "ok"]):
+        say(f"preprocess: warning: {warning}")
+    if s["events"] and (others := sorted(set(s["events_per_label"]) - set(config.corpus.classes))):
+        say(
+            f"preprocess: warning: events are labelled {', '.join(map(repr, others[:5]))}, which is none of"
+            f" corpus.classes={list(config.corpus.classes)}: name the classes for training"
+        )
     say(
         f"preprocess: {s['recordings']} recordings of {s['subjects']} subjects, {s['hours']:.2f} h,"
         f" {s['events']} events; {s['failed']} failed"
     )
-    if strict and s["failed"]:
+    if config.run.strict and s["failed"]:
         raise UserError(
             f"{s['failed']} recordings failed and run.strict=true; the reasons are above and in"
             f" {folder}/recordings.parquet"

@@ -17,7 +17,7 @@ from eegdm.console import say
 from eegdm.data.batches import Denoising, generator, loader
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
-from eegdm.data.windows import assign_splits, make_samples, pretraining_view
+from eegdm.data.windows import assign_splits, make_samples, pretraining_view, without_windows
 from eegdm.effects import finished
 from eegdm.errors import UserError
 from eegdm.layout import content_config, destination
@@ -133,10 +133,12 @@ def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.Data
         samples = make_samples(recordings.table, recordings.events.iloc[:0], windows, [""])
     else:
         samples = make_samples(recordings.table, recordings.events, windows, config.corpus.classes)
+        if left_out := without_windows(recordings.table, samples):
+            say(f"pretrain: {left_out}")
     splits = dict(
         zip(
             recordings.table.recording,
-            assign_splits(recordings.table, config.corpus.name, windows),
+            assign_splits(recordings.table, config.corpus.name, config.windows, recordings.events),
             strict=True,
         )
     )
