@@ -229,3 +229,14 @@ def test_a_fault_in_reading_something_else_is_no_fault_of_the_folder(tmp_path: P
         artifacts.building(tmp_path / "x", "latents", {}, {}),
     ):
         raise OSError(errno.ESTALE, "gone", str(tmp_path / "elsewhere"))
+
+
+@pytest.mark.parametrize("name", ["a.tmp.npy", "x.tmp", "night.lock", "a.tmpl-1.npy", "lock"])
+def test_files_are_sealed_whatever_a_recording_is_called(tmp_path: Path, name: str) -> None:
+    with artifacts.building(tmp_path / "x", "recordings", {}, {}):
+        artifacts.write_json(tmp_path / "x" / "signals" / name, 1)
+        (tmp_path / "x" / "signals" / f".{name}.1.tmp").write_bytes(b"half-written")
+        made = artifacts.finish(tmp_path / "x")
+    assert list(made.files) == [f"signals/{name}"]
+    (tmp_path / "x" / "signals" / name).write_bytes(b"2\n")
+    assert artifacts.verify(tmp_path / "x") != []

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from eegdm.compose import choices, compose, expand
-from eegdm.config import check_resolved, Config, leaves
+from eegdm.config import SHORT, check_resolved, Config, leaves
 from eegdm.errors import UserError
 
 PUBLISHED = {
@@ -248,3 +248,36 @@ def test_chbmit_as_published_is_filtered_window_by_window() -> None:
     assert compose(["corpus=chbmit", "compat=published"]).signal.per_window
     assert not compose(["corpus=chbmit"]).signal.per_window
     assert not compose(["corpus=tuev", "compat=published"]).signal.per_window
+
+
+TEXTS = ("1e5", "{e}", "[a]", "it's", "a\\b c", "C:\\x\\", "${x}", "0x1", "yes", "~", "1_0")
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *[(name, text) for name in ("source", "table", "root", "backbone") for text in TEXTS],
+        *[(name, text) for name in ("source", "corpus.pattern") for text in ("null", "a,b")],
+        ("corpus.source", "1e5"),
+        ("run.latents", "1e5"),
+    ],
+)
+def test_paths_and_patterns_stay_the_text_that_was_typed(name: str, value: str) -> None:
+    config = compose(["corpus=folder", f"{name}={value}"])
+    section, _, key = SHORT.get(name, name).partition(".")
+    assert getattr(getattr(config, section), key) == value
+
+
+def test_null_is_no_backbone_and_commas_divide_a_sweep() -> None:
+    assert compose(["recipe=mini", "backbone=null"]).run.backbone is None
+    assert expand(["backbone=a,b"]) == [["run.backbone=a"], ["run.backbone=b"]]
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"(?P<subject>s\d+)_run(?P<run>\d+)", r"(?P<subject>a{1,3})$", "(?P<subject>[^']+)"]
+)
+def test_a_pattern_needs_no_quotes_and_keeps_those_typed(pattern: str) -> None:
+    assert compose(["corpus=folder", f"corpus.pattern={pattern}"]).corpus.pattern == pattern
+    if "'" not in pattern:
+        quoted = compose(["corpus=folder", f"corpus.pattern='{pattern}'"])
+        assert quoted.corpus.pattern == pattern

@@ -444,3 +444,50 @@ def test_chbmit_settings_as_published():
         150.51,
     )
     assert np.array_equal(config.corpus.classes, ["background", "seizure"])
+
+
+# ------------------------------------------------------- tables: where they lie, whole recordings
+
+
+def test_a_table_lies_in_the_current_folder_or_below_the_source(tmp_path, monkeypatch):
+    corpus = with_table(tmp_path)
+    (tmp_path / "events.csv").rename(tmp_path / "data" / "own.csv")
+    corpus.table = "own.csv"
+    monkeypatch.chdir(tmp_path)
+    assert len(find_sources(corpus)) == 3  # below the source
+    (tmp_path / "own.csv").write_text(TABLE.replace("anna", "berta"))
+    assert find_sources(corpus)[0].subject == "berta"  # the current folder goes first
+    corpus.table = "none.csv"
+    message = fault(corpus)
+    assert f"the current folder {tmp_path}" in message and f"source={tmp_path / 'data'}" in message
+
+
+def test_absolute_paths_in_a_table(tmp_path):
+    corpus = with_table(tmp_path, TABLE.replace("a/x.edf", f"{tmp_path}/data/a/x.edf"))
+    assert [source.subject for source in find_sources(corpus)][0] == "anna"
+    assert "must be a path below" in fault(with_table(tmp_path, TABLE.replace("a/x", "/etc/a/x")))
+
+
+def test_a_label_without_times_is_of_the_whole_recording(tmp_path):
+    corpus = with_table(tmp_path, "file,label\na/x.edf,adhd\ny.edf,control\n")
+    x, y, z = find_sources(corpus)
+    assert read_events(x, corpus, Recording).values.tolist() == [[None, 0.0, 60.0, "adhd"]]
+    assert read_events(y, corpus, Recording).values.tolist() == [[None, 0.0, 60.0, "control"]]
+    assert len(read_events(z, corpus, Recording)) == 0
+    assert corpora.table_labels(corpus) == ["adhd", "control"]
+    twice = with_table(tmp_path / "two", "file,label\na/x.edf,adhd\nx.edf,control\n")
+    assert "more than one label for the whole recording: 'adhd', 'control'" in fault(twice)
+
+
+def test_events_beyond_the_end_are_counted_and_refused_where_none_is_left(tmp_path):
+    corpus = with_table(
+        tmp_path, "file,onset_s,duration_s,label\na/x.edf,5,1,a\na/x.edf,61,1,b\ny.edf,5000,1,a\n"
+    )
+    x, y, _ = find_sources(corpus)
+    found = read_events(x, corpus, Recording)
+    assert found.label.tolist() == ["a"]
+    assert found.attrs["notes"] == [
+        "1 of 2 events start after the recording's end (60 s) and are left out, the first at 61 s"
+    ]
+    with pytest.raises(UserError, match="an event starts at 5000 s, y.edf ends at 60 s"):
+        read_events(y, corpus, Recording)

@@ -223,6 +223,22 @@ def test_a_file_that_cannot_be_got_costs_only_itself(tmp_path, server, capsys, f
     assert_complete(tmp_path, server)
 
 
+@pytest.mark.parametrize("status", ["408", "425", "429", "500", "503"])
+def test_what_a_server_had_no_time_for_is_asked_for_again(tmp_path, server, status):
+    server.faults[EDF] = [status] * 2
+    download(tmp_path, server)
+    assert_complete(tmp_path, server)
+    assert len([name for name, _ in server.asked if name == EDF]) == 3
+
+
+@pytest.mark.parametrize("status", ["401", "403", "410", "431", "451"])
+def test_what_a_server_refuses_is_not_asked_for_again(tmp_path, server, status):
+    server.faults[EDF] = [status] * 3
+    with pytest.raises(UserError, match="1 of 6 files could not be downloaded"):
+        download(tmp_path, server)
+    assert len([name for name, _ in server.asked if name == EDF]) == 1
+
+
 def test_no_server_no_database_unknown_patient(tmp_path, server):
     with pytest.raises(UserError, match="chb25: CHB-MIT has chb01 to chb24"):
         download(tmp_path, server, "chb25")

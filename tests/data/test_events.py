@@ -402,3 +402,88 @@ def test_shown_text_is_quoted_on_one_line_and_60_characters_at_most():
     assert events.shown("a\nb\u202e") == r"'a\nb\u202e'"
     assert events.shown("x" * 60) == repr("x" * 60)
     assert events.shown("x" * 61) == repr("x" * 57 + "...")
+
+
+# ------------------------------------------------------------- whole recordings, odd rows, Latin-1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,label\na.edf,rest\nb.edf,\n",
+        "file,label,subject\na.edf,rest,p1\nb.edf,,p2\n",
+        "file,onset_s,duration_s,label\na.edf,,,rest\nb.edf,,,\n",
+    ],
+)
+def test_labels_of_whole_recordings(tmp_path, text):
+    table = events.read_table(written(tmp_path, "t.csv", text))
+    assert table.label.tolist() == ["rest", ""] and table.onset_s[0] == 0
+    assert math.isnan(table.duration_s[0]) and math.isnan(table.onset_s[1])
+
+
+@pytest.mark.parametrize("column", ["onset", "Start", "time", "stop_s", "duration", "onset_sec"])
+def test_times_by_another_name_are_not_taken_for_whole_recordings(tmp_path, column):
+    path = written(tmp_path, "t.csv", f"file,label,{column}\na.edf,rest,3\n")
+    assert "has no column 'onset_s'" in fault(events.read_table, path)
+
+
+def test_semicolons_and_decimal_commas_of_spreadsheets(tmp_path):
+    path = written(
+        tmp_path, "t.csv", "file;onset_s;duration_s;label\na.edf;1,5;2;slow, wave\nb.edf;3.5;1;x\n"
+    )
+    assert rows(events.read_table(path)) == [
+        (None, 1.5, 2.0, "slow, wave"),
+        (None, 3.5, 1.0, "x"),
+    ]
+
+
+def test_latin_1_is_read_and_said(tmp_path, caplog):
+    text = "file,onset_s,duration_s,label\nmüller.edf,1,2,Öffnen\n"
+    table = events.read_table(written(tmp_path, "t.csv", text.encode("latin-1")))
+    assert (table.file[0], table.label[0]) == ("müller.edf", "Öffnen")
+    assert "t.csv is not UTF-8 and was read as Latin-1" in caplog.text
+    bids = "onset\tduration\ttrial_type\n1\t2\tÖffnen\n"
+    found = events.read_bids_events(written(tmp_path, "x_events.tsv", bids.encode("latin-1")))
+    assert rows(found) == [(None, 1.0, 2.0, "Öffnen")]
+    assert found.attrs["notes"] == [
+        "x_events.tsv is not UTF-8 and was read as Latin-1 (Windows-1252)"
+    ]
+
+
+def test_absolute_paths_below_the_corpus_are_relative_ones(tmp_path):
+    text = f"file,label\n{tmp_path}/data/a/x.edf,rest\n"
+    path = written(tmp_path, "t.csv", text)
+    assert events.read_table(path, tmp_path / "data").file.tolist() == ["a/x.edf"]
+    for root in (None, tmp_path / "other", tmp_path / "dat"):
+        assert "must be a path below the folder" in fault(events.read_table, path, root)
+
+
+def test_bids_rows_that_no_window_can_use_are_left_out_and_counted(tmp_path):
+    text = "onset\tduration\ttrial_type\n-0.5\t1\tleft\n1\t1\tright\nn/a\t1\tleft\n4\tn/a\tx\n"
+    found = events.read_bids_events(written(tmp_path, "x_events.tsv", text))
+    assert rows(found) == [(None, 1.0, 1.0, "right"), (None, 4.0, 0.0, "x")]
+    assert found.attrs["notes"] == [
+        "2 of 4 rows of x_events.tsv have an onset that is n/a or before the recording and are left"
+        " out (line 2: onset='-0.5')"
+    ]
+    wrong = written(tmp_path, "y_events.tsv", text.replace("n/a\t1", "one\t1"))
+    assert "onset='one' must be a number" in fault(events.read_bids_events, wrong)
+
+
+# ----------------------------------------------------------------------------------------- classes
+
+
+def test_classes_are_the_labels_of_a_map_sorted():
+    assert events.classes_of(["b", "a", "b"], {}) == ["a", "b"]
+    assert events.classes_of(["sz_1", "sz_2", "bckg", "x"], {"sz*": "seizure", "bckg": "rest"}) == [
+        "rest",
+        "seizure",
+    ]
+
+
+def test_labels_that_are_no_class_are_refused_with_the_nearest():
+    events.refuse_other_classes(["rest"], ["rest", "task"])
+    message = fault(events.refuse_other_classes, ["rest", "tsak"], ["rest", "task"])
+    assert "'tsak', which is none of corpus.classes=['rest', 'task']; did you mean \"task\"?" in (
+        message
+    )

@@ -13,9 +13,11 @@ from eegdm.data.windows import (
     distinct,
     events_per_split,
     grid,
+    long_events,
     make_samples,
     pretraining_view,
     told_counts,
+    without_windows,
 )
 from eegdm.errors import UserError
 
@@ -536,3 +538,96 @@ def test_samples_are_numbers_a_dataset_can_use() -> None:
         recordings(), events(("FP1-F7", 20.0, 1.0, "SPSW")), WindowConfig(), list(TUEV_CLASSES)
     )
     assert samples.label.dtype == samples.start_sample.dtype == np.int64
+
+
+# ------------------------------------------------- windows without a label, long events, who divides
+
+
+def labelled(*rows: tuple) -> pd.DataFrame:
+    """Events of whole recordings: (recording, onset_s, duration_s, label)."""
+    table = pd.DataFrame(list(rows), columns=["recording", "onset_s", "duration_s", "label"])
+    return table.assign(channel=None)
+
+
+def two_halves() -> pd.DataFrame:
+    """Of a minute the second ten seconds and the last twenty are labelled."""
+    return labelled(("r0", 10.0, 10.0, "a"), ("r0", 40.0, 20.0, "b"))
+
+
+def test_without_a_background_grid_windows_without_an_event_are_left_out() -> None:
+    config = WindowConfig(policy="grid", duration_s=5.0, background=None)
+    samples = make_samples(recordings(), two_halves(), config, ["a", "b"])
+    assert samples.onset_s.tolist() == [10.0, 15.0, 40.0, 45.0, 50.0, 55.0]
+    assert samples.label.tolist() == [0, 0, 1, 1, 1, 1]
+
+
+def test_a_background_that_is_no_class_is_refused_where_it_is_needed() -> None:
+    config = WindowConfig(policy="grid", duration_s=5.0)
+    with pytest.raises(UserError) as caught:
+        make_samples(recordings(), two_halves(), config, ["a", "b"])
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(
+        "windows.background=BCKG: 6 of 12 windows hold no event"
+    )
+    assert "windows.background=null" in str(caught.value)
+    whole = labelled(("r0", 0.0, 60.0, "a"))  # labels of whole recordings need none
+    assert make_samples(recordings(), whole, config, ["a", "b"]).label.tolist() == [0] * 12
+
+
+def test_events_longer_than_two_windows_are_said_to_be_cut() -> None:
+    table = labelled(("r0", 0.0, 60.0, "a"), ("r0", 0.0, 10.0, "a"), ("r0", 5.0, 10.1, "a"))
+    warning = long_events(table, WindowConfig(duration_s=5.0))
+    assert warning is not None and "2 of 3 events are more than 2 times as long (up to 60 s)" in (
+        warning
+    )
+    assert long_events(table, WindowConfig(duration_s=5.0, policy="grid")) is None
+    assert long_events(table.iloc[1:2], WindowConfig(duration_s=5.0)) is None
+
+
+def test_recordings_without_samples_are_counted() -> None:
+    table = recordings(n=4)
+    samples = pd.DataFrame({"recording": ["r1", "r1"]})
+    assert (without_windows(table, samples) or "").startswith("3 of 4 recordings hold no event")
+    assert without_windows(table.iloc[1:2], samples) is None
+
+
+@pytest.mark.parametrize("split", ["subject", "recording"])
+@pytest.mark.parametrize("seed", range(5))
+def test_those_with_labels_are_divided_and_the_others_learn(split: str, seed: int) -> None:
+    table = recordings(n=43, subject=[f"p{i:02}" for i in range(43)])
+    names = [f"r{i}" for i in (3, 8, 21, 30, 42)]
+    found = labelled(*[(name, 1.0, 1.0, "a") for name in names])
+    config = WindowConfig(split=split, split_seed=seed)
+    parts = assign_splits(table, "folder", config, found)
+    with_labels = table.recording.isin(names)
+    assert sorted(parts[with_labels]) == ["test", "train", "train", "train", "val"]
+    assert set(parts[~with_labels]) == {"train"}
+    alone = assign_splits(table[with_labels], "folder", config)  # as if the others were not there
+    assert parts[with_labels].tolist() == alone.tolist()
+
+
+def test_where_all_have_labels_or_all_windows_count_the_division_is_as_before() -> None:
+    table = recordings(n=20, subject=[f"p{i % 10}" for i in range(20)])
+    every = labelled(*[(f"r{i}", 1.0, 1.0, "a") for i in range(20)])
+    few = every.iloc[:3]
+    for split in ("subject", "kfold"):
+        config = WindowConfig(split=split, n_folds=3)
+        expected = assign_splits(table, "folder", config).tolist()
+        assert assign_splits(table, "folder", config, every).tolist() == expected
+        assert assign_splits(table, "folder", config, every.iloc[:0]).tolist() == expected
+        grid = WindowConfig(split=split, n_folds=3, policy="grid")
+        assert assign_splits(table, "folder", grid, few).tolist() == expected
+
+
+def test_folds_are_of_those_with_labels() -> None:
+    table = recordings(n=9, subject=[f"p{i}" for i in range(9)])
+    found = labelled(*[(f"r{i}", 1.0, 1.0, "a") for i in range(4)])
+    tested = []
+    for fold in range(4):
+        parts = assign_splits(
+            table, "folder", WindowConfig(split="kfold", n_folds=4, fold=fold), found
+        )
+        assert set(parts[4:]) == {"train"}
+        tested += table.recording[parts == "test"].tolist()
+    assert sorted(tested) == ["r0", "r1", "r2", "r3"]
+    with pytest.raises(UserError, match="only 4 subjects to divide"):
+        assign_splits(table, "folder", WindowConfig(split="kfold", n_folds=5), found)

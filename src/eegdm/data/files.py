@@ -42,14 +42,14 @@ class Found(NamedTuple):
     def left_out(self) -> str:
         """A sentence on the files that are not recordings of their own; "" if there is none."""
         said = [
-            f"{len(files)} {what} (the first is {files[0].name})"
+            f"{what}: {len(files)}, the first {files[0].name}"
             for files, what in (
                 (self.parts, "later parts of split recordings, which are read with their first"),
                 (self.copies, "copies that eegdm wrote"),
             )
             if files
         ]
-        return f"not listed as recordings: {'; '.join(said)}" if said else ""
+        return f"not recordings of their own: {'; '.join(said)}" if said else ""
 
 
 def sort_out(files: Iterable[Path]) -> Found:

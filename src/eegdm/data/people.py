@@ -256,7 +256,7 @@ def doubts(files: Sequence[str], subjects: Sequence[str]) -> Iterator[str]:
     repeated = _repeated_names(files, subjects)
     if repeated:
         yield (
-            f"{len(repeated)} names occur in several folders and are taken for different people:"
+            f"names in several folders are taken for different people ({len(repeated)}):"
             f" {', '.join(map(repr, repeated[0][:3]))}; if they are one person, name subjects in"
             " the table or by corpus.pattern"
         )
