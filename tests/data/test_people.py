@@ -1,4 +1,4 @@
-"""Who is a subject where only names tell: folders per person are recognised, and doubts are said."""
+"""Who is a subject where only names tell: folders are recognised, doubts are said."""
 
 from __future__ import annotations
 

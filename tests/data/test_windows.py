@@ -540,7 +540,7 @@ def test_samples_are_numbers_a_dataset_can_use() -> None:
     assert samples.label.dtype == samples.start_sample.dtype == np.int64
 
 
-# ------------------------------------------------- windows without a label, long events, who divides
+# ------------------------------------------------- windows without a label, who is divided
 
 
 def labelled(*rows: tuple) -> pd.DataFrame:

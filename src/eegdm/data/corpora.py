@@ -280,12 +280,15 @@ def read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame:
     found = found.assign(duration_s=found.duration_s.fillna(length))  # of the whole recording
     late = found.onset_s > length
     if late.any():
-        first = f"{source.annotation or source.file}: an event starts at {found.onset_s[late].iloc[0]:g} s"
+        first_s = found.onset_s[late].iloc[0]
         if late.all() or corpus.events in ("rec", "summary"):
-            raise UserError(f"{first}, {source.file.name} ends at {length:g} s")
+            raise UserError(
+                f"{source.annotation or source.file}: an event starts at {first_s:g} s,"
+                f" {source.file.name} ends at {length:g} s"
+            )
         notes.append(
             f"{late.sum()} of {len(late)} events start after the recording's end ({length:g} s)"
-            f" and are left out, the first at {found.onset_s[late].iloc[0]:g} s"
+            f" and are left out, the first at {first_s:g} s"
         )
         found = found[~late].reset_index(drop=True)
     found.attrs = {"notes": notes}

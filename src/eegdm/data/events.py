@@ -30,9 +30,8 @@ from eegdm.errors import UserError
 
 TABLE_TIMES = ("onset_s", "duration_s")
 """Both or neither: a table without them labels whole recordings."""
-TIME_LIKE = frozenset(
-    "onset start start_s begin time time_s t latency offset end end_s stop stop_s duration length"
-    " sample samples".split()
+TIME_LIKE = re.compile(
+    r"(onset|start|begin|time|t|latency|offset|end|stop|duration|length|samples?)(_s)?"
 )
 """Names of columns that hold times, though by another name than a table's."""
 TABLE_OPTIONAL = ("channel", "subject", "session", "run", "split")
@@ -261,7 +260,7 @@ def _has_times(cells: pd.DataFrame) -> bool:
     whole recordings.
     """
     return any(
-        name.lower() in TIME_LIKE or did_you_mean(name.lower(), TABLE_TIMES)
+        bool(TIME_LIKE.fullmatch(name.lower()) or did_you_mean(name.lower(), TABLE_TIMES))
         for name in cells.columns
     )
 

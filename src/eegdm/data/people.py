@@ -16,26 +16,27 @@ from typing import NamedTuple
 
 from eegdm.data.files import extension
 
-RECORDINGS = frozenset(
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+RECORDINGS = _listed(
     "run r ses sess session rec record recording eeg edf bdf raw data rawdata file part seg segment"
     " block trial day night visit week month year baseline followup pre post before after rest"
     " resting task open opened close closed eyes eye eo ec awake wake sleep nap am pm morning"
     " evening left right ictal interictal preictal postictal seizure sz bckg spsw gped pled eyem"
-    " artf background artifact clean cleaned filtered derivatives sourcedata preprocessed".split()
+    " artf background artifact clean cleaned filtered derivatives sourcedata preprocessed"
 )
 """What several recordings of one person are called, with or without a number."""
-PARTS = frozenset("train training test testing val valid validation eval evaluation dev".split())
-COLLECTIONS = frozenset(
-    "group site center centre hospital clinic lab cohort batch set dataset study".split()
-)
+PARTS = _listed("train training test testing val valid validation eval evaluation dev")
+COLLECTIONS = _listed("group site center centre hospital clinic lab cohort batch set dataset study")
 """What holds several people, with or without a number."""
-GROUPS = frozenset(
-    "control controls ctrl patient patients healthy hc case cases normal abnormal epilepsy".split()
+GROUPS = _listed(
+    "control controls ctrl patient patients healthy hc case cases normal abnormal epilepsy"
 )
 """What holds several people if no number follows: `control` does, `control01` is one of them."""
-PEOPLE = frozenset(
-    "sub subj subject patient pat pt participant person proband case vp id p s".split()
-)
+PEOPLE = _listed("sub subj subject patient pat pt participant person proband case vp id p s")
 """What a person is called if a number follows."""
 _WORD = re.compile(r"([^\W\d_]*)(\d*)")
 _DATE = re.compile(r"(19|20)\d\d[-_.]?(0\d|1[0-2])[-_.]?([0-2]\d|3[01])|19[5-9]\d|20[0-3]\d")

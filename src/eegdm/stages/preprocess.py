@@ -495,8 +495,8 @@ def _same_bytes(recordings: pd.DataFrame) -> Iterator[str]:
         if rows.subject.nunique() > 1:
             yield (
                 f"{rows.file.iloc[0]} and {rows.file.iloc[1]} are the same file and count as"
-                f" recordings of {rows.subject.nunique()} people; remove one, or name one subject in"
-                " the table"
+                f" recordings of {rows.subject.nunique()} people; remove one, or name one subject"
+                " in the table"
             )
 
 
@@ -511,10 +511,11 @@ def _tell(folder: Path, config: Config) -> None:
     s = artifacts.open_artifact(folder, "recordings").summary
     for warning in _same_bytes(recordings[recordings.status == "ok"]):
         say(f"preprocess: warning: {warning}")
-    if s["events"] and (others := sorted(set(s["events_per_label"]) - set(config.corpus.classes))):
+    others = sorted(set(s["events_per_label"]) - set(config.corpus.classes))
+    if others:
         say(
-            f"preprocess: warning: events are labelled {', '.join(map(repr, others[:5]))}, which is none of"
-            f" corpus.classes={list(config.corpus.classes)}: name the classes for training"
+            f"preprocess: warning: events are labelled {', '.join(map(repr, others[:5]))},"
+            f" which is none of corpus.classes={list(config.corpus.classes)}: name the classes for training"
         )
     say(
         f"preprocess: {s['recordings']} recordings of {s['subjects']} subjects, {s['hours']:.2f} h,"
