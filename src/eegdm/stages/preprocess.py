@@ -511,11 +511,12 @@ def _tell(folder: Path, config: Config) -> None:
     s = artifacts.open_artifact(folder, "recordings").summary
     for warning in _same_bytes(recordings[recordings.status == "ok"]):
         say(f"preprocess: warning: {warning}")
-    others = sorted(set(s["events_per_label"]) - set(config.corpus.classes))
-    if others:
+    classes = classes_of(s["events_per_label"], config.corpus.label_map)
+    if others := [name for name in classes if name not in config.corpus.classes]:
         say(
             f"preprocess: warning: events are labelled {', '.join(map(repr, others[:5]))},"
-            f" which is none of corpus.classes={list(config.corpus.classes)}: name the classes for training"
+            f" which is none of corpus.classes={list(config.corpus.classes)}: name the classes"
+            " for training"
         )
     say(
         f"preprocess: {s['recordings']} recordings of {s['subjects']} subjects, {s['hours']:.2f} h,"
