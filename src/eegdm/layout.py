@@ -76,7 +76,7 @@ def content_config(config: Config, kind: str) -> dict[str, Any]:
         content["seed"] = config.run.seed
     if kind == "classifier":
         content["corpus"] = {name.split(".")[1]: value for name, value in labels_of(config).items()}
-    elif kind in ("backbone", "latents") and _follows_events(config, kind):
+    elif kind in ("backbone", "latents") and _follows_events(config):
         # Windows lie around these events; into which classes they are grouped is no matter.
         content["corpus"] = {"labels": sorted(config.corpus.label_map)}
     if config.run.compat and kind != "recordings":
@@ -89,11 +89,9 @@ def labels_of(config: Config) -> dict[str, Any]:
     return {name: getattr(config.corpus, name.split(".")[1]) for name in READERS_LABELS}
 
 
-def _follows_events(config: Config, kind: str) -> bool:
-    """Whether a folder's windows depend on which labels count."""
-    if kind == "backbone" and config.pretrain.windows == "grid":
-        return False
-    return config.windows.policy != "grid"
+def _follows_events(config: Config) -> bool:
+    """Whether which labels count decides on windows, or on who is divided into parts."""
+    return config.windows.policy != "grid" or config.windows.background is None
 
 
 def own_folder(config: Config, kind: str) -> Path:
