@@ -236,7 +236,7 @@ def read_table(path: Path, root: Path | None = None) -> pd.DataFrame:
     Raises:
         UserError: unreadable, a column is missing, or a row is at fault.
     """
-    cells = _read_cells(Path(path))
+    cells = read_cells(Path(path))
     for note in cells.attrs.get("notes", []):
         log.warning("%s", note)
     times = TABLE_TIMES if _has_times(cells) else ()
@@ -325,7 +325,7 @@ def _require_columns(path: Path, cells: pd.DataFrame, names: Iterable[str]) -> N
         )
 
 
-def _read_cells(path: Path) -> pd.DataFrame:
+def read_cells(path: Path) -> pd.DataFrame:
     """All cells of a table as stripped text, "" where there is none; the index counts lines
     (Parquet: rows) from 1.
     """
@@ -420,7 +420,7 @@ def read_bids_events(path: Path) -> pd.DataFrame:
     Raises:
         UserError: unreadable, a column is missing, or a time is no number from 0 on.
     """
-    cells = _read_cells(Path(path))
+    cells = read_cells(Path(path))
     label = "eventType" if "eventType" in cells else "trial_type"
     _require_columns(path, cells, ("onset", "duration", label))
     labelled = cells[~cells[label].isin(["", "n/a"])]

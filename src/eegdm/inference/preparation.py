@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from eegdm import artifacts
 from eegdm.config import SignalConfig
+from eegdm.data import sidecars
 from eegdm.data.channels import ChannelQuality
 from eegdm.data.line_noise import LineNoise, line_noise
 from eegdm.data.montage import TCP, Derivation
@@ -134,14 +135,17 @@ def opened(
     unit: str | None = None,
     wanted: Sequence[str] = TCP,
 ) -> mne.io.BaseRaw:
-    """Open a file; a Raw is taken as it is, or as a scaled copy.
+    """Open a file, as the sidecars of BIDS beside it describe it; a Raw is taken as it is, or as a
+    scaled copy.
 
     Raises:
         UserError: as `open_recording`; a Raw has gaps.
     """
-    if isinstance(recording, str | Path):
-        return open_recording(Path(recording), unit, wanted=wanted)
-    return checked(recording, unit, named(recording))
+    if not isinstance(recording, str | Path):
+        return checked(recording, unit, named(recording))
+    raw = open_recording(Path(recording), unit, wanted=wanted)
+    sidecars.apply(raw, Path(recording))
+    return raw
 
 
 def named(recording: mne.io.BaseRaw | str | Path) -> str:
@@ -191,6 +195,7 @@ def prepare(
         steps=_steps(raw, derivations, filtering, treatment),
         notes=[
             *opening_of(raw).notes,
+            *sidecars.notes_of(raw),
             *notes,
             *notch_notes,
             *([low_note] if low_note else []),

@@ -17,6 +17,7 @@ import pandas as pd
 from eegdm import artifacts
 from eegdm.config import Config, CorpusConfig, SignalConfig, check_resolved, with_settings
 from eegdm.console import say, track
+from eegdm.data import sidecars
 from eegdm.data.corpora import Source, Survey, read_events, survey, table_labels, table_path
 from eegdm.data.events import classes_of, refuse_other_classes
 from eegdm.data.montage import CHBMIT, TCP, Derivation, referential
@@ -79,7 +80,7 @@ def run(config: Config) -> Path:
     corpus = _with_source(config)
     found = survey(corpus)
     sources = found.sources
-    config = _with_classes(replace(config, corpus=corpus))
+    config = _with_mains(_with_classes(replace(config, corpus=corpus)), sources)
     inputs = _identity(sources, corpus)
     _accept_files(own_folder(config, "recordings"), sources, corpus)
     folder = destination(config, "recordings", inputs)
@@ -164,6 +165,29 @@ def _with_classes(config: Config) -> Config:
     )
 
 
+def _with_mains(config: Config, sources: list[Source]) -> Config:
+    """Return the configuration with the notch at the frequency of the power line that BIDS's
+    sidecars agree on, if no notch was typed.
+    """
+    notch = config.signal.notch
+    found = sidecars.mains_of(source.file for source in sources)
+    if not found or not notch or "signal.notch" in config.explicit or set(found) == set(notch):
+        return config
+    if len(found) > 1:
+        said = ", ".join(f"{hz:g} Hz ({n} recordings)" for hz, n in found.most_common())
+        say(
+            f"preprocess: warning: PowerLineFrequency is {said}; the notch is at"
+            f" {', '.join(f'{hz:g}' for hz in notch)} Hz: signal.notch=[...] sets it"
+        )
+        return config
+    (hz,) = found
+    say(
+        f"preprocess: notch at {hz:g} Hz, the PowerLineFrequency of {found[hz]} recordings"
+        " (signal.notch=[...] sets another)"
+    )
+    return with_settings(config, {"signal.notch": [hz]})
+
+
 def _tell_subjects(found: Survey) -> None:
     """Print who was recognised from what, with examples, and what makes that doubtful."""
     files = {source.subject: source.file.name for source in reversed(found.sources)}
@@ -195,6 +219,7 @@ def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
 def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     montage = {"tcp": TCP, "chbmit": CHBMIT}.get(signal.montage)
     raw = open_recording(job.source.file, signal.unit, wanted=montage or TCP)
+    sidecars.apply(raw, job.source.file)
     if montage is None:
         derivations, channel_notes = _referential(raw, signal.n_referential)
     else:
@@ -213,6 +238,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     events = read_events(job.source, corpus, raw)
     notes = [
         *opening_of(raw).notes,
+        *sidecars.notes_of(raw),
         *channel_notes,
         *prepared.notes,
         *events.attrs["notes"],
@@ -341,7 +367,8 @@ def _name(file: Path, root: Path) -> str:
 
 
 def _files(job: Job) -> list[Path]:
-    return [f for f in (job.source.file, job.source.annotation) if f is not None]
+    beside = (job.source.annotation, *sidecars.sidecar_files(job.source.file))
+    return [job.source.file, *(f for f in beside if f is not None)]
 
 
 def _part_path(job: Job, suffix: str) -> Path:
