@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -46,6 +47,15 @@ def changed(file: Path, **columns: dict[str, str]) -> None:
     table.to_csv(path, sep="\t", index=False)
 
 
+def without_unit(file: Path) -> None:
+    """Blank the unit of every signal in an EDF's header."""
+    data = bytearray(file.read_bytes())
+    n = int(data[252:256])
+    at = 256 + n * (16 + 80)
+    data[at : at + 8 * n] = b" " * 8 * n
+    file.write_bytes(data)
+
+
 def test_channels_of_other_types_are_left_out_and_bad_ones_marked(bids):
     file = first(bids)
     changed(file, type={"Cz": "misc"}, status={"Pz": "bad", "Fz": "BAD"})
@@ -60,6 +70,17 @@ def test_channels_of_other_types_are_left_out_and_bad_ones_marked(bids):
     table.write_text("name\ttype\n" + "".join(f"{n}\tEOG\n" for n in names))
     with pytest.raises(UserError, match="says of no channel in the recording that it is of type"):
         opened(file)
+
+
+@pytest.mark.parametrize(("spelling", "factor"), [("uV", 1), ("µV", 1), ("μV", 1), ("mV", 1e3)])
+def test_a_unit_that_the_file_does_not_state_is_taken_from_beside(bids, spelling, factor):
+    file = first(bids)
+    expected = opened(file).get_data(["Fp1"])
+    names = open_recording(file).ch_names
+    changed(file, units=dict.fromkeys(names, spelling))
+    assert np.array_equal(opened(file).get_data(["Fp1"]), expected)  # the file states its own
+    without_unit(file)
+    np.testing.assert_allclose(opened(file).get_data(["Fp1"]), expected * factor, rtol=1e-9)
 
 
 def test_the_nearest_sidecar_of_those_that_fit_decides(bids):

@@ -143,7 +143,8 @@ def opened(
     """
     if not isinstance(recording, str | Path):
         return checked(recording, unit, named(recording))
-    raw = open_recording(Path(recording), unit, wanted=wanted)
+    units = sidecars.sidecars_of(Path(recording)).units
+    raw = open_recording(Path(recording), unit, units=units, wanted=wanted)
     sidecars.apply(raw, Path(recording))
     return raw
 

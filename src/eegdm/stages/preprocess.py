@@ -218,7 +218,8 @@ def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
 
 def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     montage = {"tcp": TCP, "chbmit": CHBMIT}.get(signal.montage)
-    raw = open_recording(job.source.file, signal.unit, wanted=montage or TCP)
+    units = sidecars.sidecars_of(job.source.file).units
+    raw = open_recording(job.source.file, signal.unit, units=units, wanted=montage or TCP)
     sidecars.apply(raw, job.source.file)
     if montage is None:
         derivations, channel_notes = _referential(raw, signal.n_referential)
