@@ -27,7 +27,7 @@ lint: $(READY)  ## style and types
 docs: $(READY)  ## the site, into dist/site
 	$(BIN)/python -m mkdocs build --strict --quiet
 
-bench: $(READY)  ## every stage against a plain implementation and this machine's floor (below 20 minutes)
+bench: $(READY)  ## every stage against a plain implementation and this machine's floor (about 20 minutes)
 	PYTHONPATH=. $(BIN)/python -m benchmarks --out runs/benchmarks
 
 bench-smoke: $(READY)  ## the same on tiny models: does everything run and agree?

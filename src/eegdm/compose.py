@@ -211,7 +211,7 @@ def as_yaml(config: Config) -> str:
 
 
 def describe(sections: tuple[str, ...]) -> list[tuple[str, Any, str]]:
-    """Return (name, default, text) of each setting in the sections, for --help."""
+    """Return (name, default, text) of each setting in the sections, for --settings."""
     rows = []
     for name, field, value in leaves(Config()):
         if name.partition(".")[0] in sections:

@@ -27,7 +27,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """Declare a field with the text and the limits that ``--help`` shows and :func:`check`
+    """Declare a field with the text and the limits that ``--settings`` shows and :func:`check`
     enforces.
     """
     metadata = {"help": help, "unit": unit, "choices": choices, "low": low, "high": high}

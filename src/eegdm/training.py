@@ -47,7 +47,7 @@ CHECKPOINTS = "checkpoints"
 
 
 def denoising_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Group the backbone's parameters: A, B and dt of every SSM are never decayed (SPEC 3)."""
+    """Group the backbone's parameters: A, B and dt of every SSM are never decayed."""
     kept = ("log_decay", "frequency", "log_dt", "B")
     groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
     for name, parameter in model.named_parameters():
@@ -60,7 +60,7 @@ def denoising_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 def fusion_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Group trainable parameters: fusion tokens, biases and all other 1-D parameters are not
-    decayed (SPEC 5).
+    decayed (docs/deviations.md, item 15).
     """
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
@@ -122,7 +122,7 @@ class SharedBatches(L.LightningModule):
 
 
 class DenoisingModule(SharedBatches):
-    """Learning to predict the velocity (SPEC 3)."""
+    """Learning to predict the velocity (v-prediction of Salimans and Ho 2022)."""
 
     def __init__(
         self, model: SSMDP, schedule: NoiseSchedule, config: PretrainConfig, sfreq: float
@@ -163,7 +163,7 @@ class DenoisingModule(SharedBatches):
 
 
 class FusionModule(SharedBatches):
-    """Learning to classify windows from tokens (SPEC 5).
+    """Learning to classify windows from tokens.
 
     Args:
         model: backbone and fusion transformer; the backbone is frozen unless
@@ -456,7 +456,7 @@ class KeepBest(Callback):
 
 
 class PatientStopping(EarlyStopping):
-    """Early stopping whose patience counts from a given epoch on (SPEC 5).
+    """Early stopping whose patience counts from a given epoch on, as published.
 
     Args:
         monitor: name of the validation score; None stops by the validation loss.

@@ -1,4 +1,4 @@
-"""Windows, labels and splits, against what SPEC 1 says and against slow, obvious loops."""
+"""Windows, labels and splits, against the published rules and against slow, obvious loops."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "base_chbmit": CHANGED_BY_CHBMIT,
     "base_chbmit_bin_filt": CHANGED_BY_CHBMIT,
 }
-"""What the model of each recipe differs in from that of `base` (SPEC 3-6), and nothing else does.
+"""What the model of each recipe differs in from that of `base`, and nothing else does.
 """
 
 

@@ -439,7 +439,7 @@ def tuev_validation_subjects(
     subjects: Iterable[str], seed: int = 4523, fraction: float = 0.2
 ) -> list[str]:
     """The training subjects of TUEV that validate as published, sorted: numpy's legacy choice
-    without replacement (SPEC 1).
+    without replacement.
     """
     names = sorted(set(subjects))
     if not names:

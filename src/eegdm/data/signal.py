@@ -1,6 +1,4 @@
-"""From a recording to model units: derivation, filters, resampling, companding and windows (SPEC
-1).
-"""
+"""From a recording to model units: derivation, filters, resampling, companding and windows."""
 
 from __future__ import annotations
 

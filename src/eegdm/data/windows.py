@@ -32,7 +32,7 @@ PUBLISHED_SPLIT = ("tuev", "synthetic", "chbmit")
 TUEV_EVENTS = {"v2.0.1": (68_445, 15_487, 29_421), "v2.0.0": (67_436, 15_634, 29_421)}
 """Events of each release in the published train, val and test parts."""
 SEIZURE_LEAD_S = 1.0  # extra windows in a seizure start this long before its onset ...
-# ... and every so often, while they start before its end + SEIZURE_LEAD_S (SPEC 1, CHB-MIT)
+# ... and every so often, while they start before its end + SEIZURE_LEAD_S, as published
 SEIZURE_STEP_S = 5.0
 LONG_EVENT = 2
 """Windows that an event must outlast for :func:`long_events` to speak of it."""
@@ -166,8 +166,8 @@ def _table(
 
 
 def _event_rows(recording: Any, events: pd.DataFrame, config: WindowConfig) -> pd.DataFrame:
-    """One sample per event: a window around the event's middle (SPEC 1: a 1 s event with 2 s on
-    either side).
+    """One sample per event: a window around the event's middle (as published for TUEV: an event
+    of 1 s with 2 s on either side).
     """
     n_times = round(config.duration_s * recording.sfreq)
     lead = np.rint((config.duration_s - events.duration_s.to_numpy()) / 2 * recording.sfreq).astype(
@@ -264,8 +264,8 @@ def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame
         end = event.onset_s + event.duration_s
         shared = np.minimum(stop_s, end) - np.maximum(onset_s, event.onset_s)
         if config.labels == "published":
-            # SPEC 1: second s belongs to the window (10 m, 10 m + 10]; a window wholly inside a
-            # seizure counts as background
+            # Second s belongs to the window (10 m, 10 m + 10]; a window wholly inside a seizure
+            # counts as background (docs/deviations.md, item 6)
             hit = ((onset_s < event.onset_s) & (event.onset_s <= stop_s)) | (
                 (onset_s < end) & (end <= stop_s)
             )

@@ -106,7 +106,7 @@ class _Validation(Denoising):
 
 
 class _Sampling(Callback):
-    """Generates windows with the averaged weights after validations, into samples/ (SPEC 3)."""
+    """Generates windows with the averaged weights after validations, into samples/."""
 
     def __init__(self, config: Config, folder: Path, sfreq: float) -> None:
         self.config, self.folder, self.sfreq = config, folder, sfreq
