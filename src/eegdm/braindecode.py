@@ -270,9 +270,13 @@ compiler, which takes minutes over them.
 """
 
 
+# PyTorch names operations namespace::name, and before 2.6 it can't infer the schema from
+# annotations that are strings.
 @torch.library.custom_op(
-    "eegdm::read_backbone", mutates_args=()
-)  # PyTorch names operations namespace::name
+    "eegdm::read_backbone",
+    mutates_args=(),
+    schema="(Tensor x, Tensor[] weights, str reading) -> Tensor",
+)
 def _read_backbone(x: Tensor, weights: list[Tensor], reading: str) -> Tensor:
     """Tokens without gradients, as an operation that exported programs can hold."""
     config, spec, channel_ids, sfreq, names = json.loads(reading)
