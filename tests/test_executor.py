@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,38 @@ def test_a_signal_waits_until_a_worker_has_its_orders() -> None:
 
 def test_nothing_to_do_is_no_fault() -> None:
     assert list(each(work, [])) == []
+
+
+def slow(item: int) -> int:
+    time.sleep(0 if item == 0 else 60)
+    return os.getpid()
+
+
+@pytest.mark.parametrize("end", ["closed", "raised"])
+def test_ending_early_ends_the_own_workers_and_no_other_child_of_the_program(end: str) -> None:
+    """A notebook may have children of its own, begun before or meanwhile."""
+    start = multiprocessing.get_context("spawn").Process
+    others = [start(target=time.sleep, args=(60,))]
+    others[0].start()
+    begun = time.monotonic()
+    found = each(slow, list(range(4)), 2)
+    _, worker = next(found)
+    others.append(start(target=time.sleep, args=(60,)))
+    others[1].start()
+    if end == "closed":
+        found.close()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            found.throw(ZeroDivisionError)
+    try:
+        assert all(other.is_alive() for other in others)
+        assert time.monotonic() - begun < 50
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    finally:
+        for other in others:
+            other.kill()
+            other.join()
 
 
 # ------------------------------------------------------------------------------ on a dask cluster

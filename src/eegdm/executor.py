@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.context
 import os
 import signal
 import threading
@@ -16,6 +17,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from eegdm.errors import UserError, one_line
+from eegdm.processes import available_cores
 
 KILLED = "the process that worked on it was killed (out of memory, or a crash in a library)"
 
@@ -34,14 +36,14 @@ def each(
     Args:
         function: picklable; must not depend on which process runs it.
         items: picklable.
-        workers: local processes; 0 means one per core.
+        workers: local processes; 0 means one per core that this process may use.
         cluster: address of a dask scheduler that does the work instead.
     """
     if cluster is not None:
         yield from _on_cluster(function, items, cluster)
         return
     pending = deque(items)
-    workers = min(workers or os.cpu_count() or 1, len(items))
+    workers = min(workers or available_cores(), len(items))
     suspects: list[Any] = []
     while pending:
         suspects += yield from _in_pool(function, pending, workers)
@@ -72,18 +74,34 @@ def _in_pool(
     A killed worker takes its whole pool along, and nothing says which item it had. So no more items
     are handed out than there are workers, and those under way are tried again one by one.
     """
-    with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_end_with_parent
-    ) as pool:
+    context = _OwnProcesses()
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         try:
             return (yield from _in_turn(pool, function, pending, workers))
         # Interrupted, or the caller wants no more: what was begun would take as long as its longest
         # recording
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
+            for worker in context.started:
                 worker.terminate()
+            for worker in context.started:
+                worker.join()
             raise
+
+
+class _OwnProcesses(multiprocessing.context.SpawnContext):
+    """Spawns a pool's workers and remembers them: the program that calls us may have other children
+    (a DataLoader's workers, say), which are not ours to end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[multiprocessing.process.BaseProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> Any:  # noqa: N802  # the name that the pool calls
+        process = super().Process(*args, **kwargs)  # type: ignore[misc]
+        self.started.append(process)
+        return process
 
 
 def _in_turn(

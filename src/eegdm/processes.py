@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from filelock import BaseFileLock
 
-_LOCKS: list[Any] = []  # held as long as the process lives
+_HELD: dict[int, BaseFileLock] = {}
+"""The GPU that this process has taken, at most one, held until the process ends or lets it go."""
 
 
 def rank() -> int:
@@ -29,55 +31,78 @@ def rank() -> int:
     )
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use: fewer than the machine has where an affinity, a
+    container or a batch system limits it (or the user, by LOKY_MAX_CPU_COUNT).
+    """
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; "auto" takes the best there is.
+    """Return the device of that name; "auto" takes the best one.
 
     Raises:
-        UserError: there is no such device here.
+        UserError: the device is not available on this machine.
     """
     import torch
 
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
+    counts = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
     }
+    available = [kind for kind, count in counts.items() if count]
     if name == "auto":
-        return torch.device(next(kind for kind, is_there in there.items() if is_there))
-    if not there.get(name.split(":")[0], False):
+        return torch.device(available[0])
+    kind, _, index = name.partition(":")
+    if kind not in available or (index and not (index.isdecimal() and int(index) < counts[kind])):
         raise UserError(
-            f"device={name}: is not there; this machine has"
-            f" {', '.join(k for k, is_there in there.items() if is_there)}"
+            f"device={name} is not available on this machine (available: {', '.join(available)})"
         )
     return torch.device(name)
 
 
 def own_device(name: str, processes: int) -> torch.device:
-    """Return the device of one of so many ``processes`` that share out work on this machine.
+    """Return this process's device, where ``processes`` share the work on this machine.
 
-    Of several GPUs it is one that no other process has taken; on CPUs this process takes its share
-    of the cores.
+    Of several GPUs it is one that no other process has taken. This process keeps it until it ends,
+    so that a later run in it (a Dask worker does many) gets the same one. On CPUs this process
+    takes its share of the cores.
 
     Raises:
-        UserError: there is no such device, or no free one.
+        UserError: the device is not available, or every GPU is taken.
     """
     import torch
     from filelock import FileLock, Timeout
 
     chosen = pick_device(name)
     if chosen.type == "cpu" and processes > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+        torch.set_num_threads(max(1, available_cores() // processes))
     if chosen.type != "cuda" or chosen.index is not None:
         return chosen
+    if _HELD:
+        return torch.device("cuda", next(iter(_HELD)))
     for index in range(torch.cuda.device_count()):
-        lock = FileLock(Path(tempfile.gettempdir()) / f"eegdm-cuda-{index}.lock")
+        lock = FileLock(_lock_path(index))
         try:
             lock.acquire(timeout=0)
         except Timeout:
             continue
-        _LOCKS.append(lock)
+        _HELD[index] = lock
         return torch.device("cuda", index)
     raise UserError(
         f"devices={processes}: this machine has {torch.cuda.device_count()} GPUs, all taken by"
         " other runs; ask for fewer devices, or wait for those runs"
     )
+
+
+def _lock_path(index: int) -> Path:
+    """The lock of a GPU. Its name has the user, since another user's file can't be opened, and the
+    GPU's own number, since two jobs that see one GPU each both call it 0.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpu = visible[index].strip() if index < len(visible) and visible[0] else str(index)
+    return Path(tempfile.gettempdir()) / f"eegdm-{user}-cuda-{gpu}.lock"

@@ -58,6 +58,7 @@ def run_stages(folder: Path) -> tuple[Path, Path, Path]:
 def predict_and_embed(classifier: Path, recording: Path, folder: Path) -> None:
     """Events, their page, a copy with the events in it, and embeddings."""
     import numpy as np
+
     from stages.tiny import command_line
 
     out = folder / "predicted"
@@ -80,6 +81,7 @@ def generate(backbone: Path, folder: Path) -> None:
     """A window of each channel, as a recording."""
     import mne
     import numpy as np
+
     from stages.tiny import command_line
 
     finished = command_line("generate", "--model", backbone, "--out", folder / "drawn_raw.fif")

@@ -7,7 +7,6 @@ and leave disks and reports out.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from eegdm import artifacts
 from eegdm.config import Config
 from eegdm.console import file_size
 from eegdm.experiments.plans import Step
+from eegdm.processes import available_cores
 
 TOKEN_BYTES = {"float16": 2, "float32": 4, "int8": 1}
 _TIMED_ROWS = 2  # single-channel windows, or windows of tokens, in a step that is timed
@@ -189,7 +189,7 @@ def _seconds(kind: str, config: Config, size: CorpusSize) -> float:
         return (
             0.0
             if config.signal.per_window
-            else size.seconds * pace.filter / (config.run.workers or os.cpu_count() or 1)
+            else size.seconds * pace.filter / (config.run.workers or available_cores())
         )
     if kind == "backbone":
         windows = min(size.train_windows, config.pretrain.max_windows or size.train_windows)
