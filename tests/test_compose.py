@@ -178,6 +178,86 @@ def test_a_sweep_names_all_its_runs() -> None:
     ]
 
 
+TEXTS = [
+    *("1e5", "07", "1_000", "yes", "True", "null0", "{e}", "${x}", "[x", "#1", "a:b", "a=b"),
+    *("a(b)", "a, b", " a", "é&ü;!", "~/x", "a\\b", "(?P<subject>s\\d{1,2})"),
+    *("O'Brien's \"disk\"", "'a' and 'b'"),
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_what_was_typed_whatever_it_looks_like(text: str) -> None:
+    for name in ("source", "run.root", "corpus.pattern"):
+        typed = f"{name}={text}"
+        config = compose([typed])
+        found = {"source": config.corpus.source, "run.root": config.run.root}
+        assert found.get(name, config.corpus.pattern) == text
+    quoted = text.replace("'", "\\'")
+    assert compose([f"root='{quoted}'"]).run.root == text
+    assert compose([f"root='{quoted}'"]).explicit == ["run.root"]
+
+
+def test_null_is_nothing_where_nothing_is_possible_and_else_a_text() -> None:
+    assert compose(["source=null"]).corpus.source is None
+    assert compose(["source='null'"]).corpus.source == "null"
+    assert compose(["root=null"]).run.root == "null"
+    assert compose(["windows.step_s=null"]).windows.step_s is None
+
+
+def test_lists_of_texts_keep_their_texts() -> None:
+    def classes(value: str) -> list[str]:
+        return compose([f"corpus.classes={value}"]).corpus.classes
+
+    assert classes("[1, 1e5, null, on, {e}]") == ["1", "1e5", "null", "on", "{e}"]
+    assert classes("""['a, b', "c's", d (e, f)]""") == ["a, b", "c's", "d (e, f)"]
+    assert compose(["compare=linear,nolaw"]).run.compare == ["linear", "nolaw"]
+    assert compose(["latents.query=[gate, filter]", "latents.pool=[std,std]"]).latents.query == [
+        "gate",
+        "filter",
+    ]
+    assert compose(["classifiers=[]"]).run.classifiers == []
+    with pytest.raises(UserError, match="is not closed; write it as"):
+        classes("[a, 'b]")
+
+
+def test_a_sweep_takes_ranges_and_choices_lists_and_quoted_texts() -> None:
+    assert expand(["seed=range(0,3)"]) == [[f"run.seed={n}"] for n in range(3)]
+    assert expand(["fold=choice(0,2)"]) == [["windows.fold=0"], ["windows.fold=2"]]
+    assert expand(["recipe=choice(base,linear)"]) == [["recipe=base"], ["recipe=linear"]]
+    assert expand(["latents.query=[gate],[gate,filter]"]) == [
+        ["latents.query=[gate]"],
+        ["latents.query=[gate,filter]"],
+    ]
+    assert expand(["root='a, b',c", "classifiers=x/fold=1,seed=0"]) == [
+        ["run.root='a, b'", "run.classifiers=x/fold=1,seed=0"],
+        ["run.root=c", "run.classifiers=x/fold=1,seed=0"],
+    ]
+    pattern = r"corpus.pattern=(?P<subject>s\d{1,2}),(?P<run>\d)"
+    assert expand([pattern]) == [
+        [r"corpus.pattern=(?P<subject>s\d{1,2})"],
+        [r"corpus.pattern=(?P<run>\d)"],
+    ]
+    maps = "corpus.label_map={a: b, c: d}"
+    assert expand([maps]) == [[maps]]
+    for word in ("seed=interval(0,1)", "recipe=glob(*)", "seed=range(", "seed=f(1)"):
+        with pytest.raises(UserError, match="write several values as"):
+            expand([word])
+
+
+def test_several_values_without_multirun_are_refused_with_what_runs_them() -> None:
+    for word in ("seed=0,1", "seed=range(0,3)", "recipe=base,linear"):
+        with pytest.raises(UserError, match="run one after the other by -m"):
+            compose([word])
+
+
+def test_defaults_with_an_unbalanced_quote_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EEGDM_DEFAULTS", "root='a b device=cpu")
+    with pytest.raises(UserError, match="^EEGDM_DEFAULTS=.*no closing quotation; quote as in"):
+        compose([])
+    monkeypatch.setenv("EEGDM_DEFAULTS", "root='a b' device=cpu")
+    assert compose([]).run.root == "a b" and compose(["root=c"]).run.root == "c"
+
+
 def test_every_setting_explains_itself() -> None:
     silent = [name for name, field, _ in leaves(Config()) if not field.metadata.get("help")]
     assert silent == []

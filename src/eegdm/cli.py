@@ -58,12 +58,13 @@ def _add_stage(name: str) -> None:
         ] = False,
     ) -> None:
         from eegdm import compose
+        from eegdm.experiments.sweeps import plan_runs
 
         if settings:
             for key, default, help_text in compose.describe(sections):
                 typer.echo(f"{key}={default if default is not None else 'null'}\n    {help_text}")
             return
-        for run in compose.expand(words or []) if multirun else [words or []]:
+        for run in plan_runs(name, words or []) if multirun else [words or []]:
             if cfg is not None:
                 typer.echo(compose.as_yaml(compose.compose(run)))
             else:

@@ -1,10 +1,15 @@
 """From `key=value` words to a checked configuration, by Hydra's compose API; every fault at once,
 one line each.
+
+Numbers, booleans and lists of numbers follow Hydra's grammar. Texts (paths, patterns, names) do
+not: what is typed after `=` is the text, whatever it looks like (`1e5`, `{e}`, `a (b), c`); quotes
+around the whole are taken off.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import shlex
@@ -12,16 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eegdm.config import SHORT, Config, check, did_you_mean, leaves
+from eegdm.config import SHORT, Config, check, did_you_mean, leaves, with_settings
 from eegdm.errors import UserError
 
+SEVERAL = "several values are run one after the other by -m, side by side by eegdm sweep"
 CONF = Path(__file__).parent / "conf"
 GROUPS = ("corpus", "recipe")
 MAPPINGS = ("corpus.label_map",)
-TEXTS = ("corpus.source", "corpus.table", "corpus.pattern", "run.root")
-"""Settings that are text, whatever they look like: `source=1e5` and `source=null` are folders."""
-PATHS_OR_NULL = ("run.recordings", "run.backbone", "run.latents")
-"""Text too, except `null`, which is none, and what a sweep divides at its commas."""
 DEFAULTS = "EEGDM_DEFAULTS"
 """Environment variable with words that every command takes before those typed, such as
 `root=/scratch/runs device=cuda`.
@@ -46,41 +48,56 @@ def compose(words: list[str]) -> Config:
     from omegaconf.errors import OmegaConfBaseException
 
     typed = [_lengthen(word) for word in words]
-    words = [*(_lengthen(word) for word in shlex.split(os.environ.get(DEFAULTS, ""))), *typed]
+    words = [*(_lengthen(word) for word in _default_words()), *typed]
     if faults := [fault for word in words for fault in _faults_of_word(word)]:
         raise UserError("\n".join(faults))
     ConfigStore.instance().store(name="schema", node=Config)
-    whole = [
-        word for word in words if _key(word) in MAPPINGS
-    ]  # Hydra would merge a mapping into the default; a typed one replaces it
+    # Hydra would merge a mapping into the default, which a typed one replaces, and read a text as
+    # if it were a number, a function or a reference: both are put in afterwards.
+    kept = [word for word in words if _key(word) in (*MAPPINGS, *_texts())]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = hydra_compose(
-                "config", overrides=[word for word in words if word not in whole]
-            )
-        for word in whole:
-            OmegaConf.update(composed, _key(word), _value(word), merge=False, force_add=True)
+            composed = hydra_compose("config", overrides=[w for w in words if w not in kept])
         config = OmegaConf.to_object(composed)
+        assert isinstance(config, Config)
+        config = with_settings(config, {_key(word): _value(word) for word in kept})
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{' '.join(words)}: {_first_line(error)}") from error
-    assert isinstance(config, Config)
     if config.run.compat == "published" and config.corpus.name == "chbmit":
         config.signal.per_window = True
     config.explicit = [key for word in typed if (key := _key(word)) not in GROUPS]
     return check(config)
 
 
+def _default_words() -> list[str]:
+    text = os.environ.get(DEFAULTS, "")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(
+            f"{DEFAULTS}={text}: {str(error).lower()}; quote as in a shell, such as"
+            f" {DEFAULTS}=\"root='/scratch/my runs' device=cuda\""
+        ) from error
+
+
 def _value(word: str) -> Any:
-    """Return the value of a word: YAML for a mapping, whose keys may hold anything, else by Hydra's
-    grammar.
+    """Return the value of a word: YAML for a mapping, whose keys may hold anything, the text itself
+    for a text, else by Hydra's grammar.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf.errors import ValidationError
     from yaml import YAMLError, safe_load
 
     key, _, value = word.partition("=")
+    if kind := _texts().get(key):
+        if kind == "list":
+            return _text_list(value)
+        return None if kind == "optional" and value == "null" else _unquoted(value)
     if key not in MAPPINGS:
-        return OverridesParser.create().parse_override(word).value()
+        override = OverridesParser.create().parse_override(word)
+        if override.is_sweep_override():
+            raise ValidationError(SEVERAL)
+        return override.value()
     try:
         found = safe_load(value)
     except YAMLError as error:
@@ -92,18 +109,100 @@ def _value(word: str) -> Any:
     return {str(k): str(v) for k, v in found.items()}
 
 
+@functools.cache
+def _texts() -> dict[str, str]:
+    """Each setting that is a text, and how: "text", "optional" (null is None), or "list"."""
+    kinds = {"str": "text", "str | None": "optional", "list[str]": "list"}
+    return {
+        name: kinds[field.type]
+        for name, field, _ in leaves(Config())
+        if field.type in kinds and name not in GROUPS
+    }
+
+
+def _unquoted(text: str) -> str:
+    """Take off the quotes around the whole text."""
+    quoted = re.fullmatch(r"""(['"])((?:(?!\1)[^\\]|\\.)*)\1""", text, re.DOTALL)
+    if quoted is None:
+        return text
+    quote, inner = quoted.groups()
+    return inner.replace(f"\\{quote}", quote)
+
+
+def _text_list(value: str) -> list[str]:
+    """Return the texts of `[a, 'b, c']`, and of a single text without brackets."""
+    from omegaconf.errors import ValidationError
+
+    if not (value.startswith("[") and value.endswith("]")):
+        # a classifier's own folder is called fold=1,seed=0
+        parts = [value] if "=" in value else _split(value)
+    else:
+        parts = _split(value[1:-1])
+    if any(_is_open(part) for part in parts):
+        raise ValidationError(
+            "a quote or bracket is not closed; write it as \"['one, two',three]\""
+        )
+    return [_unquoted(part.strip()) for part in parts if part.strip()]
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas that lie outside quotes and brackets of any kind."""
+    parts = [""]
+    for character in text:
+        if character == "," and not _is_open(parts[-1]):
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _is_open(text: str) -> bool:
+    """Whether a quote that begins the text, or a bracket in it, is still open. An apostrophe in a
+    word (`O'Brien`) is not a quote.
+    """
+    text = text.strip()
+    if text[:1] in ("'", '"'):
+        return re.match(r"""(['"])((?!\1)[^\\]|\\.)*\1""", text, re.DOTALL) is None
+    return any(text.count(pair[0]) > text.count(pair[1]) for pair in ("()", "[]", "{}"))
+
+
 def expand(words: list[str]) -> list[list[str]]:
-    """Return the runs that a sweep such as `seed=0,1,2` names."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    """Return the runs that a sweep such as `seed=0,1,2` names, each once, the last word's values
+    changing fastest.
+    """
+    runs = itertools.product(*(_alternatives(word) for word in words))
+    return [list(run) for run in dict.fromkeys(runs)]
+
+
+# What Hydra's grammar has for many values at once
+_SWEEP_FUNCTION = re.compile(r"(choice|range|shuffle|sort|tag|glob|interval)\(.*\)")
+
+
+def _alternatives(word: str) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    key, _, value = (word := _lengthen(word)).partition("=")
+    is_text = key in (*GROUPS, *MAPPINGS, *_texts())
+    if is_text and not _SWEEP_FUNCTION.fullmatch(value):
+        if _is_single_list(key, value):
+            return [word]
+        return [f"{key}={part.strip()}" for part in _split(value)]
     try:
-        parsed = OverridesParser.create().parse_overrides([_lengthen(word) for word in words])
+        override = OverridesParser.create().parse_override(word)
+        if not override.is_sweep_override():
+            return [word]
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
     except HydraException as error:
-        raise UserError(f"{' '.join(words)}: {_first_line(error)}") from error
-    (runs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return runs
+        raise UserError(
+            f"{word}: {_first_line(error)}; write several values as {key}=1,2, as"
+            f" {key}=range(0,3), or a text with parentheses in quotes"
+        ) from error
+
+
+def _is_single_list(key: str, value: str) -> bool:
+    """Whether commas divide the elements of one list, and not runs."""
+    return _texts().get(key) == "list" and not value.startswith("[")
 
 
 def choices(group: str) -> list[str]:
@@ -116,45 +215,9 @@ def _key(word: str) -> str:
 
 
 def _lengthen(word: str) -> str:
-    """Write a short name in full: `seed=1` is `run.seed=1`, and `classifiers=PATH` a list of
-    one.
-    """
+    """Write a short name in full: `seed=1` is `run.seed=1`."""
     key, equals, value = word.partition("=")
-    name = SHORT.get(key, key)
-    is_path = name in PATHS_OR_NULL and value != "null" and "," not in value
-    if equals and (name in TEXTS or is_path):
-        return f"{name}={_as_text(value)}"
-    if not equals or key not in SHORT:
-        return word
-    wants_list = any(
-        isinstance(default, list) for name, _, default in leaves(Config()) if name == SHORT[key]
-    )
-    value = _quoted(value)
-    return (
-        f"{SHORT[key]}=[{value}]"
-        if wants_list and not value.startswith("[")
-        else f"{SHORT[key]}={value}"
-    )
-
-
-def _quoted(value: str) -> str:
-    """Quote a path that Hydra's grammar would trip over, such as one with spaces, `=` or
-    parentheses.
-    """
-    special = any(c in value for c in " =()'\"\\~#") and not value.startswith(("[", "{", "'", '"'))
-    return _in_quotes(value) if special else value
-
-
-def _as_text(value: str) -> str:
-    """Quote a value so that it stays the text that was typed; one in quotes is text already."""
-    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return value if is_quoted else _in_quotes(value.replace("${", "\\${"))
-
-
-def _in_quotes(value: str) -> str:
-    """Quote a value for Hydra, where a backslash is one, except before a quote."""
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
-    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
+    return f"{SHORT[key]}={value}" if equals and key in SHORT else word
 
 
 def _faults_of_word(word: str) -> Iterator[str]:
@@ -168,6 +231,7 @@ def _faults_of_word(word: str) -> Iterator[str]:
             yield (
                 f"{key}={value}: there are"
                 f" {', '.join(choices(key))}{did_you_mean(value, choices(key))}"
+                f"{f'; {SEVERAL}' if ',' in value else ''}"
             )
     elif key in {name.partition(".")[0] for name in known if "." in name}:
         yield (
@@ -194,7 +258,9 @@ def _type_fault(key: str, word: str) -> Iterator[str]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        OmegaConf.update(_types(), key, _value(word), merge=False, force_add=key in MAPPINGS)
+        value = _value(word)
+        if key not in _texts():
+            OmegaConf.update(_types(), key, value, merge=False, force_add=key in MAPPINGS)
     except (HydraException, OmegaConfBaseException) as error:
         yield f"{word}: {_first_line(error)}"
 

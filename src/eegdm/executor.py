@@ -98,7 +98,7 @@ class _OwnProcesses(multiprocessing.context.SpawnContext):
         super().__init__()
         self.started: list[multiprocessing.process.BaseProcess] = []
 
-    def Process(self, *args: Any, **kwargs: Any) -> Any:  # noqa: N802  # the name that the pool calls
+    def Process(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         process = super().Process(*args, **kwargs)  # type: ignore[misc]
         self.started.append(process)
         return process

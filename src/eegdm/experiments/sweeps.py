@@ -18,7 +18,16 @@ from eegdm.compose import compose, expand
 from eegdm.config import did_you_mean
 from eegdm.console import say
 from eegdm.errors import UserError, one_line
+from eegdm.layout import COMMAND, own_folder
 
+KIND = {stage: kind for kind, stage in COMMAND.items()}
+NAMED = {  # what the folder of each stage is named after
+    "preprocess": "corpus= and recipe= give",
+    "pretrain": "corpus=, recipe= and fold= (with split=kfold) give",
+    "cache": "corpus=, recipe= and fold= (with split=kfold) give",
+    "finetune": "corpus=, recipe=, seed= and fold= (with split=kfold) give",
+    "report": "corpus=, recipe= and rate= give",
+}
 LAUNCHERS = ("joblib", "local", "slurm")
 """joblib: so many processes at a time; local: all at once by submitit; slurm: jobs of a cluster by
 submitit.
@@ -88,13 +97,52 @@ def launch(
                 f"sweep: {value!r} is unknown; choose from"
                 f" {', '.join(known)}{did_you_mean(value, known)}"
             )
-    runs = expand(list(words))
-    root = [compose(run).run.root for run in runs][0]  # every run is checked before any is started
+    runs = plan_runs(stage, words)
     commands = [Command(stage, run) for run in runs]
     say(f"sweep: {len(commands)} runs by {launcher}")
     if launcher == "joblib":
         return _told(_by_joblib(commands, at_once))
-    return _by_submitit(commands, launcher, job, logs or Path(root) / "sweeps")
+    logs = logs or Path(compose(runs[0]).run.root) / "sweeps"
+    return _by_submitit(commands, launcher, job, logs)
+
+
+def plan_runs(stage: str, words: Sequence[str]) -> list[list[str]]:
+    """Return the words of each combination, all of them checked before any is run.
+
+    Raises:
+        UserError: settings that no run can have, or combinations that would write to one folder.
+    """
+    runs = expand(list(words))
+    folders: dict[Path, list[str]] = {}
+    for run in runs:
+        folder = own_folder(compose(run), KIND[stage])
+        if folder in folders:
+            raise UserError(_same_folder(stage, folder, folders[folder], run))
+        folders[folder] = run
+    return runs
+
+
+def _same_folder(stage: str, folder: Path, first: list[str], second: list[str]) -> str:
+    """One line on two runs that differ in what no folder is named after, with the commands that
+    give them roots of their own.
+    """
+    from eegdm.opening import READS
+
+    config = compose(first)
+    read = [kind for kind in READS[stage] if kind != "latents" or config.latents.cached]
+    inputs = [
+        f"{kind}={own_folder(config, kind)}" for kind in read if not getattr(config.run, kind)
+    ]
+    commands = []
+    for run, other in ((first, second), (second, first)):
+        own = [word for word in run if word not in other]
+        kept = [word for word in run if not word.startswith("run.root=")]
+        root = f"root={config.run.root}/{','.join(own)}"
+        commands.append(shlex.join(["eegdm", stage, *kept, root, *inputs]))
+    return (
+        f"sweep: two runs would write to {folder}; {NAMED[stage]} a run its own folder, for other"
+        f" settings give each its own root=: {'; '.join(commands)}"
+    )
 
 
 def _by_joblib(commands: list[Command], at_once: int) -> list[Outcome]:
