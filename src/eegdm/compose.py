@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,12 @@ def compose(words: list[str]) -> Config:
     words = [*(_lengthen(word) for word in _default_words()), *typed]
     if faults := [fault for word in words for fault in _faults_of_word(word)]:
         raise UserError("\n".join(faults))
-    ConfigStore.instance().store(name="schema", node=Config)
+    ConfigStore.instance().store(name="eegdm_schema", node=Config)
     # Hydra would merge a mapping into the default, which a typed one replaces, and read a text as
     # if it were a number, a function or a reference: both are put in afterwards.
     kept = [word for word in words if _key(word) in (*MAPPINGS, *_texts())]
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with _no_other_hydra(), initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra_compose("config", overrides=[w for w in words if w not in kept])
         config = OmegaConf.to_object(composed)
         assert isinstance(config, Config)
@@ -67,6 +68,19 @@ def compose(words: list[str]) -> Config:
         config.signal.per_window = True
     config.explicit = [key for word in typed if (key := _key(word)) not in GROUPS]
     return check(config)
+
+
+@contextmanager
+def _no_other_hydra() -> Iterator[None]:
+    """Put aside the Hydra of a program that calls us, which could not begin a second one."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    other = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = other
 
 
 def _default_words() -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import shutil
 import warnings
 import zipfile
@@ -42,6 +43,7 @@ from eegdm.models.latents import extract
 from eegdm.processes import rank
 
 CHECKPOINTS = "checkpoints"
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 # ------------------------------------------------------------------------------- parameter groups
 
@@ -486,7 +488,6 @@ def make_trainer(
     Args:
         keep_best: what keeps the best epoch as best.ckpt; None keeps the last one alone.
     """
-    _quieten()
     run = config.run
     where = folder / CHECKPOINTS
     saving: list[Callback] = [] if keep_best is None else [keep_best]
@@ -501,63 +502,114 @@ def make_trainer(
         )
     )
     shown = [RichProgressBar(leave=True), Curves(folder / "curves.csv")]
-    return L.Trainer(
-        accelerator={"cuda": "gpu"}.get(run.device, run.device),
-        devices=run.devices,
-        num_nodes=run.nodes,
-        precision=run.precision,  # type: ignore[arg-type]
-        max_epochs=epochs,
-        gradient_clip_val=grad_clip,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        deterministic="warn",
-        logger=[_logger(name, folder, config) for name in run.loggers],
-        callbacks=[*shown, *callbacks, *saving],
-        plugins=[AtomicCheckpoints()],
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    with _library_state():
+        return L.Trainer(
+            accelerator={"cuda": "gpu"}.get(run.device, run.device),
+            devices=run.devices,
+            num_nodes=run.nodes,
+            precision=run.precision,  # type: ignore[arg-type]
+            max_epochs=epochs,
+            gradient_clip_val=grad_clip,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            deterministic="warn",
+            logger=[_logger(name, folder, config) for name in run.loggers],
+            callbacks=[*shown, *callbacks, *saving],
+            plugins=[AtomicCheckpoints()],
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
 
 
-def _quieten() -> None:
-    """Silence Lightning's advertisements and those of its warnings that describe what is meant
+@contextmanager
+def _library_state() -> Iterator[None]:
+    """Set what a training wants of torch and Lightning for the whole process, and put back what was
+    there: the next run, or the program that called us, has settings of its own.
+
+    Lightning's advertisements are silenced, and those of its warnings that describe what is meant
     here.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for meant in (
-        "eval mode",
-        "does not have many workers",
-        "LeafSpec",
-        "Total length of",
-        "Checkpoint directory",
-    ):
-        warnings.filterwarnings("ignore", f".*{meant}")
+    logger = logging.getLogger("lightning.pytorch")
+    level, n_threads = logger.level, torch.get_num_threads()
+    variables = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", CUBLAS)}
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        with warnings.catch_warnings():
+            logger.setLevel(logging.WARNING)
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            for meant in (
+                "eval mode",
+                "does not have many workers",
+                "LeafSpec",
+                "Total length of",
+                "Checkpoint directory",
+            ):
+                warnings.filterwarnings("ignore", f".*{meant}")
+            yield
+    finally:
+        logger.setLevel(level)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+        if torch.get_num_threads() != n_threads:
+            torch.set_num_threads(n_threads)
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _logger(name: str, folder: Path, config: Config) -> Any:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    logs = folder / "logs"
     try:
         if name == "tensorboard":
-            from lightning.pytorch.loggers import TensorBoardLogger
-
-            return TensorBoardLogger(folder / "logs", name="", version="")
-        from lightning.pytorch.loggers import WandbLogger
-
-        return WandbLogger(
-            project="eegdm",
-            name=f"{config.corpus.name}-{config.recipe}-{config.run.seed}",
-            save_dir=folder / "logs",
-        )
+            return TensorBoardLogger(logs, name="", version="")
+        return _wandb_logger(f"{config.corpus.name}-{config.recipe}-{config.run.seed}", logs)
     except ModuleNotFoundError as error:
         raise UserError(
             f"run.loggers={name}: {error}; install it by `pip install 'eegdm[{name}]'`"
         ) from error
 
 
+def _wandb_logger(name: str, logs: Path) -> Any:
+    """Begin a W&B run of this training's own; one that the process may have open is left alone."""
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    if rank() > 0:
+        return WandbLogger(project="eegdm", name=name, save_dir=logs)
+    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        run = wandb.init(project="eegdm", name=name, dir=logs, reinit="create_new")
+    except wandb.Error as error:
+        raise UserError(
+            f"run.loggers=wandb: {' '.join(str(error).split())}; log in with `wandb login`, or set"
+            f" WANDB_MODE=offline to keep the curves in {logs / 'wandb'}"
+        ) from error
+    run.define_metric("*", step_metric="trainer/global_step")
+    return WandbLogger(experiment=run, save_dir=logs)
+
+
 def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any) -> None:
     """Train from the last checkpoint of the folder, or from the start."""
     last = Path(trainer.default_root_dir) / CHECKPOINTS / "last.ckpt"
     trainer.callbacks.append(ResumedOrder(batch_sampler_of(training)))  # type: ignore[attr-defined]
-    trainer.fit(module, training, validation, ckpt_path=str(last) if last.is_file() else None)
+    from lightning.pytorch.loggers import WandbLogger
+
+    try:
+        with _library_state():
+            trainer.fit(
+                module, training, validation, ckpt_path=str(last) if last.is_file() else None
+            )
+    finally:
+        for logger in trainer.loggers:
+            # Lightning closes its TensorBoard writer, but leaves a W&B run open for the next run
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
 
 
 def forget_checkpoints(folder: Path) -> None:
