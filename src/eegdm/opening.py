@@ -35,6 +35,7 @@ from eegdm.models.diffusion import NoiseSchedule
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.latents import TokenSpec
 from eegdm.models.pretrained import weights_fingerprint
+from eegdm.processes import own_random_state
 
 READS = {
     "preprocess": (),
@@ -291,6 +292,7 @@ def token_spec(config: Config, blocks: bool = True) -> TokenSpec:
     )
 
 
+@own_random_state()
 def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Config, SSMDP, str]:
     """The backbone that this run reads and what identifies it: its folder's fingerprint, or that
     of its weights.

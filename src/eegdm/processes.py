@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,19 @@ def rank() -> int:
         ),
         0,
     )
+
+
+@contextmanager
+def own_random_state() -> Iterator[None]:
+    """Let what is inside seed the generators of Python, NumPy and torch, and put them back."""
+    from lightning.pytorch.utilities.seed import isolate_rng
+
+    try:
+        with isolate_rng():
+            yield
+    finally:
+        for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # what seed_everything leaves behind
+            os.environ.pop(name, None)
 
 
 def available_cores() -> int:

@@ -56,7 +56,9 @@ theirs.finish()
     )
     assert done.returncode == 0, done.stderr
     runs = [
-        next((own.classifier.with_name(f"seed={seed}") / "logs").glob("wandb/offline-*/run-*.wandb"))
+        next(
+            (own.classifier.with_name(f"seed={seed}") / "logs").glob("wandb/offline-*/run-*.wandb")
+        )
         for seed in (1, 2)
     ]
     for run in runs:

@@ -30,7 +30,7 @@ def state() -> dict[str, Any]:
         "default type": torch.get_default_dtype(),
         "default device": torch.get_default_device(),
         "gradients": torch.is_grad_enabled(),
-        "random": torch.get_rng_state().tolist(),
+        "seed": torch.initial_seed(),
         "warnings": list(warnings.filters),
         "levels": [logging.getLogger(name).level for name in ("", "lightning.pytorch", "mne")],
         "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],

@@ -61,6 +61,7 @@ def test_no_stage_runs_two_into_one_folder(stage: str, word: str, tmp_path: Path
     ("stage", "words", "n_runs"),
     [
         ("finetune", ["seed=range(0,3)"], 3),
+        ("finetune", ["seed=0,1", "fold=all", "split=kfold"], 2),
         ("finetune", ["seed=0,0"], 1),
         ("finetune", ["seed=0,1", "fold=0,1", "split=kfold"], 4),
         ("pretrain", ["fold=0,1", "split=kfold"], 2),

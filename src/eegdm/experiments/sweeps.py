@@ -19,6 +19,7 @@ from eegdm.config import did_you_mean
 from eegdm.console import say
 from eegdm.errors import UserError, one_line
 from eegdm.layout import COMMAND, own_folder
+from eegdm.stages import of_each_fold
 
 KIND = {stage: kind for kind, stage in COMMAND.items()}
 NAMED = {  # what the folder of each stage is named after
@@ -102,7 +103,8 @@ def launch(
     say(f"sweep: {len(commands)} runs by {launcher}")
     if launcher == "joblib":
         return _told(_by_joblib(commands, at_once))
-    logs = logs or Path(compose(runs[0]).run.root) / "sweeps"
+    root = Path(compose(of_each_fold(stage, runs[0])[0]).run.root)
+    logs = logs or root / "sweeps"
     return _by_submitit(commands, launcher, job, logs)
 
 
@@ -115,10 +117,11 @@ def plan_runs(stage: str, words: Sequence[str]) -> list[list[str]]:
     runs = expand(list(words))
     folders: dict[Path, list[str]] = {}
     for run in runs:
-        folder = own_folder(compose(run), KIND[stage])
-        if folder in folders:
-            raise UserError(_same_folder(stage, folder, folders[folder], run))
-        folders[folder] = run
+        for words_of_fold in of_each_fold(stage, run):
+            folder = own_folder(compose(words_of_fold), KIND[stage])
+            if folder in folders:
+                raise UserError(_same_folder(stage, folder, folders[folder], words_of_fold))
+            folders[folder] = words_of_fold
     return runs
 
 

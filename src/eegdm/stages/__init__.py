@@ -32,12 +32,13 @@ def run_stage(name: str, words: list[str]) -> Path:
     Returns:
         The folder it wrote; of the last fold.
     """
-    for own in _of_each_fold(name, words):
+    for own in of_each_fold(name, words):
         folder = importlib.import_module(f"eegdm.stages.{name}").run(compose(own))
     return folder
 
 
-def _of_each_fold(name: str, words: list[str]) -> list[list[str]]:
+def of_each_fold(name: str, words: list[str]) -> list[list[str]]:
+    """Return the words of the runs that `fold=all` stands for."""
     rest = [word for word in words if word not in ("fold=all", "windows.fold=all")]
     if len(rest) == len(words):
         return [words]

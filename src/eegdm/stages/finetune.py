@@ -33,6 +33,7 @@ from eegdm.opening import (
     shared_windows,
     token_spec,
 )
+from eegdm.processes import own_random_state
 from eegdm.training import (
     CHECKPOINTS,
     FusionModule,
@@ -49,6 +50,7 @@ from eegdm.training import (
 STANDARDISING_WINDOWS = 256
 
 
+@own_random_state()
 def run(config: Config) -> Path:
     """Write ``classifier/seed=N/``: config.json, model.safetensors (EMA weights of the best epoch),
     curves.csv.

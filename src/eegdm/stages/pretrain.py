@@ -25,6 +25,7 @@ from eegdm.models.backbone import SSMDP
 from eegdm.models.card import training_facts
 from eegdm.models.diffusion import NoiseSchedule, sample
 from eegdm.opening import make_backbone, make_schedule, open_recordings, resolve
+from eegdm.processes import own_random_state
 from eegdm.training import (
     CHECKPOINTS,
     DenoisingModule,
@@ -38,6 +39,7 @@ from eegdm.training import (
 VALIDATION_EPOCH = 2**31  # the "epoch" whose steps and noise every validation uses
 
 
+@own_random_state()
 def run(config: Config) -> Path:
     """Write ``backbone/``: config.json, model.safetensors (EMA weights), curves.csv, samples.npy.
 
