@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+IN = PYTHONPATH= .versions/$(1)/bin/python
 
-.PHONY: demo test test-ci test-faults lint docs bench bench-smoke bench-gpu clean help
+.PHONY: demo test test-ci test-versions test-faults lint docs bench bench-smoke bench-gpu clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -17,6 +18,20 @@ test: $(READY)  ## unit tests, golden numbers, one run of each stage
 
 test-ci: $(READY)  ## the longer tests, two at a time: every documented command as a user types it, injected faults
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ci -n 2 --dist worksteal
+
+test-versions:  ## one small run of everything on the lowest and on the newest versions of the dependencies (about 10 GB)
+	$(PYTHON) -m venv --clear .versions/lowest
+	$(call IN,lowest) -m pip install -q --disable-pip-version-check -c requirements-lowest.txt -e .
+	$(call IN,lowest) tests/versions/smoke.py core
+	$(call IN,lowest) -m pip install -q --disable-pip-version-check -r requirements-lowest-braindecode.txt
+	$(call IN,lowest) tests/versions/smoke.py braindecode
+	rm -rf .versions/lowest
+	$(PYTHON) -m venv --clear .versions/newest
+	$(call IN,newest) -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(call IN,newest) -m pip install -q --disable-pip-version-check -e '.[braindecode]'
+	$(call IN,newest) -c "import torchaudio" 2>/dev/null || rm -f .versions/newest/lib/python*/site-packages/torchaudio/lib/*.so  # see docs/braindecode.md
+	$(call IN,newest) tests/versions/smoke.py core braindecode
+	rm -rf .versions
 
 test-faults: $(READY)  ## hours: every stage killed a hundred times, at random and inside every kind of write
 	$(BIN)/python -m pytest -m faults -s
@@ -47,4 +62,4 @@ $(READY): requirements.lock pyproject.toml
 	@touch $(READY)
 
 clean:  ## remove what make made (not runs/)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache dist
+	rm -rf $(VENV) .versions .pytest_cache .ruff_cache .mypy_cache dist
