@@ -1,4 +1,4 @@
-"""What the package declares is what it imports, and the lowest versions are those that are tested."""
+"""What the package declares is what it imports; the lowest versions are those that are tested."""
 
 from __future__ import annotations
 
