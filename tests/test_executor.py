@@ -18,7 +18,7 @@ import pytest
 from eegdm import artifacts, executor
 from eegdm.data.synthetic.layouts import write_tuev
 from eegdm.errors import UserError
-from eegdm.executor import KILLED, each
+from eegdm.executor import KILLED, map_unordered
 from eegdm.stages import preprocess, run_stage
 
 
@@ -32,7 +32,7 @@ def work(item: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_faults_and_killed_workers_cost_only_their_own_item(workers: int) -> None:
-    found = dict(each(work, list(range(8)), workers))
+    found = dict(map_unordered(work, list(range(8)), workers))
     assert {k: v for k, v in found.items() if k not in (3, 5)} == {
         k: k * k for k in range(8) if k not in (3, 5)
     }
@@ -47,7 +47,7 @@ def test_a_killed_worker_does_not_make_the_rest_slow(monkeypatch: pytest.MonkeyP
     pools = []
     in_pool: Callable[..., Any] = executor._in_pool
     monkeypatch.setattr(executor, "_in_pool", lambda *args: pools.append(args[2]) or in_pool(*args))
-    results = list(each(work, list(range(4, 40)), 2))
+    results = list(map_unordered(work, list(range(4, 40)), 2))
     assert sorted(item for item, _ in results) == list(range(4, 40))
     assert [item for item, result in results if isinstance(result, Exception)] == [5]
     assert pools[0] == 2 and pools.count(1) <= 2
@@ -55,14 +55,14 @@ def test_a_killed_worker_does_not_make_the_rest_slow(monkeypatch: pytest.MonkeyP
 
 def test_a_signal_waits_until_a_worker_has_its_orders() -> None:
     before, reached = signal.getsignal(signal.SIGINT), []
-    with pytest.raises(KeyboardInterrupt), executor.signals_put_off():
+    with pytest.raises(KeyboardInterrupt), executor.deferred_signals():
         signal.raise_signal(signal.SIGINT)
         reached.append(True)
     assert reached and signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
 
 
 def test_nothing_to_do_is_no_fault() -> None:
-    assert list(each(work, [])) == []
+    assert list(map_unordered(work, [])) == []
 
 
 def slow(item: int) -> int:
@@ -77,7 +77,7 @@ def test_ending_early_ends_the_own_workers_and_no_other_child_of_the_program(end
     others = [start(target=time.sleep, args=(60,))]
     others[0].start()
     begun = time.monotonic()
-    found = each(slow, list(range(4)), 2)
+    found = map_unordered(slow, list(range(4)), 2)
     _, worker = next(found)
     others.append(start(target=time.sleep, args=(60,)))
     others[1].start()
@@ -112,10 +112,10 @@ def once(item: int, folder: Path) -> int:
 @pytest.mark.ci
 def test_a_cluster_does_the_same_and_survives_its_workers(cluster: str, tmp_path: Path) -> None:
     assert dict(
-        each(functools.partial(once, folder=tmp_path), list(range(8)), cluster=cluster)
+        map_unordered(functools.partial(once, folder=tmp_path), list(range(8)), cluster=cluster)
     ) == {k: k * k for k in range(8)}
     assert (tmp_path / "killed").exists()
-    found = dict(each(work, list(range(8)), cluster=cluster))
+    found = dict(map_unordered(work, list(range(8)), cluster=cluster))
     assert {k: v for k, v in found.items() if k not in (3, 5)} == {
         k: k * k for k in range(8) if k not in (3, 5)
     }
@@ -147,8 +147,8 @@ def test_preprocess_on_a_cluster_equals_that_on_one_machine(
 
     monkeypatch.setattr(
         preprocess,
-        "each",
-        lambda function, *rest: each(functools.partial(fatal, **function.keywords), *rest),
+        "map_unordered",
+        lambda function, *rest: map_unordered(functools.partial(fatal, **function.keywords), *rest),
     )
     folder = run_stage("preprocess", [*words, f"root={tmp_path / 'killed'}", f"cluster={cluster}"])
     table = pd.read_parquet(folder / "recordings.parquet").set_index("recording")

@@ -91,7 +91,7 @@ def file_size(n_bytes: float) -> str:
 
 
 class Transfer:
-    """What came of some files so far, told from any thread."""
+    """Progress of a download, updated from any thread."""
 
     def __init__(self, shown: Callable[..., None]) -> None:
         self.n_bytes = 0

@@ -1,4 +1,4 @@
-"""Work on many recordings at once: one failure is one line, the rest goes on."""
+"""Work on many recordings at once: one failure is one line, and the others continue."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from eegdm.processes import available_cores
 KILLED = "the process that worked on it was killed (out of memory, or a crash in a library)"
 
 
-def each(
+def map_unordered(
     function: Callable[[Any], Any],
     items: Sequence[Any],
     workers: int = 0,
@@ -52,13 +52,13 @@ def each(
             yield item, UserError(KILLED)
 
 
-def results(
+def map_or_raise(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int, cluster: str | None = None
 ) -> Generator[Any, None, None]:
-    """Yield results as :func:`each` does, where none may be missing: the first fault is raised, and
-    ends the work that has begun.
+    """Yield results as :func:`map_unordered` does, where none may be missing: the first fault is
+    raised, and ends the work that has begun.
     """
-    with closing(each(function, items, workers, cluster)) as found:
+    with closing(map_unordered(function, items, workers, cluster)) as found:
         for _, result in found:
             if isinstance(result, BaseException):
                 raise result
@@ -111,7 +111,7 @@ def _in_turn(
     while pending or running:
         while pending and len(running) < workers:
             try:
-                with signals_put_off():
+                with deferred_signals():
                     future = pool.submit(function, pending[0])
             except BrokenProcessPool:
                 return list(running.values())
@@ -129,7 +129,7 @@ def _in_turn(
 
 
 @contextmanager
-def signals_put_off() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM wait for the end: a worker that is started and given half of its
     orders prints a traceback.
     """

@@ -122,8 +122,8 @@ def in_child(work: Callable[[], object], disk: Disk, log: Path) -> int:
 
 
 def here(function: Callable[[Any], Any], items: list[Any], *_: Any) -> Iterator[tuple[Any, Any]]:
-    """Stand in for :func:`eegdm.executor.each`: the work of the pool in this process, so that its
-    changes are noted too.
+    """Stand in for :func:`eegdm.executor.map_unordered`: the work of the pool in this process, so
+    that its changes are noted too.
     """
     for item in items:
         try:
@@ -140,7 +140,7 @@ def main(result: Path, folder: Path, stage: str, words: list[str]) -> None:
     torch.set_num_threads(1)
     for name in STAGES:
         importlib.import_module(f"eegdm.stages.{name}")
-    sys.modules["eegdm.stages.preprocess"].each = here  # type: ignore[attr-defined]
+    sys.modules["eegdm.stages.preprocess"].map_unordered = here  # type: ignore[attr-defined]
 
     def run(name: str, root: Path, crash_at: int | None, which: str = stage) -> int:
         disk = Disk(root, crash_at, folder / f"{name}.notes")

@@ -10,7 +10,7 @@ from distributed import LocalCluster
 
 from eegdm import artifacts
 from eegdm.errors import UserError
-from eegdm.executor import KILLED, each
+from eegdm.executor import KILLED, map_unordered
 from stages.tiny import command_line
 from test_executor import work
 
@@ -46,7 +46,7 @@ def test_the_number_of_workers_and_a_cluster_change_no_byte(
 def test_a_recording_that_kills_its_worker_on_a_cluster_costs_only_itself(
     cluster: LocalCluster,
 ) -> None:
-    found = dict(each(work, list(range(8)), cluster=cluster.scheduler_address))
+    found = dict(map_unordered(work, list(range(8)), cluster=cluster.scheduler_address))
     assert {k: v for k, v in found.items() if k not in (3, 5)} == {
         k: k * k for k in range(8) if k not in (3, 5)
     }
@@ -60,4 +60,4 @@ def test_a_recording_that_kills_its_worker_on_a_cluster_costs_only_itself(
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere"])
 def test_a_cluster_that_is_not_there_is_one_line(address: str) -> None:
     with pytest.raises(UserError, match=f"run.cluster={address}: no dask scheduler answers there"):
-        list(each(work, [1], cluster=address))
+        list(map_unordered(work, [1], cluster=address))

@@ -10,7 +10,7 @@ import torch
 
 from eegdm.config import Config
 from eegdm.data.batches import batch_sampler_of, in_order, loader
-from eegdm.executor import results
+from eegdm.executor import map_or_raise
 from eegdm.models.eegdm import EEGDM
 from eegdm.opening import LabelledData, make_dataset, shared_windows
 from eegdm.processes import own_device, pick_device
@@ -34,7 +34,9 @@ def score_samples(
             windows=windows,
             processes=processes,
         )
-        found = [part for share in results(work, range(processes), processes) for part in share]
+        found = [
+            part for share in map_or_raise(work, range(processes), processes) for part in share
+        ]
     logits = in_order(found)[window_of]
     subjects = dict(
         zip(data.recordings.table.recording, data.recordings.table.subject, strict=True)

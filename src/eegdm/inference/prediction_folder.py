@@ -20,7 +20,7 @@ from eegdm.console import as_options, say, track
 from eegdm.data.corpora import survey
 from eegdm.errors import UserError, failure_reason
 from eegdm.evaluation.decision import rule_of
-from eegdm.executor import each
+from eegdm.executor import map_unordered
 from eegdm.inference.annotated_copy import copy_name, refuse_copy, write_copy
 from eegdm.inference.prediction import Options, predict_in
 from eegdm.inference.prediction_files import Places, finished, write_sidecar, write_tables
@@ -102,7 +102,7 @@ def predict_path(
     jobs = find_jobs(path, out)
     say(f"predict: {len(jobs)} recordings below {path}")
     written, failed, events, hours = [], 0, 0, 0.0
-    for job, result in track(each(work, jobs, workers, cluster), "predict", len(jobs)):
+    for job, result in track(map_unordered(work, jobs, workers, cluster), "predict", len(jobs)):
         if isinstance(result, BaseException):
             failed += 1
             say(f"  failed   {_one_line(job, result)}")

@@ -20,7 +20,7 @@ from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import shard_is_done, write_shard
 from eegdm.data.windows import KEY, distinct, long_events, make_samples
 from eegdm.effects import finished
-from eegdm.executor import results
+from eegdm.executor import map_or_raise
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.latents import extract
@@ -104,7 +104,7 @@ def _share_out(todo: list[tuple[int, pd.DataFrame]], config: Config, folder: Pat
         folder=folder,
         run=artifacts.run_of(folder),
     )
-    with closing(results(work, todo, config.run.devices, config.run.cluster)) as written:
+    with closing(map_or_raise(work, todo, config.run.devices, config.run.cluster)) as written:
         for _ in track(written, "cache", len(todo)):
             pass
 

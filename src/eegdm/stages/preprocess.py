@@ -28,7 +28,7 @@ from eegdm.data.signal import preprocess as prepare
 from eegdm.data.units import listed
 from eegdm.effects import describe
 from eegdm.errors import UserError, failure_reason
-from eegdm.executor import KILLED, each
+from eegdm.executor import KILLED, map_unordered
 from eegdm.layout import content_config, destination, labels_of, own_folder
 
 # Two small files per finished recording, its row and its events; what a resumed run need not do
@@ -94,7 +94,9 @@ def run(config: Config) -> Path:
         if todo or not artifacts.is_finished(folder):
             artifacts.reopen(folder)
             work = functools.partial(process, corpus=corpus, signal=config.signal)
-            with closing(each(work, todo, config.run.workers, config.run.cluster)) as results:
+            with closing(
+                map_unordered(work, todo, config.run.workers, config.run.cluster)
+            ) as results:
                 for job, result in track(results, "preprocess", len(todo)):
                     if isinstance(result, BaseException):
                         _give_up(job, corpus, result)
