@@ -99,14 +99,14 @@ def pooled_tokens(
 
 
 def linear_probe(
-    train_x: Float[np.ndarray, "window feature"],
-    train_y: Int[np.ndarray, " window"],
-    test_x: Float[np.ndarray, "window feature"],
+    train_x: Float[np.ndarray, "train feature"],
+    train_y: Int[np.ndarray, " train"],
+    test_x: Float[np.ndarray, "test feature"],
     n_classes: int,
     seed: int,
-    unit: Shaped[np.ndarray, " window"] | None = None,
+    unit: Shaped[np.ndarray, " train"] | None = None,
     balanced: bool = False,
-) -> Float[np.ndarray, "window class"]:
+) -> Float[np.ndarray, "test class"]:
     """Logistic regression on standardised features, trained on one split, asked about the other.
 
     The strength of its regularisation is chosen by 3-fold cross-validation (log loss) within the
@@ -178,8 +178,8 @@ def _folds(
 
 
 def chance(
-    train_y: Int[np.ndarray, " window"],
-    test_y: Int[np.ndarray, " window"],
+    train_y: Int[np.ndarray, " train"],
+    test_y: Int[np.ndarray, " test"],
     n_classes: int,
     binary: bool,
 ) -> dict[str, Scores]:
