@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eegdm.config import FinetuneConfig
-from eegdm.data.batches import WindowBatch, Windows
+from eegdm.data.batches import WindowBatch, SignalWindows
 from eegdm.errors import UserError
 from eegdm.evaluation.braindecode_baselines import find_model, logits_from_scratch
 from eegdm.evaluation.metrics import multiclass_scores
@@ -15,7 +15,7 @@ from eegdm.evaluation.metrics import multiclass_scores
 QUICK = FinetuneConfig(epochs=12, batch_size=16, patience=12)
 
 
-class Made(Windows):
+class Made(SignalWindows):
     """Two kinds of windows, told apart by the amplitude of one channel."""
 
     def __init__(self, n: int, seed: int) -> None:
