@@ -1,5 +1,5 @@
-"""Every command and every line of Python in the README runs as it stands there, on small settings
-and made-up recordings.
+"""Every command and every line of Python in the README and in docs/usage.md runs as it stands
+there, on small settings and synthetic recordings.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import eegdm
 from conftest import ROOT, golden_folder
 from documents import Block, blocks, run_blocks
 from eegdm.data.synthetic.layouts import write_folder, write_tuev
 from stages.tiny import write_corpora
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+PAGES = README + USAGE
+LANGUAGES = {"bash", "python", "text", "bibtex"}
 ELSEWHERE = {
-    "EEGDM": "the Makefile's",
-    "Install": "pip's",
+    "Installation": "the Makefile's, and `eegdm demo`: tests/test_tutorials.py",
     "The original's command lines": "tests/test_main.py runs them all",
 }
 """Headings whose commands are not run here, and why."""
@@ -27,14 +30,14 @@ RECORDINGS, WEIGHTS, TABLES = "Your own recordings", "Published weights", "The p
 """Headings each of whose blocks has a folder of its own: they are alternatives. The others follow
 from one another.
 """
+NAMED = {*ELSEWHERE, RECORDINGS, WEIGHTS, TABLES}
 
 pytestmark = pytest.mark.timeout(1800)
 
 
 def is_command(block: Block) -> bool:
     """Whether a block is to be typed, not a listing or what a command printed."""
-    first = block.text.split()[0]
-    return block.language == "python" or first in ("eegdm", "for") and not block.language
+    return block.language in ("bash", "python")
 
 
 def commands(*headings: str) -> list[Block]:
@@ -43,26 +46,19 @@ def commands(*headings: str) -> list[Block]:
     """
     wanted = [
         b
-        for b in blocks(README)
+        for b in blocks(PAGES)
         if is_command(b) and (b.heading in headings if headings else b.heading not in NAMED)
     ]
-    return [
-        block._replace(language=block.language or "bash", text=filled(block)) for block in wanted
-    ]
-
-
-NAMED = {*ELSEWHERE, RECORDINGS, WEIGHTS, TABLES}
+    return [block._replace(text=filled(block)) for block in wanted]
 
 
 def filled(block: Block) -> str:
     """The text with what DIR and FILE stand for."""
+    if block.language != "bash":
+        return block.text
     corpus = "chbmit" if "chbmit" in block.text else "tuev" if "tuev" in block.text else "mine"
     text = block.text.replace("source=DIR", f"source=data/{corpus}")
-    return (
-        re.sub(r"\bDIR\b", "made", re.sub(r"\bFILE\b", "recording.edf", text))
-        if block.language == ""
-        else text
-    )
+    return re.sub(r"\bDIR\b", "made", re.sub(r"\bFILE\b", "recording.edf", text))
 
 
 def write_recording(folder: Path) -> None:
@@ -70,27 +66,28 @@ def write_recording(folder: Path) -> None:
     shutil.copy(edf, folder / "recording.edf")
 
 
-def test_no_command_is_overlooked() -> None:
+def test_every_block_says_what_it_is_and_no_command_is_overlooked() -> None:
+    assert {block.language for block in blocks(PAGES)} <= LANGUAGES
     typed = [
-        line
-        for block in blocks(README)
+        block.language
+        for block in blocks(PAGES)
         for line in block.text.splitlines()
-        if re.match(r"(eegdm|python) ", line)
+        if re.match(r"(eegdm|python|make|for) ", line)
     ]
-    run = [
-        line
-        for block in blocks(README)
-        if is_command(block) or block.heading in ELSEWHERE
-        for line in block.text.splitlines()
-    ]
-    assert len(typed) > 20 and [line for line in typed if line not in run] == []
-    assert set(ELSEWHERE) <= {block.heading for block in blocks(README)}
+    assert len(typed) > 30 and set(typed) == {"bash"}
+    assert set(ELSEWHERE) <= {block.heading for block in blocks(PAGES)}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 200
 
 
 @pytest.mark.ci
 def test_corpora_recordings_and_python(tmp_path: Path) -> None:
     write_corpora(tmp_path / "data")
     write_recording(tmp_path)
+    trained = tmp_path / "runs" / "synthetic" / "demo" / "classifier" / "seed=0"
+    eegdm.load(golden_folder("open") / "classifier.ckpt").save_pretrained(trained)
     some = commands()
     assert {"bash", "python"} == {block.language for block in some}
     run_blocks([Block("", "python", "import torch\nx = torch.randn(1, 22, 1000)"), *some], tmp_path)
@@ -112,8 +109,12 @@ def test_your_own_recordings(events: str, tmp_path: Path, request: pytest.Fixtur
         table.assign(label="seizure")[table.label == "GPED"].to_csv(
             tmp_path / "events.csv", index=False
         )
-    (block,) = [block for block in commands(RECORDINGS) if f"events={events}" in block.text]
-    run_blocks([block], tmp_path)
+    write_recording(tmp_path)
+    own = commands(RECORDINGS)
+    first = next(k for k, block in enumerate(own) if f"events={events}" in block.text)
+    follows = [block for block in own[first + 1 : first + 2] if "preprocess" not in block.text]
+    assert len(follows) == (events == "table")  # marking events with the classifier just trained
+    run_blocks([own[first], *follows], tmp_path)
     assert (
         tmp_path
         / "runs"
@@ -122,6 +123,7 @@ def test_your_own_recordings(events: str, tmp_path: Path, request: pytest.Fixtur
         / ("backbone" if events == "none" else "report")
         / "manifest.json"
     ).is_file()
+    assert (tmp_path / "made" / "recording_events.tsv").is_file() == (events == "table")
 
 
 @pytest.mark.ci
@@ -134,7 +136,7 @@ def test_published_weights(language: str, tmp_path: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(golden_folder("open") / "classifier.ckpt", folder)
     write_recording(tmp_path)
-    imported = Block("", "python", "import eegdm")  # by the README's Python before
+    imported = Block("", "python", "import eegdm")  # by the page's Python before
     run_blocks(
         [imported, *(block for block in commands(WEIGHTS) if block.language == language)], tmp_path
     )

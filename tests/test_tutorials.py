@@ -108,6 +108,20 @@ def test_own_recordings(tmp_path: Path) -> None:
 
 
 @pytest.mark.ci
+def test_few_labels(tmp_path: Path) -> None:
+    said = run_page(
+        "few-labels", tmp_path, *(f"corpus.{name}={value}" for name, value in MADE_UP.items())
+    )
+    assert "kappa" in said
+    classifiers = {
+        f"few/synthetic/{recipe}/classifier/seed={seed}"
+        for recipe in ("demo", "demo_random")
+        for seed in range(3)
+    }
+    assert classifiers | {"few/synthetic/demo/report"} <= finished(tmp_path)
+
+
+@pytest.mark.ci
 @pytest.mark.real
 def test_scikit_learn(shared: Path, tmp_path: Path) -> None:
     demo_backbone(tmp_path)

@@ -1,5 +1,5 @@
-"""The README.md beside a model: what it is, from which data and recipe, how good, under which
-licence, and what it is not for.
+"""The README.md beside a model: its kind, the data and recipe it was trained with, its scores, its
+licence and its limits.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from eegdm import __version__
 
 PURPOSES = {
     "SSMDP": (
-        "A diffusion backbone: it denoises single EEG channels, and its activities serve as"
-        " representations."
+        "This model is a diffusion backbone: it denoises single EEG channels, and its activities"
+        " serve as representations."
     ),
     "LatentFusionTransformer": (
-        "A classifier of tokens that a diffusion backbone makes of EEG windows; it needs that"
-        " backbone."
+        "This model classifies the tokens that a diffusion backbone computes from EEG windows; it"
+        " needs that backbone."
     ),
     "EEGDM": (
-        "A classifier of EEG windows: a frozen diffusion backbone and a latent fusion transformer,"
-        " in one."
+        "This model classifies EEG windows; it combines a frozen diffusion backbone and a latent"
+        " fusion transformer."
     ),
 }
 _SECTIONS = ("data", "recipe", "metrics", "licence", "license")
 _LIMITS = """\
-For research, not a medical device: it must not be used for diagnosis, treatment or monitoring of patients. It knows the
-channels and the preprocessing below and nothing else; on other populations, electrodes, amplifiers or filters its answers may be wrong
-without any sign of it. Scores of one corpus do not carry over to another: measure on your own data first."""  # noqa: E501
+This model is for research and is not a medical device: it must not be used for the diagnosis,
+treatment or monitoring of patients. It has learned from the channels and the preprocessing listed
+below only; on other populations, electrodes, amplifiers or filters, its output may be wrong without
+any warning. Scores on one corpus do not carry over to another: evaluate on your own data first."""
 
 _CARD = """\
 ---
@@ -39,7 +40,8 @@ pipeline_tag: {task}
 
 # {name}
 
-{purpose} Method: EEGDM, [arXiv 2508.14086](https://arxiv.org/abs/2508.14086).
+{purpose}
+The method is EEGDM, [arXiv 2508.14086](https://arxiv.org/abs/2508.14086).
 
 ```python
 import eegdm
@@ -69,7 +71,8 @@ model = eegdm.load("PATH_OR_HUB_ID")
 
 ## Settings
 
-Written by eegdm {version}; numbers in float32. Beside the model's own settings, below:
+This card was written by eegdm {version}; the weights are stored in float32. Settings in addition to
+the model's own, which follow below:
 
 {facts}
 
@@ -86,7 +89,7 @@ def training_facts(
     trained_on: dict[str, Any],
     metrics: dict[str, float | None],
 ) -> dict[str, Any]:
-    """Return what a card says of a model that a stage trained: its data, recipe, scores on the
+    """Return the facts about a model that a stage trained: its data, recipe, scores on the
     validation part, and licence.
     """
     return {
@@ -104,8 +107,8 @@ def training_facts(
             for k, v in metrics.items()
         },
         "licence": (
-            "That of the recordings it was trained on decides whether these weights may be"
-            " passed on."
+            "The licence of the recordings used for training decides whether these weights may be"
+            " redistributed."
         ),
     }
 
@@ -130,10 +133,10 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
             {key: value for key, value in info.items() if key not in _SECTIONS}, "None."
         ),
         metrics=_section(
-            info.get("metrics"), "Not measured. `eegdm report` measures on a test set."
+            info.get("metrics"), "Not measured; `eegdm report` computes scores on a test set."
         ),
         licence=_section(
-            info.get("licence"), "Not stated: ask who trained it before you pass it on."
+            info.get("licence"), "Not stated: ask its authors before redistributing it."
         ),
         limits=_LIMITS,
         version=__version__,
