@@ -10,7 +10,7 @@ IN = PYTHONPATH= .versions/$(1)/bin/python
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
 
-demo: $(READY)  ## all five stages on made-up EEG, then events marked in an unseen recording
+demo: $(READY)  ## all five stages on synthetic EEG, then events marked in an unseen recording
 	$(BIN)/eegdm demo
 
 test: $(READY)  ## unit tests, golden numbers, one run of each stage

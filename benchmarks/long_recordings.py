@@ -140,7 +140,7 @@ def save_model(folder: Path, size: str) -> None:
 
 
 def write_edf(path: Path, length_s: float) -> None:
-    """Write a referential EDF of made-up 1/f EEG, a minute at a time."""
+    """Write a referential EDF of synthetic 1/f EEG, a minute at a time."""
     rng = np.random.default_rng(0)
     n = len(ELECTRODES)
     labels = [f"EEG {name}-REF" for name in ELECTRODES]

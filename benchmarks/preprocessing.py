@@ -67,7 +67,7 @@ def _row(
     }
 
 
-# ----------------------------------------------------------------------------- made-up recordings
+# --------------------------------------------------------------------------- synthetic recordings
 
 
 def write_edf(path: Path, n_channels: int, sfreq: int, seconds: int, seed: int) -> None:

@@ -3,7 +3,7 @@
 One classifier per seed is trained on float32 tokens and scored on the float32, float16 and int8
 tokens of the same test events; then one is trained on each format with the same seed, and the
 differences of kappa are given with their 95 % interval (Student's t over the seeds). Recipe `small`
-on made-up EEG:
+on synthetic EEG:
 
     python -m benchmarks.token_formats --root runs/formats
 """

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The results table on made-up EEG, subjects never seen: three seeds for the rows that carry a claim, one for the others. Resumable.
+# The results table on synthetic EEG, subjects never seen: three seeds for the rows that carry a claim, one for the others. Resumable.
 # Usage: examples/evidence/table.sh ROOT [SETTINGS...]
 # So that two cores make it in 90 minutes: half the blocks of `small`; two heads where fusion is compared (without fusion tokens every
 # token of a window attends to every other); half the epochs for `noise`, whose tokens differ in every epoch and can't be cached; and
