@@ -15,7 +15,7 @@ import eegdm
 from conftest import ROOT, golden_folder
 from documents import Block, blocks, run_blocks
 from eegdm.data.synthetic.layouts import write_folder, write_tuev
-from stages.tiny import write_corpora
+from stages.tiny import command_line, write_corpora
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 USAGE = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
@@ -80,6 +80,22 @@ def test_every_block_says_what_it_is_and_no_command_is_overlooked() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) < 200
+
+
+@pytest.mark.ci
+def test_error_messages_are_those_that_are_printed(tmp_path: Path) -> None:
+    (recording,) = write_folder(tmp_path / "mine", n_subjects=1, n_runs=1)
+    splits = ("train", "train", "train", "tset")
+    rows = [f"{recording.name},{k},1,BCKG,{split}" for k, split in enumerate(splits)]
+    (tmp_path / "events.csv").write_text("file,onset_s,duration_s,label,split\n" + "\n".join(rows))
+    (shown,) = [b.text for b in blocks(USAGE) if "latents.stp" in b.text]
+    for words in (
+        ["cache", "latents.stp=1"],
+        ["preprocess", "corpus=tuev"],
+        ["preprocess", "corpus=folder", "source=mine", "events=table", "table=events.csv"],
+    ):
+        done = command_line(*words, cwd=tmp_path)
+        assert done.returncode == 2 and done.stderr.strip() in shown.splitlines(), done.stderr
 
 
 @pytest.mark.ci
