@@ -355,7 +355,7 @@ def info(
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder for the results")] = Path("runs"),
 ) -> None:
-    """Run everything on made-up EEG in minutes: five stages, then events marked in an unseen
+    """Run everything on synthetic EEG in minutes: five stages, then events marked in an unseen
     recording.
     """
     from eegdm.demo import run

@@ -1,4 +1,4 @@
-"""`eegdm demo`: everything, on made-up EEG, in minutes."""
+"""`eegdm demo`: everything, on synthetic EEG, in minutes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(root: Path) -> Path:
     for step, (stage, words, text) in enumerate(_plan(), 1):
         say(f"\n[{step}/{len(_plan())}] {text}\n      $ eegdm {' '.join([stage, *words])}")
         folder = run_stage(stage, [*words, *where])
-    say("\nAn unseen recording: one more made-up subject, its events marked by the classifier")
+    say("\nAn unseen recording: a new synthetic subject, its events marked by the classifier")
     with storage_faults(root, "--out"):
         recording = _unseen(root)
     model = root / "synthetic" / "demo" / "classifier" / "seed=0"

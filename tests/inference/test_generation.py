@@ -1,4 +1,4 @@
-"""Made-up EEG is a function of model, seed, number and channel; in volts; and the files hold it."""
+"""Generated EEG is a function of model, seed, number and channel, in volts, and files keep it."""
 
 from __future__ import annotations  # noqa: I001
 

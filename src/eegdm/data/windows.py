@@ -369,7 +369,7 @@ def _is_left_out(recordings: pd.DataFrame, config: WindowConfig) -> pd.Series:
 
 
 def published_split(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> np.ndarray:
-    """The parts that the publications use of TUEV (and of made-up corpora in its layout) and
+    """The parts that the publications use of TUEV (and of synthetic corpora in its layout) and
     CHB-MIT.
     """
     if corpus == "chbmit":

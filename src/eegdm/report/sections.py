@@ -416,7 +416,7 @@ def _limits() -> Iterator[Block]:
         " diseases and annotators can change them much. Annotators themselves disagree, and the"
         " scores are measured against one set of annotations."
     )
-    yield Text("Generated EEG is made up by a model and stands for no person.")
+    yield Text("Generated EEG is drawn from a model and does not represent any person.")
 
 
 # ---------------------------------------------------------------------------------------- numbers

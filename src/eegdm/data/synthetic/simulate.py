@@ -1,5 +1,5 @@
-"""Made-up EEG recordings: subjects with a background of their own, and stretches of each class that
-TUEV annotates.
+"""Synthetic EEG recordings: subjects with a background of their own, and stretches of each class
+that TUEV annotates.
 
 ``simulate`` adds up potentials in µV against a distant reference: 1/f noise that neighbouring
 electrodes share, posterior alpha that waxes and wanes, mains, drifts, and in each segment a source
@@ -88,7 +88,7 @@ class Event(NamedTuple):
 
 
 class Simulation(NamedTuple):
-    """A made-up recording; the rows of ``potential_uV`` are ``ELECTRODES``."""
+    """A synthetic recording; the rows of ``potential_uV`` are ``ELECTRODES``."""
 
     sfreq: float
     mains_hz: float
@@ -155,7 +155,7 @@ def six_classes(rng: Generator, minutes: float) -> list[Segment]:
     if len(edges) <= len(CYCLE):
         needed = SEGMENT_S * len(CYCLE) / 60
         raise UserError(
-            f"minutes={minutes:g}: too short for a made-up recording with all six classes; give"
+            f"minutes={minutes:g}: too short for a synthetic recording with all six classes; give"
             f" {needed:g} or more"
         )
     labels = np.concatenate([rng.permutation(CYCLE) for _ in range(0, len(edges), len(CYCLE))])
@@ -177,7 +177,7 @@ def one_seizure(rng: Generator, minutes: float) -> list[Segment]:
     """
     if minutes < 1.5:
         raise UserError(
-            f"minutes={minutes:g}: too short for a made-up recording with a seizure; give 1.5 or"
+            f"minutes={minutes:g}: too short for a synthetic recording with a seizure; give 1.5 or"
             " more"
         )
     stop_s, duration_s = int(60 * minutes), int(rng.integers(20, 61))

@@ -1,4 +1,4 @@
-"""A made-up head and the sources of EEG events on it.
+"""A synthetic head and the sources of EEG events on it.
 
 A source is a function ``(rng, time) -> Source``: it draws the parameters of one stretch of EEG and
 returns potentials at the electrodes in arbitrary units. The classes are those of the TUH EEG events
