@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from eegdm.data.montage import TUEV_CLASSES
 from eegdm.errors import UserError
-
-TUEV_CLASSES = ("SPSW", "GPED", "PLED", "EYEM", "ARTF", "BCKG")
 
 
 def option(

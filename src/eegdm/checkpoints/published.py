@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eegdm.checkpoints.torch_archive import Checkpoint, open_checkpoint
 from eegdm.config import SignalConfig
-from eegdm.data.montage import CHBMIT, TCP
+from eegdm.data.montage import CHBMIT, TCP, TUEV_CLASSES
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
-from eegdm.models.eegdm import EEGDM, TUEV_CLASSES
+from eegdm.models.eegdm import EEGDM
 from eegdm.models.locate import listed
 from eegdm.models.pretrained import (
     build_empty,

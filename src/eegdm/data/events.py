@@ -24,8 +24,8 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from eegdm import artifacts
-from eegdm.config import TUEV_CLASSES, did_you_mean
-from eegdm.data.montage import CHANNEL_ID, TCP, bipolar
+from eegdm.config import did_you_mean
+from eegdm.data.montage import CHANNEL_ID, TCP, TUEV_CLASSES, bipolar
 from eegdm.errors import UserError
 
 TABLE_TIMES = ("onset_s", "duration_s")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +23,7 @@ from eegdm.models.residual import Activities
 from eegdm.models.s4d import S4D
 
 QUERIES = ("gate", "filter", "inter")
-Compat = str | None  # "published" or None
+Compat = Literal["published"] | None
 
 _SAMPLES_AT_ONCE = {"cpu": 24_000}
 _SAMPLES_AT_ONCE_ELSEWHERE = 512_000
@@ -53,20 +53,22 @@ class Block(nn.Module):
         x: Float[Tensor, "batch time feature"],
         condition: Float[Tensor, "batch cond"],
         rate: float,
-        see: Callable[[Activities], Tensor],
-        leads: bool,
+        read_activities: Callable[[Activities], Tensor],
+        compute_next: bool,
     ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch time feature"]]:
-        """Return what ``see`` makes of the activities, and the next block's input: ``x`` itself
-        where it does not lead on, ``x`` changed in place without gradients.
+        """Return what ``read_activities`` makes of the activities, and the next block's input:
+        ``x`` itself without ``compute_next``, ``x`` changed in place without gradients.
         """
-        lead = self.next if leads else None
+        lead = self.next if compute_next else None
         if not torch.is_grad_enabled():
-            return residual.read(x.mT, self.folded(condition, x.shape[1], rate), see, lead), x
+            folded = self.folded(condition, x.shape[1], rate)
+            return residual.read(x.mT, folded, read_activities, lead), x
         h = self.norm(x) + self.condition(condition)[:, None]
         gate, filtered = self.ssm(self.widen(h), rate).chunk(2, dim=-1)
         gate, filtered = gate.sigmoid(), filtered.tanh()
         inter = gate * filtered
-        return see(Activities(gate, filtered, inter)), x if lead is None else x + lead(inter)
+        next_input = x if lead is None else x + lead(inter)
+        return read_activities(Activities(gate, filtered, inter)), next_input
 
     def advance(
         self,
@@ -295,16 +297,17 @@ class SSMDP(Pretrained, nn.Module):
         channel: Int[Tensor, " batch"],
         rate: float,
         chosen: range,
-        see: Callable[[Activities], Tensor],
+        read_activities: Callable[[Activities], Tensor],
     ) -> Iterator[Float[Tensor, "batch ..."]]:
-        """Yield what ``see`` makes of each chosen block's activities; what comes after the last of
-        them is not computed.
+        """Yield what ``read_activities`` makes of each chosen block's activities; what comes after
+        the last of them is not computed.
         """
         stream, condition = self._enter(x, step, channel)
         for index, block in enumerate(islice(self._blocks, chosen.stop)):
-            seen, stream = block(stream, condition, rate, see, index + 1 < chosen.stop)
+            compute_next = index + 1 < chosen.stop
+            values, stream = block(stream, condition, rate, read_activities, compute_next)
             if index in chosen:
-                yield seen
+                yield values
 
     def _enter(
         self,
@@ -341,6 +344,15 @@ class SSMDP(Pretrained, nn.Module):
         return ids
 
 
+def known_compat(compat: str | None) -> Compat:
+    """Return a setting from outside (a file, the command line), or refuse it."""
+    if compat is None:
+        return None
+    if compat != "published":
+        raise UserError(f"compat={compat!r} is unknown; leave it out, or say published")
+    return "published"
+
+
 def step_embedding(step: Int[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:
     """Return [sin(t f), cos(t f)] with f_i = exp(-i ln(10000)/(w/2-1)), i = 0 .. w/2-1, for each
     step t.
@@ -370,11 +382,10 @@ def _rate(sfreq: float, compat: Compat) -> float:
     """Return the factor of dt: a lower sampling rate makes a longer step (published: the other
     way).
     """
-    if compat not in (None, "published"):
-        raise UserError(f"compat={compat!r} is unknown; leave it out, or say published")
+    published = known_compat(compat) == "published"
     if not sfreq > 0:
         raise UserError(f"sfreq={sfreq}: a sampling rate in Hz is above 0")
-    return sfreq / SFREQ if compat == "published" else SFREQ / sfreq
+    return sfreq / SFREQ if published else SFREQ / sfreq
 
 
 def _reads(query: str | Sequence[str], pool: str | Sequence[str]) -> list[tuple[str, str]]:

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from eegdm.config import TUEV_CLASSES
-from eegdm.data.montage import CHANNEL_ID, TCP
+from eegdm.data.montage import CHANNEL_ID, TCP, TUEV_CLASSES
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP, Compat
 from eegdm.models.fusion import LatentFusionTransformer

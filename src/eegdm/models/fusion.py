@@ -77,8 +77,8 @@ def _mix_batched(
 
 
 class FusionBlock(nn.Module):
-    """Fusion tokens attend to one another (:meth:`among`), then to one block's tokens of all
-    channels, which are not normalised.
+    """Fusion tokens attend to one another, then to one block's tokens of all channels, which are
+    not normalised; a feed-forward layer follows.
     """
 
     def __init__(self, d_model: int, n_heads: int, ff: int) -> None:
@@ -92,17 +92,27 @@ class FusionBlock(nn.Module):
 
     def forward(
         self,
-        z: Float[Tensor, "batch token feature"],
+        z: Float[Tensor, "some token feature"],
         keys: Float[Tensor, "batch key feature"],
         mask: Bool[Tensor, "batch key"] | None,
     ) -> Float[Tensor, "batch token feature"]:
+        """Return the fusion tokens after all three steps.
+
+        Args:
+            z: fusion tokens of each window and pool; or of each pool alone, where those of all
+                windows are alike: they attend to one another once for all windows.
+            keys: one block's tokens of each window and pool, pools first.
+            mask: True where a key is present.
+        """
+        z = self.self_attend(z)
+        z = z.expand(len(keys) // len(z), -1, -1, -1).flatten(0, 1)
         z = z + attend(self.cross_attn, self.cross_norm(z), keys, mask)
         return z + self.ff(self.ff_norm(z))
 
-    def among(
-        self, z: Float[Tensor, "batch token feature"]
-    ) -> Float[Tensor, "batch token feature"]:
-        """Return the fusion tokens after they attended to one another, the block's first step."""
+    def self_attend(
+        self, z: Float[Tensor, "some token feature"]
+    ) -> Float[Tensor, "some token feature"]:
+        """Return the fusion tokens after they attended to one another."""
         h = self.self_norm(z)
         return z + attend(self.self_attn, h, h)
 
@@ -272,9 +282,6 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         ):  # as the keys lie: pools folded into the batch, queries beside channels
             mask = mask.repeat_interleave(n_pools, dim=0).repeat(1, n_queries)
         for i, block in enumerate(cast("Iterable[FusionBlock]", self.fusion_blocks)):
-            z = block.among(z)
-            if i == 0:  # before keys come in, all windows are alike
-                z = z.expand(batch, -1, -1, -1).flatten(0, 1)
             z = block(z, tokens[:, i].flatten(2, 3).flatten(0, 1), mask)
         untouched = self.fusion_tokens[n_pools:].expand(batch, -1, -1, -1)
         return torch.cat([z.unflatten(0, (batch, n_pools)), untouched], dim=1)
