@@ -31,6 +31,7 @@ from eegdm.data.signal import tensor_to_model_units
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM as Classifier
+from eegdm.models.eegdm import companding_of, noise_of
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.locate import CONFIG_FILE, WEIGHTS_FILE
@@ -143,9 +144,12 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         train_backbone
             Whether the backbone learns on; published: no.
         **options
-            The constructor's other arguments, but `backbone`.
+            The constructor's other arguments, but `backbone`. `mu` and the noise schedule in
+            `tokens` are by default those of the backbone's pretraining.
         """
         trained = load_backbone(path_or_hub_id)
+        options["tokens"] = noise_of(trained) | (options.get("tokens") or {})
+        options.setdefault("mu", companding_of(trained))
         model = cls(backbone=trained.config, train_backbone=train_backbone, **options)
         model.backbone.load_state_dict(_with_mean_channel(trained).state_dict())
         return model

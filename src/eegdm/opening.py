@@ -32,7 +32,7 @@ from eegdm.errors import UserError
 from eegdm.layout import COMMAND, READERS_LABELS, content_config, own_folder, siblings
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
-from eegdm.models.eegdm import EEGDM
+from eegdm.models.eegdm import EEGDM, backbone_of
 from eegdm.models.latents import TokenSpec
 from eegdm.models.pretrained import weights_fingerprint
 from eegdm.processes import own_random_state
@@ -289,6 +289,8 @@ def token_spec(config: Config, blocks: bool = True) -> TokenSpec:
         stride=c.stride,
         first_block=f.first_block if blocks else 0,
         last_block=f.last_block if blocks else None,
+        beta_start=d.beta_start,
+        beta_end=d.beta_end,
     )
 
 
@@ -306,12 +308,19 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
     if chosen is None or artifacts.is_finished(Path(chosen)):
         config, made = open_input(config, "backbone", fingerprints if chosen is None else None)
         return config, SSMDP.from_pretrained(made.path), made.fingerprint
-    model = load(chosen)
-    backbone = model if isinstance(model, SSMDP) else model.backbone
-    if conflicts := _conflicts(config, {"backbone": backbone.config}):
+    backbone = backbone_of(load(chosen))
+    stated = {name: backbone.info.get(name, {}) for name in ("diffusion", "signal")}
+    made_with = {"backbone": backbone.config, "diffusion": stated["diffusion"]}
+    if "mu" in stated["signal"]:
+        made_with["signal"] = {"mu": stated["signal"]["mu"]}
+    if conflicts := _conflicts(config, made_with):
         raise UserError(f"{chosen}: is a backbone with {'; '.join(conflicts)}; leave that out")
-    sizes = dict(_known(config.backbone, backbone.config, "backbone."))
-    return with_settings(config, sizes), backbone, weights_fingerprint(backbone)
+    values = [
+        setting
+        for section, settings in made_with.items()
+        for setting in _known(getattr(config, section), settings, f"{section}.")
+    ]
+    return with_settings(config, dict(values)), backbone, weights_fingerprint(backbone)
 
 
 _SPLIT = ("split", "kfold_unit", "n_folds", "fold", "val_fraction", "test_fraction", "split_seed",
@@ -496,7 +505,7 @@ def few_labels(label: np.ndarray, n: int, seed: int) -> np.ndarray:
 
     A larger ``n`` of the same seed keeps the rows of a smaller one.
     """
-    order = generator(seed, 3).permutation(len(label))
+    order = generator("few labels", seed).permutation(len(label))
     turn = pd.Series(label[order]).groupby(label[order]).cumcount().to_numpy()
     return np.sort(order[np.argsort(turn, kind="stable")[:n]])
 

@@ -81,7 +81,8 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         Filters for each window, Hz; none by default. A window of a few seconds is too short for the
         0.1 Hz high-pass: filter the recording instead.
     mu
-        Companding of amplitudes above 100 µV, as in pretraining; 0 leaves them.
+        Companding of amplitudes above 100 µV; None: as in the model's pretraining (its config.json
+        says it, 255 where it does not), 0 leaves them.
     batch_size
         Windows at a time.
     device
@@ -124,7 +125,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         highpass: float | None = None,
         lowpass: float | None = None,
         notch: Sequence[float] = (),
-        mu: float = 255.0,
+        mu: float | None = None,
         batch_size: int = 16,
         device: str = "auto",
         montage: str | None = None,
@@ -282,7 +283,10 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
     ) -> Float[ndarray, "window block pool query channel feature"]:
         import torch
 
-        signal = to_model_units(self._filtered(volts, sfreq), self.mu, PER_VOLT)
+        from eegdm.models.eegdm import companding_of
+
+        mu = companding_of(self.backbone_) if self.mu is None else self.mu
+        signal = to_model_units(self._filtered(volts, sfreq), mu, PER_VOLT)
         x = torch.from_numpy(signal).to(next(self.backbone_.parameters()).device)
         blocks = slice(self.first_block, self.last_block)
         with torch.inference_mode():

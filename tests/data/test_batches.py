@@ -4,6 +4,8 @@ cut.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -146,12 +148,30 @@ def test_workers_give_the_same_batches(recordings: Recordings) -> None:
         assert all((a == b).all() for a, b in zip(here, there, strict=True))
 
 
-def test_a_generator_belongs_to_its_key() -> None:
-    assert (
-        generator(1, 2).integers(1 << 40)
-        == generator(1, 2).integers(1 << 40)
-        != generator(2, 1).integers(1 << 40)
+def test_a_generator_belongs_to_all_of_its_key() -> None:
+    """Word, numbers, their order and how many they are."""
+    keys = [
+        (word, *numbers)
+        for word in ("order", "noise", "noise1")
+        for numbers in ((), (0,), (1,), (0, 0), (1, 0), (0, 1), (1, 2), (2, 1), (1, 2, 0), (12,))
+    ]
+    drawn = {key: generator(*key).integers(1 << 60) for key in keys}
+    assert len(set(drawn.values())) == len(keys)
+    assert all(generator(*key).integers(1 << 60) == number for key, number in drawn.items())
+
+
+def test_no_two_purposes_share_random_numbers(recordings: Recordings) -> None:
+    """Order of an epoch, and step and noise of its first sample: once one stream of numbers."""
+    view = pd.DataFrame(
+        {"recording": ["a"], "start_sample": 0, "n_times": 500, "row": 0, "channel_id": 0}
     )
+    noise = Denoising(recordings, view, 50, seed=3)[[(2, 0)]].noise.numpy().ravel()
+    forward = Windows(recordings, SAMPLES, recordings.ch_names, noisy=True, seed=3)[[(2, 0)]]
+    drawn_for_order = generator("order", 3, 2).standard_normal(500, dtype=np.float32)
+    for one, other in itertools.combinations(
+        [noise, forward.noise.numpy().ravel()[:500], drawn_for_order], 2
+    ):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from eegdm.data.signal import expand
 from eegdm.errors import UserError
 from eegdm.inference.generation import _row_seed, generate_file
 from eegdm.models.diffusion import NoiseSchedule, sample_with
+from eegdm.models.eegdm import backbone_of
 
 MODEL = small_model(tokens={"n_steps": 6})
 
@@ -50,6 +51,36 @@ def test_all_channels_by_default_and_a_backbone_s_own_schedule(tmp_path: Path) -
     assert eegdm.generate(tmp_path).signal.shape == (1, 22, 1000)
     with pytest.raises(UserError, match="1..3 steps"):
         eegdm.generate(tmp_path, ["F7-T3"], steps=4)
+
+
+BETAS = {"schedule": "linear", "n_steps": 6, "beta_start": 1e-3, "beta_end": 0.4}
+
+
+@pytest.mark.parametrize("kind", ["classifier", "its folder", "its backbone", "backbone's folder"])
+def test_the_whole_noise_schedule_is_the_one_of_pretraining(kind: str, tmp_path: Path) -> None:
+    classifier = small_model(tokens=BETAS)
+    backbone = backbone_of(classifier)
+    model = {
+        "classifier": lambda: classifier,
+        "its folder": lambda: classifier.save_pretrained(tmp_path),
+        "its backbone": lambda: backbone,
+        "backbone's folder": lambda: eegdm.load(
+            backbone.save_pretrained(tmp_path / "a")
+        ).save_pretrained(tmp_path / "b"),
+    }[kind]()
+    found = eegdm.generate(model, ["F7-T3"], sampler="ddim", steps=6, seed=5)
+    start = torch.randn(1, 1000, generator=torch.Generator().manual_seed(_row_seed(5, 0, 1)))[None]
+    schedule = NoiseSchedule(6, "linear", 1e-3, 0.4)
+    drawn = sample_with(
+        classifier.backbone, schedule.sampler("ddim", 6), torch.tensor([1]), start
+    ).numpy()
+    assert np.allclose(found.signal[0], expand(drawn[0], 255.0) * 1e-4, atol=1e-9)
+
+
+def test_a_schedule_in_unknown_words_is_refused(tmp_path: Path) -> None:
+    MODEL.backbone.save_pretrained(tmp_path, info={"diffusion": {"zero_snr": True}})
+    with pytest.raises(UserError, match="words that this version does not know: zero_snr; known"):
+        eegdm.generate(tmp_path)
 
 
 @pytest.mark.parametrize(("suffix", "step_v"), [(".fif", 1e-10), (".edf", 1e-7)])

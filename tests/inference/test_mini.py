@@ -71,7 +71,7 @@ def test_it_denoises_real_eeg(shared: Path) -> None:
         x, noise = (
             torch.from_numpy(x0)[:, None],
             torch.from_numpy(
-                generator(step).standard_normal((len(ids), 1, 1000), dtype=np.float32)
+                generator("noise", step).standard_normal((len(ids), 1, 1000), dtype=np.float32)
             ),
         )
         with torch.inference_mode():

@@ -59,6 +59,32 @@ def epochs(X: np.ndarray, ch_names: list[str] = CH_NAMES) -> mne.EpochsArray:
     return mne.EpochsArray(X, mne.create_info(ch_names, SFREQ, "eeg"), verbose="ERROR")
 
 
+@pytest.mark.parametrize("mu", [0.0, 20.0, 255.0])
+def test_windows_are_companded_as_in_pretraining(
+    backbone: SSMDP, X: np.ndarray, tmp_path: Path, mu: float
+) -> None:
+    X = 10 * X  # well above 100 µV
+    stored = backbone.save_pretrained(tmp_path, info={"signal": {"mu": mu}})
+    expected = features(backbone, mu=mu).fit_transform(X)
+    np.testing.assert_array_equal(features(stored).fit_transform(X), expected)
+    other = features(stored, mu=100.0).fit_transform(X)
+    assert np.abs(other - expected).max() > 1e-3
+
+
+def test_a_classifier_s_backbone_keeps_what_the_classifier_says_of_it(X: np.ndarray) -> None:
+    sizes = {"backbone": SIZE, "fusion": {"n_heads": 2, "depth": 1}, "n_times": 500}
+    torch.manual_seed(0)
+    model = EEGDM(**sizes, sfreq=SFREQ, signal={"mu": 20.0}, compat="published").eval()
+    x = torch.from_numpy(compand(10 * X * 1e4, 20.0)).float()
+    with torch.inference_mode():
+        tokens = model.backbone.tokens(x, NEAREST, sfreq=SFREQ, compat="published")
+        rightly = model.backbone.tokens(x, NEAREST, sfreq=SFREQ)
+    assert not torch.equal(tokens[:, :, :2], rightly)
+    found = features(model).fit_transform(10 * X)
+    expected = tokens.mean(dim=2).numpy().reshape(12, -1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_features_are_the_backbone_s_tokens(backbone: SSMDP, X: np.ndarray) -> None:
     x = torch.from_numpy(compand(X * 1e4)).float()
     with torch.inference_mode():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
-from eegdm.models.diffusion import NoiseSchedule
+from eegdm.models.diffusion import NoiseSchedule, noise_schedule
 from eegdm.models.latents import TokenSpec, extract
 
 
@@ -62,6 +63,8 @@ def test_dict_round_trip() -> None:
         ({"window": 1}, "a pool holds 2..1000 samples"),
         ({"window": 1001}, "a pool holds 2..1000 samples"),
         ({"stride": 0}, "stride=0"),
+        ({"schedule": "cosine"}, "schedule='cosine' with betas 0.0001..0.05: choose from"),
+        ({"beta_end": 1.5}, "with betas 0.0001..1.5: choose from squaredcos_cap_v2, linear, and"),
         ({"windows": 200}, "unknown settings windows"),
     ],
 )
@@ -99,6 +102,31 @@ def test_forward_process(backbone: SSMDP, x: Tensor) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
     with pytest.raises(UserError, match="forward=noisy: the tokens depend on noise; pass noise="):
         extract(backbone, x, IDS, TokenSpec(forward="noisy", **settings))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("forward", ["noiseless", "noisy"])
+def test_the_whole_noise_schedule_reaches_the_tokens(
+    backbone: SSMDP, x: Tensor, forward: str
+) -> None:
+    """abar of step 25 is 0.84 with these betas, 0.71 with the default's."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
+    noise = noise * (forward == "noisy")
+    settings = {"schedule": "linear", "n_steps": 50, "beta_start": 1e-4, "beta_end": 0.02566}
+    abar = np.prod(1 - np.linspace(1e-4, 0.02566, 50)[:26])
+    assert abar > noise_schedule(**TokenSpec(schedule="linear").noise).alphas_cumprod[25] + 0.1
+    spec = TokenSpec.from_dict(json.loads(json.dumps(settings)) | {"forward": forward, "step": 25})
+    assert TokenSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    expected = backbone.tokens(abar**0.5 * x + (1 - abar) ** 0.5 * noise, IDS, step=25)
+    got = extract(backbone, x, IDS, spec, noise=noise)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_settings_of_version_0_1_mean_what_they_meant() -> None:
+    """Those files state no betas; their tokens were made with the default's."""
+    stored = {"schedule": "linear", "n_steps": 50, "step": 25, "forward": "noiseless"}
+    abar = noise_schedule(**TokenSpec.from_dict(stored).noise).alphas_cumprod[25].item()
+    assert abar == pytest.approx(np.prod(1 - np.linspace(1e-4, 0.05, 50)[:26]), rel=1e-5)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,15 +88,9 @@ def load_backbone(model: SSMDP | EEGDM | str | Path) -> SSMDP:
     Raises:
         UserError: as :func:`load_model`.
     """
-    from eegdm.models.backbone import SSMDP
+    from eegdm.models.eegdm import backbone_of
 
-    loaded = load_model(model)
-    if isinstance(loaded, SSMDP):
-        return loaded
-    backbone = copy.copy(loaded.backbone)
-    diffusion = {"n_steps": loaded.spec.n_steps, "schedule": loaded.spec.schedule}
-    backbone.info = {**backbone.info, "signal": loaded.signal, "diffusion": diffusion}
-    return backbone
+    return backbone_of(load_model(model))
 
 
 def load_classifier(model: SSMDP | EEGDM | str | Path) -> EEGDM:

@@ -1,12 +1,14 @@
 """From a recordings folder to batches: windows in model units, seeded order, the same whatever the
 number of processes.
 
-Randomness is a function, not a state: order, step and noise of sample i in epoch e come from (seed,
-e, i). A resumed run, or one on more devices, sees the same batches.
+Randomness is a function, not a state: order, step and noise of sample i in epoch e come from their
+purpose and (seed, e, i). A resumed run, or one on more devices, sees the same batches.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,9 +24,14 @@ from eegdm.data.recordings import Recordings, channel_places
 _OPEN_SIGNALS = 256  # memory maps kept open in a process; each holds a file descriptor
 
 
-def generator(*key: int) -> np.random.Generator:
-    """Return the random numbers that belong to these integers, always the same."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+def generator(purpose: str, *key: int) -> np.random.Generator:
+    """Return the random numbers that belong to a purpose and integers >= 0, always the same.
+
+    All of the key counts, its length too: other words or integers give independent numbers.
+    SeedSequence alone would take (seed, epoch) for (seed, epoch, 0).
+    """
+    digest = hashlib.sha256(json.dumps([purpose, *key]).encode()).digest()
+    return np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "little")))
 
 
 # ---------------------------------------------------------------------------------------- batches
@@ -72,7 +79,7 @@ class Denoising(Dataset):
         for epoch, i in keys:
             recording, start, n_times, row, channel = self.rows[i]
             signal = self.recordings.window(recording, start, n_times, row)
-            random = generator(self.seed, epoch, i)
+            random = generator("step and noise", self.seed, epoch, i)
             steps.append(int(random.integers(self.n_steps)))
             noises.append(random.standard_normal(signal.shape, dtype=np.float32))
             signals.append(signal)
@@ -116,7 +123,9 @@ class SignalWindows(Dataset):
         noise = (
             np.stack(
                 [
-                    generator(self.seed, e, i).standard_normal(data.shape[1:], dtype=np.float32)
+                    generator("forward noise", self.seed, e, i).standard_normal(
+                        data.shape[1:], dtype=np.float32
+                    )
                     for e, i in keys
                 ]
             )
@@ -168,7 +177,7 @@ class GlobalBatches(Sampler):
         order = (
             np.arange(self.n)
             if self.seed is None
-            else generator(self.seed, self.epoch).permutation(self.n)
+            else generator("order", self.seed, self.epoch).permutation(self.n)
         )
         for first in range(0, self.n, self.batch_size):
             batch = order[first : first + self.batch_size]

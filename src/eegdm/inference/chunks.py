@@ -61,7 +61,9 @@ class Batch(NamedTuple):
         shape = (len(TCP), self.data.shape[-1])
         return np.stack(
             [
-                generator(0, int(s)).standard_normal(shape, dtype=np.float32)[channel_ids]
+                generator("forward noise", int(s)).standard_normal(shape, dtype=np.float32)[
+                    channel_ids
+                ]
                 for s in self.starts
             ]
         )

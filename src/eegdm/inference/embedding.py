@@ -29,7 +29,7 @@ from eegdm.processes import pick_device
 if TYPE_CHECKING:
     import mne
 
-    from eegdm.models.backbone import SSMDP
+    from eegdm.models.backbone import SSMDP, Compat
     from eegdm.models.eegdm import EEGDM
     from eegdm.models.latents import TokenSpec
 
@@ -169,7 +169,7 @@ class _Reader:
     channels: tuple[str, ...]
     signal: dict[str, Any]
     window_s: float
-    compat: str | None
+    compat: Compat
 
     @classmethod
     def of(cls, model: Any) -> _Reader:

@@ -105,19 +105,12 @@ def generate(
 def _parts(model: Any) -> tuple[SSMDP, Any, Any]:
     """The backbone, its noise schedule, and how its signals were treated."""
     from eegdm.checkpoints.load import load_backbone
-    from eegdm.models.diffusion import NoiseSchedule
+    from eegdm.models.diffusion import noise_schedule
+    from eegdm.models.eegdm import noise_of
 
     backbone = load_backbone(model)
-    told = {"schedule": "kind"}
-    noise = {told.get(key, key): value for key, value in backbone.info.get("diffusion", {}).items()}
-    try:
-        schedule = NoiseSchedule(**noise)
-    except TypeError as error:
-        raise UserError(
-            "the model's config.json describes its diffusion in words that this version does not"
-            f" know ({error})"
-        ) from error
-    return backbone, schedule, signal_settings(dict(backbone.info.get("signal", {})))
+    signal = signal_settings(dict(backbone.info.get("signal", {})))
+    return backbone, noise_schedule(**noise_of(backbone)), signal
 
 
 def _row_seed(seed: int, number: int, channel: int) -> int:

@@ -20,6 +20,11 @@ from eegdm.models.pooling import SFREQ
 
 KINDS = ("squaredcos_cap_v2", "linear")
 SAMPLERS = ("ddpm", "ddim", "dpmsolver++")
+BETA_START, BETA_END = 1e-4, 0.05
+NOISE_SETTINGS = ("schedule", "n_steps", "beta_start", "beta_end")
+"""The settings that make a noise schedule, as the configuration and config.json name them; one
+without the others describes another schedule.
+"""
 
 Denoiser = Callable[..., Tensor]
 """Called as ``(x, step, channel, sfreq)``, returns the velocity: an SSMDP."""
@@ -40,8 +45,8 @@ class NoiseSchedule:
         self,
         n_steps: int = 50,
         kind: str = "squaredcos_cap_v2",
-        beta_start: float = 1e-4,
-        beta_end: float = 0.05,
+        beta_start: float = BETA_START,
+        beta_end: float = BETA_END,
     ) -> None:
         if kind not in KINDS:
             raise UserError(f"noise schedule {kind!r} is unknown; choose from {', '.join(KINDS)}")
@@ -119,6 +124,13 @@ class NoiseSchedule:
         scheduler = _scheduler(name, self._settings | {"timestep_spacing": "trailing"})
         scheduler.set_timesteps(n_steps)
         return scheduler
+
+
+def noise_schedule(
+    schedule: str, n_steps: int, beta_start: float, beta_end: float
+) -> NoiseSchedule:
+    """Return the noise schedule of :data:`NOISE_SETTINGS`."""
+    return NoiseSchedule(n_steps, schedule, beta_start, beta_end)
 
 
 def _scheduler(name: str, settings: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.pooling import SFREQ, pool_bounds
 from eegdm.models.pretrained import Pretrained
+
+PUBLISHED_MU = 255.0
 
 
 class EEGDM(Pretrained, nn.Module):
@@ -130,6 +133,45 @@ class EEGDM(Pretrained, nn.Module):
             "n_classes": len(self.classes),
             "d_model": self.backbone.config["d_model"],
         }
+
+
+def backbone_of(model: EEGDM | SSMDP) -> SSMDP:
+    """Return a backbone, or that of a classifier, which it shares its weights with.
+
+    A classifier's settings describe its backbone too: the published errors, the noise schedule, and
+    how signals were treated. The backbone that is returned has them as its own.
+    """
+    if isinstance(model, SSMDP):
+        return model
+    backbone = copy.copy(model.backbone)
+    backbone.compat = model.compat or backbone.compat
+    backbone.config = {**backbone.config, "compat": backbone.compat}
+    signal = model.signal or backbone.info.get("signal", {})
+    backbone.info = {**backbone.info, "diffusion": model.spec.noise, "signal": signal}
+    return backbone
+
+
+def noise_of(backbone: SSMDP) -> dict[str, Any]:
+    """Return the settings of the noise schedule that a backbone learned with: what its file says,
+    the published ones where it says nothing.
+
+    Raises:
+        UserError: the file describes a schedule in words that this version does not know.
+    """
+    published, stated = TokenSpec().noise, dict(backbone.info.get("diffusion", {}))
+    if unknown := sorted(stated.keys() - published.keys()):
+        raise UserError(
+            "the model's config.json describes its diffusion in words that this version does not"
+            f" know: {', '.join(unknown)}; known are {', '.join(published)}"
+        )
+    return published | stated
+
+
+def companding_of(backbone: SSMDP) -> float:
+    """Return the companding (mu) of the signals that a backbone learned from: what its file says,
+    the published 255 where it says nothing.
+    """
+    return float(backbone.info.get("signal", {}).get("mu", PUBLISHED_MU))
 
 
 def _channel_ids(channels: tuple[str, ...]) -> list[int]:

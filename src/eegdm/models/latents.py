@@ -11,7 +11,13 @@ from torch import Tensor
 
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP, Compat
-from eegdm.models.diffusion import NoiseSchedule
+from eegdm.models.diffusion import (
+    BETA_END,
+    BETA_START,
+    KINDS,
+    NOISE_SETTINGS,
+    noise_schedule,
+)
 from eegdm.models.pooling import PART, SFREQ, pool, pool_bounds
 
 __all__ = ["FORWARDS", "TokenSpec", "extract", "pool", "pool_bounds"]
@@ -24,7 +30,8 @@ class TokenSpec:
     """How tokens are made; the default is the published one.
 
     The signal goes in raw (``forward="none"``), scaled by sqrt(abar_step) ("noiseless") or with
-    noise as well ("noisy"). ``query`` and ``pool`` are zipped. Blocks ``first_block`` ..
+    noise as well ("noisy"), by the noise schedule that ``schedule``, ``n_steps``, ``beta_start``
+    and ``beta_end`` describe. ``query`` and ``pool`` are zipped. Blocks ``first_block`` ..
     ``last_block`` - 1 are read (None: to the last). ``window`` and ``stride`` are samples at 200
     Hz.
     """
@@ -39,6 +46,8 @@ class TokenSpec:
     stride: int = 200
     first_block: int = 0
     last_block: int | None = None
+    beta_start: float = BETA_START
+    beta_end: float = BETA_END
 
     def __post_init__(self) -> None:
         if self.forward not in FORWARDS:
@@ -50,6 +59,12 @@ class TokenSpec:
                 f"step={self.step} is not one of the {self.n_steps} diffusion steps"
                 f" 0..{self.n_steps - 1}"
             )
+        betas = (self.beta_start, self.beta_end)
+        if self.schedule not in KINDS or not all(0 <= beta <= 1 for beta in betas):
+            raise UserError(
+                f"schedule={self.schedule!r} with betas {self.beta_start}..{self.beta_end}: choose"
+                f" from {', '.join(KINDS)}, and betas of 0..1"
+            )
         if not 2 <= self.window <= PART or self.stride < 1:
             raise UserError(
                 f"window={self.window}, stride={self.stride}: a pool holds 2..{PART} samples and"
@@ -59,6 +74,11 @@ class TokenSpec:
     @property
     def blocks(self) -> slice:
         return slice(self.first_block, self.last_block)
+
+    @property
+    def noise(self) -> dict[str, Any]:
+        """The arguments of :func:`eegdm.models.diffusion.noise_schedule`."""
+        return {name: getattr(self, name) for name in NOISE_SETTINGS}
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able dict; :meth:`from_dict` undoes it."""
@@ -116,7 +136,7 @@ def _forward_process(
 ) -> Float[Tensor, "batch channel time"]:
     if spec.forward == "none":
         return x
-    level = NoiseSchedule(spec.n_steps, spec.schedule).alphas_cumprod[spec.step].item()
+    level = noise_schedule(**spec.noise).alphas_cumprod[spec.step].item()
     if spec.forward == "noiseless":
         return level**0.5 * x
     if noise is None:

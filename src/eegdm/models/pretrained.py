@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 
 FORMAT = 1
+READING = ("diffusion", "signal")
+"""What stands beside the settings and says how the weights are to be read; it stays with a model
+that is saved again.
+"""
 MAX_CONFIG_BYTES = 2**20
 MAX_NUMBER = 2**20
 """No setting of a model needs a larger number."""
@@ -50,7 +54,8 @@ class Pretrained:
             folder: made if need be; files of the same names are replaced.
             card: text of the model card; by default one is written from `info`, see
                 :func:`eegdm.models.card.model_card`.
-            info: JSON-able facts beside the model, merged into `config.json`.
+            info: JSON-able facts beside the model, merged into `config.json`. How a loaded model's
+                signals and diffusion were is kept unless they are named here.
 
         Raises:
             UserError: a weight is not finite, or `info` uses a name that `config.json` needs
@@ -60,7 +65,8 @@ class Pretrained:
 
         from eegdm.models.card import model_card
 
-        folder, info = Path(folder), info or {}
+        kept = {name: self.info[name] for name in READING if name in self.info}
+        folder, info = Path(folder), {**kept, **(info or {})}
         about = {
             "format": FORMAT,
             "model": type(self).__name__,

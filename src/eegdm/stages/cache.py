@@ -22,7 +22,7 @@ from eegdm.data.windows import KEY, distinct, long_events, make_samples
 from eegdm.effects import finished
 from eegdm.executor import map_or_raise
 from eegdm.layout import content_config, destination
-from eegdm.models.backbone import SSMDP
+from eegdm.models.backbone import SSMDP, known_compat
 from eegdm.models.latents import extract
 from eegdm.opening import Inputs, open_recordings, resolve, token_spec
 from eegdm.processes import own_device, pick_device
@@ -155,7 +155,12 @@ def _tokens(
         signal = torch.from_numpy(np.stack([recordings.window(*key) for key in keys])).to(where)
         ids = torch.tensor([CHANNEL_ID[n] for n in names], device=where)
         tokens = extract(
-            backbone, signal, ids, spec, sfreq=recordings.sfreq, compat=config.run.compat
+            backbone,
+            signal,
+            ids,
+            spec,
+            sfreq=recordings.sfreq,
+            compat=known_compat(config.run.compat),
         )
         yield tokens.permute(0, 4, 1, 2, 3, 5).flatten(0, 1).float().cpu().numpy()
 

@@ -21,7 +21,7 @@ from eegdm.evaluation.fitting import fit_decision
 from eegdm.evaluation.metrics import scores
 from eegdm.evaluation.scoring import logits_from_table, score_samples
 from eegdm.layout import content_config, destination
-from eegdm.models.backbone import SSMDP
+from eegdm.models.backbone import SSMDP, known_compat
 from eegdm.models.card import training_facts
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.fusion import LatentFusionTransformer
@@ -110,7 +110,7 @@ def make_classifier(config: Config, data: LabelledData, backbone: SSMDP) -> EEGD
         sfreq=recordings.sfreq,
         n_times=n_times,
         signal=signal,
-        compat=config.run.compat,
+        compat=known_compat(config.run.compat),
     )
 
 
@@ -123,7 +123,9 @@ def _train(
     folder: Path,
 ) -> tuple[FusionModule, L.Trainer]:
     c = config.finetune
-    L.seed_everything(int(generator(config.run.seed, 2).integers(2**31)), verbose=False)
+    L.seed_everything(
+        int(generator("initial weights", config.run.seed).integers(2**31)), verbose=False
+    )
     model = make_classifier(config, data, backbone)
     windows, window_of = shared_windows(val)
     monitor = f"val_{c.monitor}" if val.label.nunique() > 1 else None

@@ -205,7 +205,7 @@ def draw(model: SSMDP, schedule: NoiseSchedule, config: Config, sfreq: float) ->
     weight = next(model.parameters())
     channel = torch.arange(len(TCP), device=weight.device).repeat_interleave(n)
     noise = torch.from_numpy(
-        generator(config.run.seed, 1).standard_normal(
+        generator("samples", config.run.seed).standard_normal(
             (schedule.n_steps, len(channel), 1, n_times), dtype=np.float32
         )
     )
