@@ -73,7 +73,8 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     mu : float
         Companding of amplitudes above 100 µV, as in pretraining; 0 leaves them.
     train_backbone : bool
-        Whether the backbone learns too; published: no. At full size that wants a GPU.
+        Whether the backbone learns too; published: no. At full size that wants a GPU. The weights
+        of a frozen backbone get no gradients; windows that require them do (saliency).
 
     References
     ----------
@@ -237,12 +238,11 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     def _tokens(
         self, x: Float[Tensor, "batch channel time"]
     ) -> Float[Tensor, "batch block pool query channel feature"]:
-        learns = (
-            self.train_backbone and torch.is_grad_enabled() and not torch.compiler.is_exporting()
-        )
-        if torch.compiler.is_compiling() and not learns:
+        wanted = self.train_backbone or x.requires_grad  # of weights; or of the signal: saliency
+        graph = wanted and torch.is_grad_enabled() and not torch.compiler.is_exporting()
+        if torch.compiler.is_compiling() and not graph:
             return _read_backbone(x, list(self.backbone.parameters()), self._reading)
-        with torch.set_grad_enabled(learns):
+        with torch.set_grad_enabled(graph):
             return _extract(self.backbone, x, self._channel_ids, self.spec, self.sfreq)
 
 

@@ -301,6 +301,46 @@ def test_what_learns(x: torch.Tensor, train_backbone: bool) -> None:
     assert model(x[:1]).shape == (1, 2)
 
 
+@pytest.mark.parametrize("train_backbone", [False, True])
+def test_the_signal_s_gradient_is_that_of_finite_differences(
+    x: torch.Tensor, train_backbone: bool
+) -> None:
+    """As saliency maps need it; the weights of a frozen backbone get none."""
+    torch.manual_seed(0)
+    trained = SSMDP(**SIZE["backbone"])
+    heeding(trained)
+    model = EEGDM.from_backbone(
+        trained, **SIGNAL, fusion=SIZE["fusion"], train_backbone=train_backbone
+    )
+    model, window = model.double().eval(), x[:1].double().requires_grad_()
+    model(window)[0, 1].backward()
+    assert window.grad is not None
+    for channel in range(3):
+        direction = torch.zeros_like(window)
+        direction[0, channel] = torch.randn(500, dtype=torch.float64)
+        step = 1e-9 * direction  # volts
+        with torch.no_grad():
+            slope = (model(window + step) - model(window - step))[0, 1] / 2e-9
+        along = (window.grad * direction).sum()
+        assert along.abs() > 0.1 and along.item() == pytest.approx(slope.item(), rel=1e-4)
+    weights = [parameter.grad for parameter in model.backbone.parameters()]
+    assert any(grad is not None for grad in weights) == train_backbone
+
+
+def test_a_model_takes_companding_and_noise_schedule_from_its_backbone(tmp_path: Path) -> None:
+    noise = {"schedule": "linear", "n_steps": 20, "beta_start": 1e-3, "beta_end": 0.3}
+    folder = SSMDP(**SIZE["backbone"]).save_pretrained(
+        tmp_path, info={"diffusion": noise, "signal": {"mu": 20.0}}
+    )
+    model = EEGDM.from_backbone(
+        folder, **SIGNAL, fusion=SIZE["fusion"], tokens={"forward": "noiseless", "step": 5}
+    )
+    assert model.mu == 20.0 and model.spec.noise == noise
+    again = EEGDM.from_config(json.loads(json.dumps(model.get_config())))
+    assert again.mu == 20.0 and again.spec == model.spec
+    assert EEGDM.from_backbone(folder, **SIGNAL, fusion=SIZE["fusion"], mu=0.0).mu == 0.0
+
+
 @pytest.mark.ci
 def test_eeg_classifier_fits_epochs() -> None:
     data, y = epochs()

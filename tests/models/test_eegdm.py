@@ -31,6 +31,33 @@ def windows(channels: int = 3, n_times: int = 1000) -> Tensor:
     return torch.randn(2, channels, n_times, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.parametrize("what", ["tokens", "logits"])
+def test_the_signal_s_gradient_through_a_frozen_backbone_is_that_of_finite_differences(
+    what: str,
+) -> None:
+    torch.manual_seed(0)
+    model = EEGDM(
+        {"d_model": 8, "n_blocks": 2, "d_state": 4, "d_cond": 8, "d_embed": 4},
+        {"n_tokens": 2, "n_heads": 2, "depth": 1},
+        channels=["FP1-F7", "P4-O2"],
+        classes=["a", "b"],
+    )
+    model = model.double().eval()
+    model.backbone.requires_grad_(False)
+    x = torch.randn(1, 2, 1000, dtype=torch.float64, requires_grad=True)
+
+    def outcome(x: torch.Tensor) -> torch.Tensor:
+        return (model.backbone.tokens(x, [0, 21]) if what == "tokens" else model(x)).sin().sum()
+
+    (gradient,) = torch.autograd.grad(outcome(x), x)
+    for _ in range(3):
+        direction = torch.randn_like(x)
+        with torch.no_grad():
+            slope = (outcome(x + 1e-6 * direction) - outcome(x - 1e-6 * direction)) / 2e-6
+        expected = pytest.approx(slope.item(), rel=1e-5)
+        assert (gradient * direction).sum().item() == expected and slope.abs() > 1e-4
+
+
 def test_published_sizes() -> None:
     with torch.device("meta"):
         tuev = EEGDM()
