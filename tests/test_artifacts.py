@@ -99,6 +99,25 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_write_does_not_open_its_folder_on_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to open folders, and to flush a file that was opened for reading."""
+    system_open = os.open
+
+    def windows_open(path: Path, flags: int, *mode: int) -> int:
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        assert flags & os.O_RDWR or not str(path).endswith(".tmp.json")
+        return system_open(path, flags, *mode)
+
+    monkeypatch.setattr(artifacts, "_WINDOWS", True)
+    monkeypatch.setattr(os, "open", windows_open)
+    artifacts.write_json(tmp_path / "facts.json", {"a": 1})
+    assert artifacts.read_json(tmp_path / "facts.json") == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["facts.json"]
+
+
 def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     make(tmp_path / "x")
     leftover = tmp_path / "x" / "part" / ".data.bin.12345.tmp.bin"

@@ -40,6 +40,7 @@ WAIT_FOR_WRITERS_S = 600.0
 KINDS = ("recordings", "backbone", "latents", "classifier", "report")
 MAX_JSON_BYTES = 256 * 2**20
 _CHUNK = 2**20
+_WINDOWS = os.name == "nt"
 # Faults of the disk or network drive, which the same command survives once they are mended.
 _STORAGE_FAULTS = (
     errno.ENOSPC,
@@ -94,7 +95,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Send a file or folder to the disk; Windows opens no folders, and flushes a file only through
+    a handle that may write.
+    """
+    if _WINDOWS and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if _WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -238,9 +238,10 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     def _tokens(
         self, x: Float[Tensor, "batch channel time"]
     ) -> Float[Tensor, "batch block pool query channel feature"]:
+        exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
         wanted = self.train_backbone or x.requires_grad  # of weights; or of the signal: saliency
-        graph = wanted and torch.is_grad_enabled() and not torch.compiler.is_exporting()
-        if torch.compiler.is_compiling() and not graph:
+        graph = wanted and torch.is_grad_enabled() and not exporting
+        if (exporting or torch.compiler.is_compiling()) and not graph:
             return _read_backbone(x, list(self.backbone.parameters()), self._reading)
         with torch.set_grad_enabled(graph):
             return _extract(self.backbone, x, self._channel_ids, self.spec, self.sfreq)

@@ -8,6 +8,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import mne
@@ -374,6 +375,46 @@ def test_eeg_classifier_takes_a_model_that_is_built() -> None:
 
 
 # ----------------------------------------------------------------------------- compile and export
+
+
+@pytest.mark.parametrize("train_backbone", [False, True])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_traced_programs_take_any_batch_size_and_other_signals(
+    x: torch.Tensor, tmp_path: Path, train_backbone: bool, gradients: bool
+) -> None:
+    torch.manual_seed(0)
+    model = EEGDM(**SIGNAL, **SIZE, train_backbone=train_backbone).eval()
+    heeding(model)
+    with torch.set_grad_enabled(gradients), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the shape is compared in Python
+        torch.jit.trace(model, (x[:2],)).save(tmp_path / "model.pt")
+        program = torch.jit.load(tmp_path / "model.pt")
+    for windows in (x, x[:1], 3 * x[1:]):
+        torch.testing.assert_close(program(windows), model(windows), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype, error", [(torch.bfloat16, 0.02), (torch.float16, 0.003)])
+@pytest.mark.parametrize("train_backbone", [False, True])
+def test_autocast_is_accurate_to_its_number_format(
+    x: torch.Tensor, dtype: torch.dtype, error: float, train_backbone: bool
+) -> None:
+    torch.manual_seed(0)
+    model = EEGDM(**SIGNAL, **SIZE, train_backbone=train_backbone)
+    heeding(model)
+    expected = model(x)
+    with torch.autocast("cpu", dtype=dtype):
+        found = model(x)
+    assert found.dtype == dtype and (found - expected).abs().max() <= error * expected.abs().max()
+    found.float().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_sixteen_bit_weights_are_refused_in_one_line(model: EEGDM, x: torch.Tensor) -> None:
+    for cast in (EEGDM.half, EEGDM.bfloat16):
+        with pytest.raises(
+            UserError, match="weights are torch.b?float16, too coarse .* torch.autocast"
+        ):
+            cast(copy.deepcopy(model))(x.half())
 
 
 @pytest.mark.ci

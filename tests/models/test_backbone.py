@@ -4,6 +4,7 @@ errors.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
@@ -73,6 +74,19 @@ def pooled_one_by_one(
 
 def scaled_error(got: Tensor, expected: Tensor) -> float:
     return ((got - expected).abs().max() / expected.abs().max()).item()
+
+
+def test_precisions_that_give_no_right_numbers_are_refused() -> None:
+    model = SSMDP(d_model=4, n_blocks=1, d_state=4, d_cond=4, d_embed=4)
+    x = torch.randn(1, 2, 1000)
+    for cast in (SSMDP.half, SSMDP.bfloat16):
+        with pytest.raises(UserError, match="too coarse for the frequencies of its kernels; keep"):
+            cast(copy.deepcopy(model)).tokens(x, [0, 1])
+    message = "x is torch.float64, the backbone's weights are torch.float32; give x.to"
+    with pytest.raises(UserError, match=message):
+        model.tokens(x.double(), [0, 1])
+    with pytest.raises(UserError, match=r"torch.jit.trace can't record .*eegdm.braindecode.EEGDM"):
+        torch.jit.trace(model, (x[:, :1], torch.tensor([1]), torch.tensor([0])))
 
 
 def test_published_size() -> None:

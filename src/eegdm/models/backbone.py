@@ -316,6 +316,7 @@ class SSMDP(Pretrained, nn.Module):
         channel: Int[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "batch cond"]]:
         """Return the first block's input, and the condition."""
+        x = self._checked(x)
         if x.ndim != 3 or x.shape[1] != 1:
             raise UserError(
                 f"x has shape {tuple(x.shape)}; the backbone takes (batch, 1, time), one channel"
@@ -326,6 +327,26 @@ class SSMDP(Pretrained, nn.Module):
         )
         condition = condition + self.channel_mlp(self.channel_embed(channel))
         return (x * self.lift.weight + self.lift.bias[:, None]).relu().mT, condition
+
+    def _checked(self, x: Float[Tensor, "batch 1 time"]) -> Float[Tensor, "batch 1 time"]:
+        """Return ``x`` in the precision of the weights; refuse what gives no or wrong numbers."""
+        if torch.jit.is_tracing():
+            raise UserError(
+                "torch.jit.trace can't record the backbone, whose loops depend on the signal's"
+                " shape; trace or export eegdm.braindecode.EEGDM, where it is one operation"
+            )
+        precision = self.lift.weight.dtype
+        if precision not in (torch.float32, torch.float64):
+            raise UserError(
+                f"the backbone's weights are {precision}, too coarse for the frequencies of its"
+                " kernels; keep the model in float32 (model.float()) and use torch.autocast for"
+                " half precision"
+            )
+        if x.dtype != precision and not torch.is_autocast_enabled(x.device.type):
+            raise UserError(
+                f"x is {x.dtype}, the backbone's weights are {precision}; give x.to({precision})"
+            )
+        return x.to(precision)
 
     @property
     def _blocks(self) -> Iterable[Block]:

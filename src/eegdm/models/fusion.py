@@ -46,7 +46,8 @@ def attend(
     else:
         (q,) = _heads(F.linear(query, weight[:width], bias[:width]), 1, n_heads)
         k, v = _heads(F.linear(key, weight[width:], bias[width:]), 2, n_heads)
-    batched = q.device.type == "cpu" and not torch.compiler.is_compiling()
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    batched = q.device.type == "cpu" and not recorded
     batched = batched and q.shape[2] * k.shape[2] <= _SHORT and len(q) * n_heads >= _MANY
     mix = _mix_batched if batched else F.scaled_dot_product_attention
     mixed = mix(q, k, v, None if mask is None else mask[:, None, None])
@@ -105,7 +106,7 @@ class FusionBlock(nn.Module):
             mask: True where a key is present.
         """
         z = self.self_attend(z)
-        z = z.expand(len(keys) // len(z), -1, -1, -1).flatten(0, 1)
+        z = z.expand(keys.shape[0] // z.shape[0], -1, -1, -1).flatten(0, 1)
         z = z + attend(self.cross_attn, self.cross_norm(z), keys, mask)
         return z + self.ff(self.ff_norm(z))
 
