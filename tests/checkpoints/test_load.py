@@ -344,6 +344,7 @@ class Hub:
 
     def __init__(self, repositories: dict[str, dict[str, dict[str, bytes]]]) -> None:
         self.repositories, self.asked = repositories, []
+        self.failing: dict[str, int] = {}  # beginning of a path -> status
         hub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -370,6 +371,9 @@ class Hub:
         return f"http://127.0.0.1:{self.server.server_port}"
 
     def answer(self, path: str) -> tuple[int, bytes, dict[str, str]]:
+        for beginning, status in self.failing.items():
+            if path.startswith(beginning):
+                return status, b"", {}
         if match := re.fullmatch(r"/api/models/([\w-]+/[\w-]+)(?:/revision/(\w+))?", path):
             files = self.repositories.get(match[1], {}).get(match[2] or "main")
             if files is not None:
@@ -398,8 +402,10 @@ class Hub:
         return revision.encode().hex().ljust(40, "0")
 
 
+WARNED = "warned"
 CLIENT = """
-import json, sys, eegdm
+import json, sys, warnings, eegdm
+warnings.showwarning = lambda message, *_: "can't be asked" in str(message) and print("warned")
 for arguments in json.loads(sys.argv[1]):
     try:
         model = eegdm.load(**arguments)
@@ -485,7 +491,7 @@ def test_models_come_from_the_hub_and_then_from_its_cache(
         ({"path_or_hub_id": "lab/empty"}, "holds no model"),
         (
             {"path_or_hub_id": "lab/absent"},
-            "lab/absent: is neither on this disk nor to be had from the hub",
+            "lab/absent: is neither on this disk nor available from the hub",
         ),
         (
             {"path_or_hub_id": "jhpuah/eegdm", "filename": "other.ckpt"},
@@ -523,3 +529,57 @@ def test_a_backbone_says_how_it_is_read_wherever_it_comes_from(tmp_path: Path) -
     alone = classifier.backbone.save_pretrained(tmp_path / "alone", info={"signal": {"mu": 0.0}})
     assert load_backbone(alone).info["signal"] == {"mu": 0.0}
     assert load_backbone(classifier.backbone) is classifier.backbone
+
+
+OURS = [
+    {"path_or_hub_id": "lab/ours"},
+    {"path_or_hub_id": "jhpuah/eegdm", "filename": "classifier.ckpt"},
+    {"path_or_hub_id": "jhpuah/eegdm", "revision": "v1"},
+]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_that_fails_is_replaced_by_its_cache(
+    hub: Hub, folder: Path, tmp_path: Path, status: int
+) -> None:
+    """With one line; a hub that answers (no such repository, no access) is believed."""
+    expected = ask(hub, tmp_path, OURS)
+    assert expected[0] == said(eegdm.load(folder)) and "refused" not in "".join(expected)
+    hub.failing = {"/": status}
+    assert ask(hub, tmp_path, OURS) == [line for each in expected for line in (WARNED, each)]
+    hub.failing = {"/": 401}
+    assert all("refused" in line and "401" in line for line in ask(hub, tmp_path, OURS))
+    hub.failing = {"/lab": status, "/jhpuah": status}  # lists files, but serves none
+    assert ask(hub, tmp_path, OURS) == expected
+
+
+@pytest.mark.parametrize("lacking", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("how", ["offline", "503"])
+def test_half_a_cache_says_what_is_missing_and_what_to_do(
+    hub: Hub, tmp_path: Path, lacking: str, how: str
+) -> None:
+    complete = ask(hub, tmp_path, OURS)
+    (cached,) = tmp_path.glob(f"hub/models--lab--ours/snapshots/*/{lacking}")
+    cached.unlink()
+    hub.failing = {"/": 503} if how == "503" else {}
+    offline = {"HF_HUB_OFFLINE": "1"} if how == "offline" else {}
+    kept = "config.json" if lacking == "model.safetensors" else "model.safetensors"
+    answer = ask(hub, tmp_path, OURS[:1], **offline)[-1]
+    assert f"refused lab/ours: the cache lacks {lacking}; it holds {kept}, and the hub" in answer
+    assert answer.endswith(
+        "run this again when the hub can be reached, which fetches what is missing"
+    )
+    hub.failing = {}
+    assert ask(hub, tmp_path, OURS) == complete
+
+
+def test_files_that_were_never_fetched_are_named(hub: Hub, tmp_path: Path) -> None:
+    ask(hub, tmp_path, OURS[1:2])
+    requests = [{"path_or_hub_id": "jhpuah/eegdm", "filename": "backbone.ckpt"}, *OURS[:1]]
+    half, empty = ask(hub, tmp_path, requests, HF_HUB_OFFLINE="1")
+    assert "refused jhpuah/eegdm: the cache lacks backbone.ckpt; it holds classifier.ckpt" in half
+    assert "refused lab/ours: is neither on this disk nor available from the hub (Offline" in empty
+    hub.failing = {"/": 429}
+    (answer,) = ask(hub, tmp_path, OURS[:1])
+    assert "lab/ours: is neither on this disk nor available from the hub" in answer
+    assert "429" in answer and answer.endswith("; run this again when the hub can be reached")

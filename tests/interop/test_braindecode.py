@@ -393,7 +393,7 @@ def test_traced_programs_take_any_batch_size_and_other_signals(
         torch.testing.assert_close(program(windows), model(windows), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype, error", [(torch.bfloat16, 0.02), (torch.float16, 0.003)])
+@pytest.mark.parametrize("dtype, error", [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
 @pytest.mark.parametrize("train_backbone", [False, True])
 def test_autocast_is_accurate_to_its_number_format(
     x: torch.Tensor, dtype: torch.dtype, error: float, train_backbone: bool

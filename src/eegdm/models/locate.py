@@ -5,6 +5,7 @@ hub with either, or the package.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -16,6 +17,8 @@ WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
 PACKAGED = Path(__file__).parents[1] / "weights"
 """Models that come with the package, each in a folder by its name."""
+_TRY_AGAIN = (408, 425, 429)
+"""Answers of a server that blame the client, but mean: not now."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -34,7 +37,7 @@ def find_model(
 
     Raises:
         UserError: nothing there, several files and none named, a link out of its folder, or the hub
-            can't be reached.
+            can't be reached and the cache lacks a file.
     """
     path = Path(path_or_hub_id).expanduser()
     if filename is not None and (
@@ -127,34 +130,75 @@ def _only_checkpoint(place: object, names: Iterable[str]) -> str:
 
 
 def _find_on_hub(hub_id: str, filename: str | None, revision: str | None) -> Path | ModelFiles:
-    if filename is None:
+    """Ask the hub; where it can't be asked now, take what the cache holds."""
+    try:
         names = _hub_names(hub_id, revision)
-        if names >= {CONFIG_FILE, WEIGHTS_FILE}:
-            return ModelFiles(
-                _download(hub_id, CONFIG_FILE, revision), _download(hub_id, WEIGHTS_FILE, revision)
-            )
-        filename = _only_checkpoint(hub_id, names)
-    return _download(hub_id, filename, revision)
+    # The exceptions of a missing connection belong to the HTTP library of the hub's version
+    except Exception as error:
+        if _is_final(error):
+            raise _refusal(hub_id, error) from error
+        return _find_in_cache(hub_id, filename, revision, error)
+    if filename is None and names >= {CONFIG_FILE, WEIGHTS_FILE}:
+        return ModelFiles(
+            _download(hub_id, CONFIG_FILE, revision), _download(hub_id, WEIGHTS_FILE, revision)
+        )
+    return _download(hub_id, filename or _only_checkpoint(hub_id, names), revision)
 
 
 def _hub_names(hub_id: str, revision: str | None) -> set[str]:
-    """List a repository's files; without a connection, those of it that are in the cache."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    """List a repository's files, as the hub does."""
+    from huggingface_hub import HfApi
+
+    listing = HfApi().model_info(hub_id, revision=revision)
+    return {file.rfilename for file in listing.siblings or []}
+
+
+def _is_final(error: Exception) -> bool:
+    """Return whether the hub answered (no such repository, no access), rather than failed to: a
+    missing connection, an overloaded or broken server.
+    """
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return 400 <= status < 500 and status not in _TRY_AGAIN
+
+
+def _find_in_cache(
+    hub_id: str, filename: str | None, revision: str | None, error: Exception
+) -> Path | ModelFiles:
+    """Return files that were fetched before, all of one revision; refuse an incomplete model."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    folder = _snapshot(hub_id, revision)
+    paths = [] if folder is None else [path for path in folder.rglob("*") if path.is_file()]
+    if folder is None or not paths:
+        raise _refusal(hub_id, error) from error
+    names = {path.relative_to(folder).as_posix() for path in paths}
+    wanted = {CONFIG_FILE, WEIGHTS_FILE}
+    if filename is not None:
+        wanted = {filename}
+    elif not wanted & names and any(name.endswith(".ckpt") for name in names):
+        wanted = {_only_checkpoint(hub_id, names)}
+    why = f"the hub can't be asked ({_reason(error)})"
+    if missing := wanted - names:
+        raise UserError(
+            f"{hub_id}: the cache lacks {listed(missing)}; it holds {listed(names)}, and {why};"
+            " run this again when the hub can be reached, which fetches what is missing"
+        ) from error
+    if not isinstance(error, OfflineModeIsEnabled):
+        message = f"{hub_id}: {why}; {listed(wanted)} as fetched before is used, from {folder}"
+        warnings.warn(message, stacklevel=4)
+    files = [folder / name for name in sorted(wanted)]
+    return files[0] if len(files) == 1 else ModelFiles(*files)
+
+
+def _snapshot(hub_id: str, revision: str | None) -> Path | None:
+    """Return the folder in the cache that holds what was fetched of a revision."""
+    from huggingface_hub import snapshot_download
 
     try:
-        return {
-            file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or []
-        }
-    except HfHubHTTPError as error:
-        raise _refusal(hub_id, error) from error
-    # The exceptions of a missing connection belong to the HTTP library of the hub's version
-    except Exception as offline:
-        try:
-            cached = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
-        except Exception:
-            raise _refusal(hub_id, offline) from offline
-        return {path.relative_to(cached).as_posix() for path in cached.rglob("*")}
+        return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+    except Exception as error:  # newer versions refuse an incomplete one, and say where it is
+        found = getattr(error, "snapshot_path", None)
+        return None if found is None else Path(found)
 
 
 def _download(hub_id: str, filename: str, revision: str | None) -> Path:
@@ -163,15 +207,19 @@ def _download(hub_id: str, filename: str, revision: str | None) -> Path:
 
     try:
         return Path(hf_hub_download(hub_id, filename, revision=revision, library_name="eegdm"))
-    except Exception as error:  # see _hub_names
+    except Exception as error:  # see _find_on_hub
         raise _refusal(f"{hub_id}, file {filename}", error) from error
 
 
 def _refusal(what: str, error: Exception) -> UserError:
+    advice = "" if _is_final(error) else "; run this again when the hub can be reached"
     return UserError(
-        f"{what}: is neither on this disk nor to be had from the hub ({type(error).__name__}:"
-        f" {one_line(error, 300)})"
+        f"{what}: is neither on this disk nor available from the hub ({_reason(error)}){advice}"
     )
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error, 300)}"
 
 
 def listed(names: Iterable[str], most: int = 12) -> str:
