@@ -108,6 +108,7 @@ def test_the_command_on_two_devices_gives_the_curve_of_one(
             stage, *words_of(finished, root, *odd_batches(finished, stage), f"devices={devices}")
         )
         assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr, done.stderr
         assert [line for line in done.stdout.splitlines() if "->" in line][
             1:
         ] == []  # said once, not by each process
