@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from benchmarks import plain, timing
+from benchmarks import timing
+from eegdm.models import reference
 from eegdm.models.backbone import SSMDP
 from eegdm.models.fusion import LatentFusionTransformer
 
@@ -14,7 +15,7 @@ SMALL_FUSION = {"d_model": 16, "n_blocks": 2, "n_tokens": 4, "n_heads": 2, "dept
 N_CHANNELS = 22
 
 
-def backbones(smoke: bool) -> tuple[SSMDP, plain.Backbone]:
+def backbones(smoke: bool) -> tuple[SSMDP, reference.Backbone]:
     """Return both backbones, at full size unless ``smoke``, in eval mode; what starts at zero is
     random, so that all matters.
     """
@@ -24,14 +25,14 @@ def backbones(smoke: bool) -> tuple[SSMDP, plain.Backbone]:
     for parameter in ours.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.02)
-    return _pair(ours, plain.Backbone(**sizes))
+    return _pair(ours, reference.Backbone(**sizes))
 
 
-def fusions(smoke: bool) -> tuple[LatentFusionTransformer, plain.FusionTransformer]:
+def fusions(smoke: bool) -> tuple[LatentFusionTransformer, reference.FusionTransformer]:
     """Return both fusion transformers, at full size unless ``smoke``, in eval mode."""
     torch.manual_seed(1)
     sizes = SMALL_FUSION if smoke else {}
-    return _pair(LatentFusionTransformer(**sizes), plain.FusionTransformer(**sizes))
+    return _pair(LatentFusionTransformer(**sizes), reference.FusionTransformer(**sizes))
 
 
 def side(pair: tuple, name: str) -> nn.Module:

@@ -1,11 +1,19 @@
-"""The method as a reader of the paper would write it, to compare with: same weights, same numbers,
-no thought of speed.
+"""The method as a reader of the paper would write it: same weights and same numbers as the fast
+models, no thought of speed.
 
-Kernels by a Vandermonde tensor of complex exponentials (feature, mode, lag), convolution by FFTs of
-the whole batch, nn modules with ordinary autograd, every block's activities before any is pooled,
-and the fusion transformer in Python loops over pools and blocks. Written from arXiv 2508.14086 v3
-and arXiv 2206.11893 (S4D) alone; the modules have the names of eegdm's, so that a state dict of the
-one loads into the other. Yardsticks do not change: leave this file as it is.
+Read it from top to bottom beside the paper (EEGDM, arXiv 2508.14086 v3; S4D: arXiv 2206.11893):
+
+1. diffusion: noise is added to a single EEG channel in steps, and a network learns the velocity;
+2. SSMDP, that network: an embedding of step and channel, and residual blocks of state-space models
+   (S4D) with gates;
+3. latents: the spread of every block's gate over each second of every channel is a token;
+4. LFT: learned fusion tokens collect from the tokens of all channels, block by block, and a small
+   transformer decides.
+
+:class:`eegdm.SSMDP` and :class:`eegdm.LatentFusionTransformer` compute the same 5 to 15 times as
+fast (``docs/performance.md``), at any sampling rate and length, with masks and variants. The
+modules here have the names of theirs, so that a state dict of the one loads into the other; tests
+compare outputs and gradients. Benchmarks measure against this file: it does not change for speed.
 """
 
 from __future__ import annotations
@@ -15,9 +23,50 @@ import math
 import torch
 from torch import Tensor, nn
 
+# --------------------------------------------------------------------- 1. diffusion of one channel
+
+
+def cosine_signal_levels(n_steps: int = 50) -> Tensor:
+    """abar_t, t = 0 .. n_steps-1: what is left of the signal's power after t + 1 steps of noise.
+
+    The cosine schedule of Nichol & Dhariwal 2021: beta_t = 1 - f(t + 1)/f(t), at most 0.999, with
+    f(t) = cos^2((t/T + 0.008)/1.008 pi/2).
+    """
+    time = torch.arange(n_steps + 1, dtype=torch.float64) / n_steps
+    f = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+    return torch.cumprod(1 - (1 - f[1:] / f[:-1]).clamp(max=0.999), dim=0)
+
+
+def noised(x0: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
+    """The forward process: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps."""
+    return abar.sqrt() * x0 + (1 - abar).sqrt() * noise
+
+
+def velocity(x0: Tensor, noise: Tensor, abar: Tensor) -> Tensor:
+    """What the network is to predict: v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0."""
+    return abar.sqrt() * noise - (1 - abar).sqrt() * x0
+
+
+def step_embedding(step: Tensor, width: int) -> Tensor:
+    """Return [sin(t f), cos(t f)] with f_i = 10000^(-i/(width/2 - 1)), (batch, width)."""
+    n_frequencies = width // 2
+    frequency = torch.exp(
+        -torch.arange(n_frequencies, device=step.device) * math.log(10_000) / (n_frequencies - 1)
+    )
+    phase = step[:, None] * frequency
+    return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
+# ------------------------------------------------------------------------ 2. SSMDP, the backbone
+
 
 class S4D(nn.Module):
-    """Bidirectional diagonal SSMs, (batch, feature, time) to the same shape."""
+    """Bidirectional diagonal state-space models, (batch, feature, time) to the same shape.
+
+    x'(t) = A x(t) + B u(t), y(t) = C x(t) + D u(t), discretised with step dt by zero-order hold,
+    is a convolution of u with the kernel K. One kernel looks back in time, a second one forward;
+    they share A, B and dt. A_m = -1/2 - i pi m at first ("S4D-Lin"); each feature has its own dt.
+    """
 
     def __init__(self, n_features: int, d_state: int) -> None:
         super().__init__()
@@ -36,8 +85,8 @@ class S4D(nn.Module):
         self.D = nn.Parameter(torch.randn(1, n_features))
 
     def kernel(self, length: int) -> Tensor:
-        """K[l] = 2 Re sum_k B_k C_k (exp(dt A_k) - 1) / A_k exp(l dt A_k), (direction, feature,
-        lag).
+        """K[l] = 2 Re sum_m B_m C_m (exp(dt A_m) - 1)/A_m exp(l dt A_m), (direction, feature, lag):
+        a product with the Vandermonde matrix of exp(dt A). 2 Re: modes come in conjugate pairs.
         """
         A = -torch.exp(self.log_decay) - 1j * self.frequency
         exponent = torch.exp(self.log_dt) * A
@@ -51,6 +100,7 @@ class S4D(nn.Module):
         return 2 * torch.einsum("dfm,fml->dfl", weight, powers).real
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve by FFTs of twice the length, so that the ends do not meet."""
         length = x.shape[-1]
         forward, backward = self.kernel(length)
         kernel = nn.functional.pad(forward, (0, length)) + nn.functional.pad(
@@ -61,6 +111,11 @@ class S4D(nn.Module):
 
 
 class Block(nn.Module):
+    """A residual block: norm, condition, widen to twice the features, SSMs, and a gate on a filter.
+
+    inter = sigmoid(first half) * tanh(second half) leads to the next block and to the output.
+    """
+
     def __init__(self, d_model: int, d_state: int, d_cond: int, last: bool) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(d_model)
@@ -80,7 +135,7 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """SSMDP at its published size without arguments."""
+    """SSMDP: predicts the velocity of one channel; without arguments the published size."""
 
     def __init__(
         self,
@@ -110,10 +165,11 @@ class Backbone(nn.Module):
         return self.head(sum(self._run(x, step, channel)[0])).transpose(1, 2)
 
     def tokens(self, x: Tensor, window: int = 200) -> Tensor:
-        """Return the gates' spread over each ``window`` samples: ``x`` (batch, channel, time),
-        channel ids 0, 1, ...
+        """3. Latents: the standard deviation of each gate over each ``window`` samples (1 s).
 
-        (batch, block, pool, 1, channel, feature).
+        The signal is given as it is, without noise, at step 1 (counted from 0). ``x`` is (batch,
+        channel, time) with channel ids 0, 1, ...; tokens are (batch, block, pool, 1, channel,
+        feature).
         """
         batch, n_channels, length = x.shape
         channel = torch.arange(n_channels, device=x.device).repeat(batch)
@@ -123,9 +179,8 @@ class Backbone(nn.Module):
 
     def _run(self, x: Tensor, step: Tensor, channel: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the skips and gates of all blocks."""
-        condition = self.step_mlp(self._step_embedding(step)) + self.channel_mlp(
-            self.channel_embed(channel)
-        )
+        embedding = step_embedding(step, self.channel_embed.embedding_dim).to(x.dtype)
+        condition = self.step_mlp(embedding) + self.channel_mlp(self.channel_embed(channel))
         stream = torch.relu(self.lift(x.transpose(1, 2)))
         skips, gates = [], []
         for block in self.blocks:
@@ -134,18 +189,15 @@ class Backbone(nn.Module):
             gates.append(gate)
         return skips, gates
 
-    def _step_embedding(self, step: Tensor) -> Tensor:
-        n_frequencies = self.channel_embed.embedding_dim // 2
-        frequency = torch.exp(
-            -torch.arange(n_frequencies, device=step.device)
-            * math.log(10_000)
-            / (n_frequencies - 1)
-        )
-        phase = step[:, None] * frequency
-        return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+# --------------------------------------------------- 4. LFT, the latent fusion transformer
 
 
 class FusionBlock(nn.Module):
+    """Fusion tokens of one pool attend to one another, then to that pool's tokens of all channels
+    from one block of the backbone (not normalised); a feed-forward layer follows.
+    """
+
     def __init__(self, d_model: int, n_heads: int, ff: int) -> None:
         super().__init__()
         self.self_norm = nn.LayerNorm(d_model)
@@ -165,6 +217,8 @@ class FusionBlock(nn.Module):
 
 
 class StackLayer(nn.Module):
+    """A layer of the classification stack: a pre-norm transformer layer."""
+
     def __init__(self, d_model: int, n_heads: int, ff: int) -> None:
         super().__init__()
         self.attn_norm = nn.LayerNorm(d_model)
@@ -181,7 +235,11 @@ class StackLayer(nn.Module):
 
 
 class FusionTransformer(nn.Module):
-    """The LFT at its published size without arguments."""
+    """LFT: fuses each pool (second) on its own, block by block, then classifies all together.
+
+    Without arguments the published size. The blocks' weights are shared by all pools; positions are
+    learned.
+    """
 
     def __init__(
         self,
