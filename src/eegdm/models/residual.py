@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from eegdm.models.convolution import Tile, bin_weights, fft_length
+from eegdm.models.threads import over_rows
 
 EPS = 1e-5
 """LayerNorm's, as published."""
@@ -48,24 +49,30 @@ class Folded(NamedTuple):
 def read(
     x: Float[Tensor, "row feature time"],
     folded: Folded,
-    see: Callable[[Activities], Tensor],
+    read_activities: Callable[[Activities], Tensor],
     lead: nn.Linear | None,
 ) -> Float[Tensor, "row ..."]:
-    """Return what ``see`` makes of the activities, a few rows at a time; ``x`` becomes the next
-    stream (no ``lead``: it stays).
+    """Return what ``read_activities`` makes of the activities, a few rows at a time; ``x`` becomes
+    the next stream (no ``lead``: it stays).
 
     Without gradients: activities never exist but of those rows.
     """
-    n_features, seen = x.shape[1], []
-    with torch.autocast(x.device.type, enabled=False):
-        for some, work in _chunks(x, folded):
-            _, _, s, _ = work.gates(x[some], folded.shift[some])
-            gate, filtered = s[:, :n_features], s[:, n_features:].mul_(2).sub_(1)
-            inter = gate * filtered
-            seen.append(see(Activities(gate.mT, filtered.mT, inter.mT)))
-            if lead is not None:
-                x[some].baddbmm_(lead.weight.expand(len(s), -1, -1), inter).add_(lead.bias[:, None])
-    return torch.cat(seen)
+    n_features = x.shape[1]
+
+    def work_on(rows: slice) -> Float[Tensor, "row ..."]:
+        values = []
+        with torch.autocast(x.device.type, enabled=False):
+            for some, work in _chunks(rows, x, folded):
+                _, _, s, _ = work.gates(x[some], folded.shift[some])
+                gate, filtered = s[:, :n_features], s[:, n_features:].mul_(2).sub_(1)
+                inter = gate * filtered
+                values.append(read_activities(Activities(gate.mT, filtered.mT, inter.mT)))
+                if lead is not None:
+                    weight = lead.weight.expand(len(s), -1, -1)
+                    x[some].baddbmm_(weight, inter).add_(lead.bias[:, None])
+        return torch.cat(values)
+
+    return torch.cat(over_rows(x, work_on))
 
 
 def advance(
@@ -144,14 +151,18 @@ class _Residual(torch.autograd.Function):
             else [(next_stream, x), (sum_of_skips, skips)]
         )
         weights = list(zip(out.split(n_features), bias.split(n_features), strict=True))
-        with torch.autocast(x.device.type, enabled=False):
-            for some, work in _chunks(x, Folded(shift, widen, spectrum)):
-                s = work.gates(x[some], shift[some])[2]
-                inter = _filtered(s).mul_(s[:, :n_features])
-                for (target, source), (weight, constant) in zip(leads, weights, strict=True):
-                    torch.baddbmm(
-                        source[some], weight.expand(len(s), -1, -1), inter, out=target[some]
-                    ).add_(constant[:, None])
+
+        def work_on(rows: slice) -> None:
+            with torch.autocast(x.device.type, enabled=False):
+                for some, work in _chunks(rows, x, Folded(shift, widen, spectrum)):
+                    s = work.gates(x[some], shift[some])[2]
+                    inter = _filtered(s).mul_(s[:, :n_features])
+                    for (target, source), (weight, constant) in zip(leads, weights, strict=True):
+                        torch.baddbmm(
+                            source[some], weight.expand(len(s), -1, -1), inter, out=target[some]
+                        ).add_(constant[:, None])
+
+        over_rows(x, work_on)
         return next_stream, sum_of_skips
 
     @staticmethod
@@ -161,52 +172,65 @@ class _Residual(torch.autograd.Function):
         n_features, length = x.shape[1:]
         reverse = spectrum.conj().resolve_conj()
         grad_x, grad_shift = torch.empty_like(x), torch.empty_like(shift)
-        grad_widen, grad_spectrum, grad_out = (
-            torch.zeros_like(widen),
-            torch.zeros_like(spectrum),
-            torch.zeros_like(out),
-        )
-        grad_bias = out.new_zeros(len(out))
-        for some, work in _chunks(x, Folded(shift, widen, spectrum)):
-            n, inverse_spread, s, kept = work.gates(x[some], shift[some], keep=True)
-            gate, filtered = s[:, :n_features], _filtered(s)
-            grad = (
-                grad_skips[some]
-                if grad_next is None
-                else torch.cat([grad_next[some], grad_skips[some]], dim=1)
+
+        def work_on(rows: slice) -> tuple[Tensor, ...]:
+            """Write gradients of rows, and return those rows' part of the weights' gradients."""
+            grad_widen, grad_spectrum, grad_out = (
+                torch.zeros_like(widen),
+                torch.zeros_like(spectrum),
+                torch.zeros_like(out),
             )
-            grad_inter = torch.bmm(out.mT.expand(len(s), -1, -1), grad)
-            grad_out += torch.bmm(grad, (gate * filtered).mT).sum(0)
-            grad_bias += grad.sum((0, 2))
-            grad_y = torch.addcmul(s, s, s, value=-1)  # s' = s - s^2
-            grad_y[:, :n_features].mul_(grad_inter).mul_(filtered)
-            grad_y[:, n_features:].mul_(grad_inter.mul_(gate).mul_(2))
-            for features, transformed in zip(work.features(), kept, strict=True):
-                padded = work.padded[: len(s), : transformed.shape[1]]
-                padded[..., :length] = grad_y[:, features]
-                G = torch.fft.rfft(padded)
-                grad_spectrum[features] += transformed.conj_physical_().mul_(G).sum(0)
-                grad_y[:, features] = torch.fft.irfft(G.mul_(reverse[features]), n=work.n_fft)[
-                    ..., :length
-                ]
-            torch.sum(grad_y, dim=2, out=grad_shift[some])
-            grad_widen += torch.bmm(grad_y, n.mT).sum(0)
-            grad_n = torch.bmm(widen.mT.expand(len(s), -1, -1), grad_y)
-            along = (grad_n * n).mean(1, keepdim=True)
-            grad_n.sub_(grad_n.mean(1, keepdim=True)).addcmul_(n, along, value=-1)
-            torch.mul(grad_n, inverse_spread, out=grad_x[some])
-            if grad_next is not None:
-                grad_x[some] += grad_next[some]
-        grad_spectrum.mul_(bin_weights(work.n_fft, x))
+            grad_bias = out.new_zeros(len(out))
+            for some, work in _chunks(rows, x, Folded(shift, widen, spectrum)):
+                n, inverse_spread, s, kept = work.gates(x[some], shift[some], keep=True)
+                gate, filtered = s[:, :n_features], _filtered(s)
+                grad = (
+                    grad_skips[some]
+                    if grad_next is None
+                    else torch.cat([grad_next[some], grad_skips[some]], dim=1)
+                )
+                grad_inter = torch.bmm(out.mT.expand(len(s), -1, -1), grad)
+                grad_out += torch.bmm(grad, (gate * filtered).mT).sum(0)
+                grad_bias += grad.sum((0, 2))
+                grad_y = torch.addcmul(s, s, s, value=-1)  # s' = s - s^2
+                grad_y[:, :n_features].mul_(grad_inter).mul_(filtered)
+                grad_y[:, n_features:].mul_(grad_inter.mul_(gate).mul_(2))
+                for features, transformed in zip(work.features(), kept, strict=True):
+                    padded = work.padded[: len(s), : transformed.shape[1]]
+                    padded[..., :length] = grad_y[:, features]
+                    G = torch.fft.rfft(padded)
+                    grad_spectrum[features] += transformed.conj_physical_().mul_(G).sum(0)
+                    grad_y[:, features] = torch.fft.irfft(G.mul_(reverse[features]), n=work.n_fft)[
+                        ..., :length
+                    ]
+                torch.sum(grad_y, dim=2, out=grad_shift[some])
+                grad_widen += torch.bmm(grad_y, n.mT).sum(0)
+                grad_n = torch.bmm(widen.mT.expand(len(s), -1, -1), grad_y)
+                along = (grad_n * n).mean(1, keepdim=True)
+                grad_n.sub_(grad_n.mean(1, keepdim=True)).addcmul_(n, along, value=-1)
+                torch.mul(grad_n, inverse_spread, out=grad_x[some])
+                if grad_next is not None:
+                    grad_x[some] += grad_next[some]
+            return grad_widen, grad_spectrum, grad_out, grad_bias
+
+        first, *others = over_rows(x, work_on)
+        for part in others:
+            for total, term in zip(first, part, strict=True):
+                total += term
+        grad_widen, grad_spectrum, grad_out, grad_bias = first
+        grad_spectrum.mul_(bin_weights(fft_length(length), x))
         return grad_x, grad_skips, grad_shift, grad_widen, grad_spectrum, grad_out, grad_bias
 
 
-def _chunks(x: Float[Tensor, "row feature time"], folded: Folded) -> Iterator[tuple[slice, _Work]]:
-    """Yield some rows at a time and what to work on them with."""
+def _chunks(
+    rows: slice, x: Float[Tensor, "row feature time"], folded: Folded
+) -> Iterator[tuple[slice, _Work]]:
+    """Yield some of the rows at a time and what to work on them with."""
     n_fft = fft_length(x.shape[2])
-    tile = Tile.of(len(x), len(folded.widen), n_fft, x.device)
+    tile = Tile.of(rows.stop - rows.start, len(folded.widen), n_fft, x.device)
     work = _Work(tile, n_fft, folded, x)
-    return ((slice(row, row + tile.rows), work) for row in range(0, len(x), tile.rows))
+    starts = range(rows.start, rows.stop, tile.rows)
+    return ((slice(start, min(start + tile.rows, rows.stop)), work) for start in starts)
 
 
 def _normalised(
