@@ -16,8 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.plain import FusionTransformer
 from eegdm.models.fusion import LatentFusionTransformer
+from eegdm.models.reference import FusionTransformer
 
 SMALL = {"n_blocks": 2, "n_pools": 2, "d_model": 32, "n_tokens": 4, "depth": 1}
 SIDE = 1024  # of the square product that the machine's rate is measured on

@@ -32,6 +32,7 @@ FLOORS = (
     ("layout", "compose"),
     ("config", "artifacts", "executor"),
     ("console",),
+    ("tuev",),
     ("processes",),
     ("errors",),
     ("eegdm",),  # __version__ and the public names

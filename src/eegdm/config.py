@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from eegdm.data.montage import TUEV_CLASSES
 from eegdm.errors import UserError
+from eegdm.tuev import TUEV_CLASSES
 
 
 def option(

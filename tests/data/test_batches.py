@@ -166,7 +166,7 @@ def test_no_two_purposes_share_random_numbers(recordings: Recordings) -> None:
         {"recording": ["a"], "start_sample": 0, "n_times": 500, "row": 0, "channel_id": 0}
     )
     noise = Denoising(recordings, view, 50, seed=3)[[(2, 0)]].noise.numpy().ravel()
-    forward = Windows(recordings, SAMPLES, recordings.ch_names, noisy=True, seed=3)[[(2, 0)]]
+    forward = SignalWindows(recordings, SAMPLES, recordings.ch_names, noisy=True, seed=3)[[(2, 0)]]
     drawn_for_order = generator("order", 3, 2).standard_normal(500, dtype=np.float32)
     for one, other in itertools.combinations(
         [noise, forward.noise.numpy().ravel()[:500], drawn_for_order], 2

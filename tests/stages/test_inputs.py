@@ -16,7 +16,9 @@ from eegdm.data.recordings import Recordings
 from eegdm.data.synthetic.layouts import write_folder
 from eegdm.data.tokens import TokenStore
 from eegdm.errors import UserError
-from eegdm.opening import open_data
+from eegdm.models.backbone import SSMDP
+from eegdm.models.eegdm import EEGDM
+from eegdm.opening import open_data, resolve, token_spec
 from eegdm.stages import run_stage
 from stages.tiny import SIZES
 
@@ -208,3 +210,26 @@ def test_folds_share_the_tokens_of_a_backbone_that_none_of_them_trained(
     run_stage("pretrain", kfold)
     assert run_stage("pretrain", pretrained) == tmp_path / "folder" / "base" / "backbone"
     assert pd.read_csv(tmp_path / "folder" / "base" / "backbone" / "curves.csv").shape[0] == 2
+
+
+@pytest.mark.parametrize("holds", ["backbone", "classifier"])
+def test_a_backbone_from_elsewhere_brings_its_noise_schedule_and_companding(
+    two_sources: tuple[Path, Path], tmp_path: Path, holds: str
+) -> None:
+    """Tokens are made of signals and noise as it learned from, whatever the recipe says."""
+    noise = {"schedule": "linear", "n_steps": 20, "beta_start": 1e-3, "beta_end": 0.3}
+    sizes = {"d_model": 8, "n_blocks": 2, "d_state": 4, "d_cond": 8, "d_embed": 8}
+    if holds == "backbone":
+        info = {"diffusion": noise, "signal": {"mu": 20.0}}
+        folder = SSMDP(**sizes).save_pretrained(tmp_path / "other", info=info)
+    else:
+        fusion = {"n_heads": 2, "depth": 1}
+        model = EEGDM(sizes, fusion, tokens=noise, signal={"mu": 20.0})
+        folder = model.save_pretrained(tmp_path / "other")
+    untyped = [word for word in words(two_sources[0], tmp_path / "root") if "n_steps" not in word]
+    run_stage("preprocess", untyped)
+    config, inputs = resolve(compose([*untyped, f"backbone={folder}"]), "cache")
+    assert token_spec(config).noise == noise and config.signal.mu == 20.0
+    for typed in ("diffusion.n_steps=30", "diffusion.beta_end=0.1", "signal.mu=255"):
+        with pytest.raises(UserError, match=f"other: is a backbone with {typed.split('=')[0]}="):
+            resolve(compose([*untyped, f"backbone={folder}", typed]), "cache")

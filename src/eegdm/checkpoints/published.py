@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eegdm.checkpoints.torch_archive import Checkpoint, open_checkpoint
 from eegdm.config import SignalConfig
-from eegdm.data.montage import CHBMIT, TCP, TUEV_CLASSES
+from eegdm.data.montage import CHBMIT, TCP
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM
@@ -28,6 +28,7 @@ from eegdm.models.pretrained import (
     shapes,
     with_compat,
 )
+from eegdm.tuev import TUEV_CLASSES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

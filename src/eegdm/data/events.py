@@ -25,8 +25,9 @@ from pyarrow import ArrowException
 
 from eegdm import artifacts
 from eegdm.config import did_you_mean
-from eegdm.data.montage import CHANNEL_ID, TCP, TUEV_CLASSES, bipolar
+from eegdm.data.montage import CHANNEL_ID, TCP, bipolar
 from eegdm.errors import UserError
+from eegdm.tuev import TUEV_CLASSES
 
 TABLE_TIMES = ("onset_s", "duration_s")
 """Both or neither: a table without them labels whole recordings."""

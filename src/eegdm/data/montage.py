@@ -45,11 +45,6 @@ CHBMIT: tuple[str, ...] = TCP[:8] + TCP[14:]
 
 CHANNEL_ID: dict[str, int] = {name: index for index, name in enumerate(TCP)}
 
-TUEV_CLASSES = ("SPSW", "GPED", "PLED", "EYEM", "ARTF", "BCKG")
-"""The classes that TUEV annotates on the channels of TCP, in the order of its codes 1..6 and of the
-published logits.
-"""
-
 NO_CHANNEL_ID = -1
 """Channel id of a referential channel, which the backbone has no embedding for."""
 

@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from eegdm.data.montage import CHANNEL_ID, TCP, TUEV_CLASSES
+from eegdm.data.montage import CHANNEL_ID, TCP
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP, Compat
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.pooling import SFREQ, pool_bounds
 from eegdm.models.pretrained import Pretrained
+from eegdm.tuev import TUEV_CLASSES
 
 PUBLISHED_MU = 255.0
 
