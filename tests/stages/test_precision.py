@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
 import eegdm
 from eegdm.compose import compose
@@ -53,4 +54,5 @@ def test_bfloat16_learns_what_float32_does(stage: str, finished: Finished, tmp_p
             logits_from_table(score_samples(config, data, eegdm.load(str(folder)), data.samples))
             for folder in (exact, rough)
         ]
-        assert np.abs(found[1] - found[0]).max() < BOUND * np.abs(found[0]).max()
+        # Of probabilities: the largest logit of so short a training is 0.15 to 0.4, by chance
+        assert 0 < np.abs(softmax(found[1], 1) - softmax(found[0], 1)).max() < BOUND

@@ -1,7 +1,7 @@
 """Rows divided among threads that do not wait for each other before all rows are done.
 
 An operation that torch divides among threads ends when its slowest thread does. A block of the
-backbone has more than a hundred of them a window, each of a fraction of a millisecond; where
+backbone has some 350 of them a window, each of a fraction of a millisecond; where
 another process keeps a core busy, each waits for a thread that is not running, and a window takes
 many times as long. Here each thread takes its rows through all operations by itself, and there is
 one wait.
