@@ -529,7 +529,6 @@ def _library_state() -> Iterator[None]:
     Lightning's advertisements are silenced, and those of its warnings that describe what is meant
     here.
     """
-<<<<<<< HEAD
     logger = logging.getLogger("lightning.pytorch")
     level, n_threads = logger.level, torch.get_num_threads()
     variables = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", CUBLAS)}
@@ -546,6 +545,7 @@ def _library_state() -> Iterator[None]:
                 "LeafSpec",
                 "Total length of",
                 "Checkpoint directory",
+                "sync_dist",  # what is logged is of the global batch, or of all gathered logits
             ):
                 warnings.filterwarnings("ignore", f".*{meant}")
             yield
@@ -560,18 +560,6 @@ def _library_state() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-=======
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for meant in (
-        "eval mode",
-        "does not have many workers",
-        "LeafSpec",
-        "Total length of",
-        "Checkpoint directory",
-        "sync_dist",  # what is logged is of the global batch, or of all gathered logits, already
-    ):
-        warnings.filterwarnings("ignore", f".*{meant}")
->>>>>>> 588cd24 (Two processes train without Lightning's advice on sync_dist, which does not apply)
 
 
 def _logger(name: str, folder: Path, config: Config) -> Any:
