@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from eegdm.config import FinetuneConfig
-from eegdm.data.batches import WindowBatch, SignalWindows
+from eegdm.data.batches import SignalWindows, WindowBatch
 from eegdm.errors import UserError
 from eegdm.evaluation.braindecode_baselines import find_model, logits_from_scratch
 from eegdm.evaluation.metrics import multiclass_scores
