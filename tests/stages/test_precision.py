@@ -24,7 +24,8 @@ BOUND = 1e-3
 
 
 def trained(stage: str, precision: str, finished: Finished, root: Path) -> Path:
-    given = [f"{name}={getattr(finished, name)}" for name in ("recordings", "backbone", "latents")]
+    inputs = ("recordings",) if stage == "pretrain" else ("recordings", "backbone", "latents")
+    given = [f"{name}={getattr(finished, name)}" for name in inputs]
     words = [word for word in finished.words if not word.startswith("root=")]
     return run_stage(
         stage,
