@@ -119,19 +119,17 @@ def _recipe_folder(config: Config) -> Path:
 
 
 def finished_classifiers(config: Config, recipe: str) -> list[Path]:
-    """Return the folders of a recipe's finished classifiers, by fold and seed."""
-    found = (
-        p.parent
-        for p in (_recipe_folder(config).parent / recipe / "classifier").glob(
-            f"*/{artifacts.MANIFEST}"
-        )
-    )
-    return sorted(found, key=lambda path: [int(number) for number in numbers(path).values()])
+    """Return the folders of a recipe's finished classifiers; which of them belong together is told
+    by their plans, see :mod:`eegdm.evaluation.selection`.
+    """
+    place = _recipe_folder(config).parent / recipe / "classifier"
+    return sorted(p.parent for p in place.glob(f"*/{artifacts.MANIFEST}"))
 
 
-def numbers(classifier: Path) -> dict[str, str]:
-    """Return fold and seed that a classifier's folder is named after, as in `fold=1,seed=0`."""
-    return dict(part.partition("=")[::2] for part in classifier.name.split(","))  # type: ignore[misc]
+def finished_folders(root: Path, kind: str) -> list[Path]:
+    """Return all finished folders of a kind below a root: of every corpus, recipe and fold."""
+    found = [root.glob(f"*/*/{kind}/{below}{artifacts.MANIFEST}") for below in ("", "*/")]
+    return sorted(p.parent for paths in found for p in paths)
 
 
 def destination(config: Config, kind: str, inputs: dict[str, str]) -> Path:

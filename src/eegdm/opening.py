@@ -154,7 +154,7 @@ def _find(config: Config, kind: str, made_from: Mapping[str, str] | None) -> Pat
         if not artifacts.plan_differences(found, {"config": _seedless(wanted), "inputs": {}}):
             equal.append(other)
             continue
-        if kind == "recordings" and not _conflicts(config, plan["config"]):
+        if kind == "recordings" and not typed_conflicts(config, plan["config"]):
             candidates.append(other)
     if kind == "recordings" and len({_files_of(path) for path in equal}) > 1:
         equal, candidates = [], equal  # made of different files: the user says which
@@ -203,7 +203,7 @@ def adopted(config: Config, artifact: Artifact) -> Config:
         UserError: the user typed something else.
     """
     compared = (*_ADOPTED[artifact.kind], *_COMPARED.get(artifact.kind, ()))
-    conflicts = [c for c in _conflicts(config, artifact.config) if c.startswith(compared)]
+    conflicts = [c for c in typed_conflicts(config, artifact.config) if c.startswith(compared)]
     if conflicts:
         raise UserError(
             f"{artifact.path} was made with {'; '.join(conflicts)}. Leave that out, or run"
@@ -234,7 +234,7 @@ def _known(section: Any, values: Mapping[str, Any], prefix: str) -> list[tuple[s
     return known
 
 
-def _conflicts(config: Config, made_with: Mapping[str, Any]) -> list[str]:
+def typed_conflicts(config: Config, made_with: Mapping[str, Any]) -> list[str]:
     """Settings that the user typed and that contradict a folder, as `name=value in the folder,
     not value typed`.
     """
@@ -313,7 +313,7 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
     made_with = {"backbone": backbone.config, "diffusion": stated["diffusion"]}
     if "mu" in stated["signal"]:
         made_with["signal"] = {"mu": stated["signal"]["mu"]}
-    if conflicts := _conflicts(config, made_with):
+    if conflicts := typed_conflicts(config, made_with):
         raise UserError(f"{chosen}: is a backbone with {'; '.join(conflicts)}; leave that out")
     values = [
         setting

@@ -55,11 +55,11 @@ def three_clouds():
     return rng.normal(size=(180, 8)) + 2.5 * np.eye(8)[label], label
 
 
-@pytest.mark.parametrize("balanced", [False, True])
-def test_linear_probe_parts_clouds_and_never_says_a_class_it_has_not_seen(three_clouds, balanced):
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 1.0, 3.0]])
+def test_linear_probe_parts_clouds_and_never_says_a_class_it_has_not_seen(three_clouds, weights):
     x, label = three_clouds
     logits = baselines.linear_probe(
-        x[::2], label[::2], x[1::2], 4, seed=0, unit=np.arange(90) % 6, balanced=balanced
+        x[::2], label[::2], x[1::2], 4, seed=0, unit=np.arange(90) % 6, weights=weights
     )
     assert metrics.multiclass_scores(label[1::2], logits, 4)["kappa"] > 0.8
     assert (logits[:, 2] == -30.0).all()
@@ -117,7 +117,7 @@ def test_pooled_tokens_are_two_means_and_leave_absent_channels_out():
 def test_chance_is_what_blind_guessing_comes_to():
     rng = np.random.default_rng(0)
     train, test = rng.choice(3, 300, p=[0.2, 0.7, 0.1]), rng.choice(3, 400, p=[0.3, 0.5, 0.2])
-    found = baselines.chance(train, test, 3, binary=False)
+    found = baselines.chance(train, test, 3)
     assert found["majority class"] == metrics.multiclass_scores(test, np.eye(3)[np.full(400, 1)], 3)
     guesses = [
         metrics.multiclass_scores(test, np.eye(3)[rng.choice(train, 400)], 3) for _ in range(2000)
@@ -129,10 +129,94 @@ def test_chance_is_what_blind_guessing_comes_to():
 
 def test_binary_chance_equals_the_scores_of_a_constant():
     train, test = np.array([0, 0, 0, 1]), np.array([0, 1, 0, 0, 1])
-    found = baselines.chance(train, test, 2, binary=True)
+    found = baselines.chance(train, test, 2)
     assert found["majority class"] == metrics.binary_scores(test, np.full(5, -1.0))
     assert found["label prior"]["auroc"] == 0.5
     assert found["label prior"]["sensitivity_at"][0] == {
         "false_alarm_rate": 0.01,
         "sensitivity": 0.01,
     }
+
+
+def test_chance_is_weighted_like_the_classifier():
+    train, test = np.array([0, 0, 0, 1]), np.array([0, 1, 0, 0, 1])
+    found = baselines.chance(train, test, 2, weights=[1.0, 5.0])
+    assert found["majority class"] == metrics.binary_scores(test, np.full(5, 1.0))
+    assert found["label prior"]["per_class"][1]["recall"] == pytest.approx(5 / 8)
+
+
+def test_chance_without_a_class_in_the_test_part_has_no_ranking():
+    found = baselines.chance(np.array([0, 1]), np.array([0, 0]), 2)
+    assert found["label prior"]["auroc"] is None and found["majority class"]["kappa"] is None
+
+
+# -------------------------------------------------------------- beside scikit-learn's own tools
+
+
+def unequal(n: int, share: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of which a few tell two classes apart a little; `share` of class 0 to one of 1."""
+    rng = np.random.default_rng(seed)
+    label = (np.arange(n) % (share + 1) == 0).astype(int)
+    x = rng.normal(size=(n, 30))
+    x[:, :5] += 0.5 * label[:, None]
+    return x, label
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:sklearn")
+@pytest.mark.parametrize("share", [3, 20])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("monitor", ["kappa", "balanced_accuracy"])
+def test_unequal_classes_reach_what_scikit_learns_own_tools_reach(share, weighted, monitor):
+    from sklearn import metrics as reference
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import PredefinedSplit
+    from sklearn.preprocessing import StandardScaler
+
+    score = {"kappa": reference.cohen_kappa_score}.get(monitor, reference.balanced_accuracy_score)
+    (x, y), (val_x, val_y), (test_x, test_y) = (unequal(1260, share, seed) for seed in range(3))
+    weights = [1.0, float(share)] if weighted else None
+    logits = baselines.linear_probe(
+        x, y, test_x, 2, 0, validation=(val_x, val_y), monitor=monitor, weights=weights
+    )
+    scale = StandardScaler().fit(x)
+    search = LogisticRegressionCV(
+        Cs=baselines._REGULARISATION,
+        cv=PredefinedSplit(np.r_[np.full(len(y), -1), np.zeros(len(val_y))]),
+        scoring=reference.make_scorer(score),
+        class_weight=None if weights is None else dict(enumerate(weights)),
+        refit=False,
+        max_iter=2000,
+    ).fit(scale.transform(np.r_[x, val_x]), np.r_[y, val_y])
+    theirs = score(test_y, search.predict(scale.transform(test_x)))
+    ours = metrics.scores(test_y, logits, binary=False)
+    assert ours[monitor] >= theirs - 0.02
+    assert ours["auroc"] == pytest.approx(reference.roc_auc_score(test_y, logits[:, 1]), abs=1e-12)
+    if weighted:
+        assert ours["balanced_accuracy"] > 0.65
+
+
+def test_the_penalty_is_chosen_by_the_monitor_and_not_by_the_log_loss(monkeypatch):
+    """With noise for validation labels the log loss wants the strongest penalty; the monitor's best
+    is another one.
+    """
+    (x, y), (val_x, _) = unequal(400, 3, 0), unequal(200, 3, 1)
+    rng = np.random.default_rng(5)
+    val_y = rng.permutation(np.arange(200) % 4 == 0).astype(int)
+    chosen = {}
+    for monitor in (None, "kappa"):
+        chosen[monitor] = baselines._best_penalty([(x, y, val_x, val_y)], 2, monitor, None)
+    kappa = {}
+    for c in baselines._REGULARISATION:
+        model = baselines._regression(c, y, None).fit(x, y)
+        logits = baselines._log_probabilities(model, val_x, 2)
+        kappa[c] = metrics.multiclass_scores(val_y, logits, 2)["kappa"]
+    assert kappa[chosen["kappa"]] == max(kappa.values()) > kappa[chosen[None]]
+
+
+def test_where_validation_holds_one_class_the_log_loss_decides():
+    (x, y), (val_x, _) = unequal(400, 3, 0), unequal(50, 3, 1)
+    one = np.zeros(50, int)
+    parts = [(x, y, val_x, one)]
+    assert baselines._best_penalty(parts, 2, "kappa", None) == baselines._best_penalty(
+        parts, 2, None, None
+    )

@@ -36,10 +36,10 @@ class Made(SignalWindows):
         )
 
 
-def learned(seed: int = 0, settings: FinetuneConfig = QUICK, n_classes: int = 2) -> np.ndarray:
+def learned(seed: int = 0, settings: FinetuneConfig = QUICK, weights=None) -> np.ndarray:
     parts = (Made(64, 0), Made(32, 1), Made(32, 2))
     return logits_from_scratch(
-        "ShallowFBCSPNet", *parts, 200.0, n_classes, settings, seed, torch.device("cpu")
+        "ShallowFBCSPNet", *parts, 200.0, 2, settings, weights, seed, torch.device("cpu")
     )
 
 
@@ -59,7 +59,7 @@ def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_the_rarer_class_of_a_binary_loss_weighs_as_much_as_the_other(
+def test_a_model_learns_with_the_class_weights_of_the_classifier(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     weights = []
@@ -69,21 +69,26 @@ def test_the_rarer_class_of_a_binary_loss_weighs_as_much_as_the_other(
         "__init__",
         lambda self, weight=None: (weights.append(weight), before(self, weight))[1],
     )
-    train = Made(64, 0)
-    train.labels = np.array([1] * 16 + [0] * 48)
-    settings = FinetuneConfig(epochs=1, batch_size=16, loss="binary")
-    logits_from_scratch(
-        "ShallowFBCSPNet",
-        train,
-        Made(32, 1),
-        Made(32, 2),
-        200.0,
-        2,
-        settings,
-        0,
-        torch.device("cpu"),
+    once = FinetuneConfig(epochs=1, batch_size=16)
+    learned(settings=once, weights=[1.0, 3.0])
+    assert weights and weights[0].tolist() == [1.0, 3.0]
+    weights.clear()
+    learned(settings=once)
+    assert weights == [None]
+
+
+def test_the_epoch_with_the_best_monitored_score_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of scores 0.1, 0.9, 0.2, ... the second is kept: the weights are those of two epochs."""
+    given = iter([0.1, 0.9, 0.2, 0.3])
+    monkeypatch.setattr(
+        "eegdm.evaluation.braindecode_baselines._monitored",
+        lambda *args, name, **_: next(given) if name == "balanced_accuracy" else None,
     )
-    assert weights and np.allclose(weights[0].numpy() * [48, 16], 32)
+    settings = FinetuneConfig(epochs=4, batch_size=16, patience=4, monitor="balanced_accuracy")
+    kept = learned(settings=settings)
+    given = iter([0.1, 0.9])
+    two = learned(settings=FinetuneConfig(epochs=2, batch_size=16, monitor="balanced_accuracy"))
+    assert np.array_equal(kept, two)
 
 
 @pytest.mark.parametrize(
@@ -100,5 +105,12 @@ def test_a_model_that_takes_no_such_windows_says_so() -> None:
         match="compare=braindecode.USleep: does not take 3 channels of 400 samples at 200 Hz",
     ):
         logits_from_scratch(
-            "USleep", Made(8, 0), Made(8, 1), Made(8, 2), 200.0, 2, QUICK, 0, torch.device("cpu")
+            "USleep",
+            *(Made(8, seed) for seed in range(3)),
+            200.0,
+            2,
+            QUICK,
+            None,
+            0,
+            torch.device("cpu"),
         )

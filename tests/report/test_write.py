@@ -266,7 +266,8 @@ def test_events_over_whole_recordings_have_a_section_of_their_own():
     table = _tables(make_report(runs=runs, pretraining=None, generated=None, example=None))[
         "Events"
     ]
-    assert table.rows == [["seed 0", "50.00", "50.00", "50.00", "1.00", "1 / 2"]]
+    windows = f"{100 * runs[0].scores['per_class'][1]['recall']:.2f}"
+    assert table.rows == [["seed 0", "50.00", "50.00", "50.00", "1.00", "1 / 2", windows]]
     assert report_numbers(make_report(runs=runs))["runs"][0]["events"]["found"] == 1
 
 
@@ -318,7 +319,7 @@ def test_several_runs_are_summarised_with_their_population_std():
 
 def test_a_detector_is_scored_as_one():
     run = make_run("seed 0", 1.0, n_logits=1)
-    chance = baselines.chance(run.label, run.label, 2, binary=True)["label prior"]
+    chance = baselines.chance(run.label, run.label, 2)["label prior"]
     counts = pd.DataFrame(
         [
             {

@@ -6,13 +6,14 @@ All are scored like the classifier, on the same split.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from eegdm.errors import UserError
-from eegdm.evaluation.metrics import FALSE_ALARM_RATES, Scores, confusion_scores
+from eegdm.evaluation.metrics import FALSE_ALARM_RATES, Scores, confusion_scores, scores
 
 BANDS = {
     "delta": (0.5, 4.0),
@@ -26,8 +27,8 @@ BANDS = {
 # (100 µV)²/Hz, a ten thousandth of an amplifier's noise; keeps the log of a flat channel finite
 _FLOOR = 1e-12
 _CHUNK = 256  # windows transformed at once: 22 channels of 5 s take 90 MB
-_REGULARISATION = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # values of C to choose from
-_DEFAULT_C = 0.1  # where a class is too rare to choose
+_REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # values of C to choose from
+_DEFAULT_C = 0.1  # where there is nothing to choose by
 _N_FOLDS = 3
 
 
@@ -105,12 +106,14 @@ def linear_probe(
     n_classes: int,
     seed: int,
     unit: Shaped[np.ndarray, " train"] | None = None,
-    balanced: bool = False,
+    validation: tuple[np.ndarray, np.ndarray] | None = None,
+    monitor: str | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Float[np.ndarray, "test class"]:
-    """Logistic regression on standardised features, trained on one split, asked about the other.
+    """Logistic regression on standardised features, trained on one part, asked about another.
 
-    The strength of its regularisation is chosen by 3-fold cross-validation (log loss) within the
-    training windows.
+    The strength of its regularisation is the one with the best score on windows that it does not
+    learn from: the validation part, or in turn each of 3 folds of the training windows.
 
     Args:
         train_x, train_y: features and classes to learn from.
@@ -119,7 +122,11 @@ def linear_probe(
         seed: of the order in folds.
         unit: subject of each training window; a subject stays within one fold. None: windows are
             free.
-        balanced: weigh classes inversely to their frequency, to be compared with a weighted loss.
+        validation: features and classes of the validation part; None: folds.
+        monitor: name of the score, as :func:`eegdm.evaluation.metrics.scores` calls it. The log
+            loss decides between equals, and alone where the windows judged are of one class or
+            there is no monitor.
+        weights: weight of each class in the loss; None: all alike.
 
     Returns:
         Logits: log-probabilities, -30 for a class that the training windows lack.
@@ -133,83 +140,132 @@ def linear_probe(
         )
     from threadpoolctl import threadpool_limits
 
-    model = _regression(train_y, seed, unit, balanced)
+    if validation is not None:
+        parts = [(train_x, train_y, *validation)] if len(validation[1]) else []
+    else:
+        folds = _folds(train_y, seed, unit)
+        parts = [(train_x[a], train_y[a], train_x[b], train_y[b]) for a, b in folds]
     with threadpool_limits(
         1
     ):  # thousands of small products, among which threads lose six times what they win
-        model.fit(train_x, train_y)
-    logits = np.full((len(test_x), n_classes), -30.0)
-    logits[:, model.classes_] = np.maximum(model.predict_log_proba(test_x), -30.0)
+        penalty = _best_penalty(parts, n_classes, monitor, weights)
+        model = _regression(penalty, train_y, weights).fit(train_x, train_y)
+        return _log_probabilities(model, test_x, n_classes)
+
+
+def _best_penalty(
+    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
+    n_classes: int,
+    monitor: str | None,
+    weights: Sequence[float] | None,
+) -> float:
+    """The C with the best mean score over parts (features and classes to learn from and to judge
+    by); of equals the smallest.
+    """
+    if not parts:
+        return _DEFAULT_C
+    found: dict[float, list[tuple[float, float]]] = {c: [] for c in _REGULARISATION}
+    for learn_x, learn_y, judge_x, judge_y in parts:
+        for c, scored in found.items():
+            model = _regression(c, learn_y, weights).fit(learn_x, learn_y)
+            logits = _log_probabilities(model, judge_x, n_classes)
+            scored.append(_judge(judge_y, logits, monitor, weights))
+    return max(found, key=lambda c: tuple(np.mean(found[c], axis=0)))
+
+
+def _judge(
+    label: np.ndarray, logits: np.ndarray, monitor: str | None, weights: Sequence[float] | None
+) -> tuple[float, float]:
+    """The monitored score, 0 where it can't tell models apart, and minus the log loss."""
+    of_class = np.ones(logits.shape[1]) if weights is None else np.asarray(weights, float)
+    likelihood = logits[np.arange(len(label)), label]
+    fit = float(np.mean(of_class[label] * likelihood))
+    if monitor is None or len(np.unique(label)) < 2:
+        return 0.0, fit
+    return scores(label, logits, binary=False)[monitor], fit
+
+
+def _log_probabilities(model: Any, x: np.ndarray, n_classes: int) -> np.ndarray:
+    logits = np.full((len(x), n_classes), -30.0)
+    logits[:, model.classes_] = np.maximum(model.predict_log_proba(x), -30.0)
     return logits
 
 
-def _regression(train_y: np.ndarray, seed: int, unit: np.ndarray | None, balanced: bool) -> Any:
+def _regression(penalty: float, label: np.ndarray, weights: Sequence[float] | None) -> Any:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    weight = "balanced" if balanced else None
-    model = make_pipeline(
-        StandardScaler(), LogisticRegression(C=_DEFAULT_C, max_iter=2000, class_weight=weight)
-    )
-    folds = _folds(train_y, seed, unit)
-    if folds is None:
-        return model
-    return GridSearchCV(
-        model, {"logisticregression__C": _REGULARISATION}, cv=folds, scoring="neg_log_loss"
+    of_class = None if weights is None else {int(k): weights[k] for k in np.unique(label)}
+    return make_pipeline(
+        StandardScaler(), LogisticRegression(C=penalty, max_iter=2000, class_weight=of_class)
     )
 
 
 def _folds(
     train_y: np.ndarray, seed: int, unit: np.ndarray | None
-) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Folds that all hold every class in both of their parts, or None where there are none such."""
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds that all hold every class in both of their parts; empty where there are none such."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     unit = np.arange(len(train_y)) if unit is None else unit
     classes = np.unique(train_y)
     if min(len(np.unique(unit[train_y == k])) for k in classes) < _N_FOLDS:
-        return None
+        return []
     splitter = StratifiedGroupKFold(_N_FOLDS, shuffle=True, random_state=seed)
     folds = list(splitter.split(train_y, train_y, unit))
     complete = all(len(np.unique(train_y[part])) == len(classes) for fold in folds for part in fold)
-    return folds if complete else None
+    return folds if complete else []
 
 
 def chance(
     train_y: Int[np.ndarray, " train"],
     test_y: Int[np.ndarray, " test"],
     n_classes: int,
-    binary: bool,
+    weights: Sequence[float] | None = None,
 ) -> dict[str, Scores]:
-    """Score two who never look at the signal, as ``scores(..., binary)`` would; expectations,
-    nothing is drawn.
+    """Score two who never look at the signal, as :func:`eegdm.evaluation.metrics.scores` would;
+    expectations, nothing is drawn.
+
+    Args:
+        weights: weight of each class among the training windows; None: all alike.
 
     Returns:
-        ``majority class``: always says the commonest class of the training windows. ``label
-            prior``: says each class
-        at random, as often as it occurs there.
+        ``majority class``: always predicts the class that weighs most among the training windows.
+        ``label prior``: predicts each class at random, as often as it weighs there.
     """
-    prior = np.bincount(train_y, minlength=n_classes) / len(train_y)
-    support = np.bincount(test_y, minlength=n_classes)
-    says = {"majority class": np.eye(n_classes)[np.argmax(prior)], "label prior": prior}
-    blind = {name: confusion_scores(np.outer(support, share)) for name, share in says.items()}
-    if not binary:
-        return blind
-    found = {
-        "majority class": dict.fromkeys(FALSE_ALARM_RATES, 0.0),
-        "label prior": {r: r for r in FALSE_ALARM_RATES},
-    }
-    return {name: blind[name] | _blind_ranking(support, found[name]) for name in blind}
-
-
-def _blind_ranking(support: np.ndarray, sensitivity: dict[float, float]) -> Scores:
-    """Scores of ranks that tell nothing: one that gives all windows the same, or a random one."""
     return {
+        name: chance_scores([np.outer(np.bincount(test_y, minlength=n_classes), share)], name)
+        for name, share in blind_shares(train_y, n_classes, weights).items()
+    }
+
+
+def blind_shares(
+    train_y: Int[np.ndarray, " window"], n_classes: int, weights: Sequence[float] | None = None
+) -> dict[str, Float[np.ndarray, " class"]]:
+    """Return how often each blind guesser predicts each class."""
+    weighed = np.bincount(train_y, minlength=n_classes) * (1.0 if weights is None else weights)
+    return {
+        "majority class": np.eye(n_classes)[np.argmax(weighed)],
+        "label prior": weighed / weighed.sum(),
+    }
+
+
+def chance_scores(confusions: Sequence[np.ndarray], name: str) -> Scores:
+    """Score a blind guesser by its expected confusions on one or several test parts together."""
+    confusion = np.sum(confusions, axis=0)
+    found = confusion_scores(confusion)
+    support = confusion.sum(axis=1)
+    if len(support) != 2:
+        return found
+    if not support.all():
+        return found | dict.fromkeys(("auc_pr", "auroc"))
+    at_random = name == "label prior"
+    return found | {
         "auc_pr": float(support[1] / support.sum()),
         "auroc": 0.5,
         "sensitivity_at": [
-            {"false_alarm_rate": rate, "sensitivity": found} for rate, found in sensitivity.items()
+            {"false_alarm_rate": rate, "sensitivity": rate if at_random else 0.0}
+            for rate in FALSE_ALARM_RATES
         ],
     }

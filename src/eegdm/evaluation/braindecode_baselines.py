@@ -2,14 +2,18 @@
 its report compares with.
 
 Needs the extra `braindecode`. All models are trained alike: AdamW at a constant rate,
-cross-entropy, until the validation loss has not fallen for `finetune.patience` epochs; then the
-weights of the best epoch count. They see the same windows as EEGDM, in units of 100 µV, companded,
-at its sampling rate, under the names of its channels; a channel that a recording lacks is zero.
+cross-entropy with the classifier's class weights, until its monitored validation score has not
+risen for `finetune.patience` epochs (the loss has not fallen, where validation holds one class);
+then the weights of the best epoch count. They see the same windows as EEGDM, in units of 100 µV,
+companded, at its sampling rate, under the names of its channels; a channel that a recording lacks
+is zero.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +25,10 @@ from torch.utils.data import Dataset
 from eegdm.config import FinetuneConfig, did_you_mean
 from eegdm.data.batches import SignalWindows
 from eegdm.errors import UserError
+from eegdm.evaluation.metrics import scores
 
 LEARNING_RATE = 1e-3
+MONITORED = "monitored"  # name of the validation score in skorch's history
 
 
 def find_model(name: str) -> Any:
@@ -58,6 +64,7 @@ def logits_from_scratch(
     sfreq: float,
     n_classes: int,
     settings: FinetuneConfig,
+    weights: Sequence[float] | None,
     seed: int,
     device: torch.device,
 ) -> Float[np.ndarray, "window class"]:
@@ -67,9 +74,9 @@ def logits_from_scratch(
         name: of the model, as braindecode has it, such as EEGNet.
         train, val, test: windows of signals, not of tokens.
         sfreq: of the windows, Hz.
-        n_classes: number of logits; of two classes with a binary loss, the rarer one weighs as much
-            as the other.
-        settings: epochs, patience, batch_size and loss are used.
+        n_classes: number of logits.
+        settings: epochs, patience, batch_size and monitor are used.
+        weights: weight of each class in the loss; None: all alike.
         seed: of initial weights, dropout and order.
         device: to compute on.
 
@@ -83,16 +90,25 @@ def logits_from_scratch(
             " validate; choose another split"
         )
     from braindecode import EEGClassifier
-    from skorch.callbacks import EarlyStopping
+    from skorch.callbacks import EarlyStopping, EpochScoring
     from skorch.helper import predefined_split
 
     n_times = train[[(0, 0)]].data.shape[-1]
     channels = [{"ch_name": channel} for channel in train.channels]
-    count = np.bincount(train.labels, minlength=n_classes)
-    weight = (
-        torch.tensor(len(train) / (n_classes * np.maximum(count, 1)), dtype=torch.float32)
-        if settings.loss == "binary"
-        else None
+    weight = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+    by_score = len(np.unique(val.labels)) > 1
+    score = EpochScoring(
+        functools.partial(_monitored, labels=val.labels, name=settings.monitor),
+        lower_is_better=False,
+        name=MONITORED,
+        use_caching=False,
+    )
+    stopping = EarlyStopping(
+        monitor=MONITORED if by_score else "valid_loss",
+        lower_is_better=not by_score,
+        patience=settings.patience,
+        load_best=True,
+        sink=_silent,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -114,15 +130,22 @@ def logits_from_scratch(
             batch_size=min(settings.batch_size, len(train)),
             max_epochs=settings.epochs,
             train_split=predefined_split(_Pairs(val)),
-            callbacks=[EarlyStopping(patience=settings.patience, load_best=True, sink=_silent)],
+            callbacks=[score, stopping] if by_score else [stopping],
             classes=list(range(n_classes)),
             device=device.type,
             verbose=0,
         )
         classifier.fit(_Pairs(train), y=None)
-        return np.concatenate(
-            [part.float().cpu().numpy() for part in classifier.forward_iter(_Pairs(test))]
-        )
+        return _logits(classifier, _Pairs(test))
+
+
+def _logits(classifier: Any, windows: Dataset) -> Float[np.ndarray, "window class"]:
+    return np.concatenate([part.float().cpu().numpy() for part in classifier.forward_iter(windows)])
+
+
+def _monitored(classifier: Any, windows: Dataset, _: Any, labels: np.ndarray, name: str) -> float:
+    """The score that picks the classifier's own checkpoint."""
+    return scores(np.asarray(labels), _logits(classifier, windows), binary=False)[name]
 
 
 def _silent(_: str) -> None:

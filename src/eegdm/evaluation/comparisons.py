@@ -4,8 +4,10 @@ braindecode.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,15 +15,23 @@ import pandas as pd
 from eegdm import artifacts
 from eegdm.artifacts import Artifact
 from eegdm.compose import CONF
-from eegdm.config import Config, section, with_settings
+from eegdm.config import Config, did_you_mean, section, with_settings
 from eegdm.console import say
 from eegdm.data.batches import SignalWindows, loader
 from eegdm.data.windows import KEY, SPLITS
-from eegdm.evaluation.baselines import band_power, chance, linear_probe, pooled_tokens
+from eegdm.errors import UserError
+from eegdm.evaluation.baselines import (
+    band_power,
+    blind_shares,
+    chance_scores,
+    linear_probe,
+    pooled_tokens,
+)
 from eegdm.evaluation.metrics import scores
-from eegdm.evaluation.results import Baseline
+from eegdm.evaluation.results import Baseline, RunResult, pooled
 from eegdm.evaluation.scoring import logits_from_table, score_samples
-from eegdm.layout import finished_classifiers
+from eegdm.evaluation.selection import Finished, finished_recipes, select_beside
+from eegdm.models.eegdm import EEGDM
 from eegdm.opening import (
     LabelledData,
     label_data,
@@ -33,8 +43,14 @@ from eegdm.processes import pick_device
 
 BRAINDECODE = "braindecode."  # begins the names of its models among run.compare
 BASELINE_DESCRIPTIONS = {
-    "chance: majority class": "Always says the commonest class of the training windows.",
-    "chance: label prior": "Says each class at random, as often as it occurs in training.",
+    "chance: majority class": (
+        "Always predicts the class that weighs most among the training windows: the most common"
+        " one, unless classes are weighted."
+    ),
+    "chance: label prior": (
+        "Predicts each class at random, as often as it occurs (weighted as in training) among the"
+        " training windows."
+    ),
     "band power + logistic regression": (
         "Logistic regression on the log power of five bands in each channel."
     ),
@@ -44,99 +60,186 @@ BASELINE_DESCRIPTIONS = {
     ),
     BRAINDECODE: "A model of braindecode, trained from scratch on the same training windows.",
 }
-# Training samples that a linear probe learns from, spread evenly: its features must fit into memory
+# Samples that a linear probe learns from, spread evenly: its features must fit into memory
 MOST_PROBED = 20_000
 
 
-def require_models(config: Config) -> None:
-    """Refuse a model of braindecode that there is not, before anything is computed."""
-    if names := [
-        name.removeprefix(BRAINDECODE)
-        for name in config.run.compare
-        if name.startswith(BRAINDECODE)
-    ]:
-        from eegdm.evaluation.braindecode_baselines import find_model
+class Opened(NamedTuple):
+    """A classifier of the report, and what it was scored on."""
 
-        for name in names:
-            find_model(name)
+    run: Finished
+    config: Config
+    data: LabelledData
+    result: RunResult
 
 
-def baselines_of(
-    opened: list[tuple[Config, LabelledData]], source: Artifact, folder: Path
-) -> dict[str, Baseline]:
-    """Scores of simpler means on each split that a classifier was scored on, and of what
-    ``run.compare`` names.
+def require_comparisons(config: Config, runs: Sequence[Finished]) -> None:
+    """Refuse what was typed as ``run.compare`` and can't be compared with, before anything is
+    computed.
+
+    Raises:
+        UserError: braindecode has no such model, or a recipe has no finished classifier.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
-    splits: dict[str, tuple[Config, LabelledData]] = {}  # classifiers of one fold share one
-    for config, data in opened:
-        splits.setdefault(training_set_key(config), (config, data))
-    for config, data in splits.values():
-        if data.part("train").empty:
-            continue  # a classifier that learned elsewhere: nothing here can learn beside it
-        for name, result in _simple(config, data).items():
-            found.setdefault(name, []).append(result)
-    shown = {
-        name: Baseline(results, BASELINE_DESCRIPTIONS[name]) for name, results in found.items()
-    }
+    for name in config.run.compare:
+        if name.startswith(BRAINDECODE):
+            from eegdm.evaluation.braindecode_baselines import find_model
+
+            find_model(name.removeprefix(BRAINDECODE))
+        elif "run.compare" in config.explicit:
+            try:
+                select_beside(config, name, runs)
+            except UserError as error:
+                near = did_you_mean(name, finished_recipes(config))
+                raise UserError(f"run.compare={name}: {error}{near}") from error
+
+
+def class_weights(config: Config) -> list[float] | None:
+    """Return the weight of each class in the loss that the classifier learned with; None: all
+    alike.
+    """
+    settings = config.finetune
+    if settings.loss == "binary":
+        return None if settings.pos_weight is None else [1.0, settings.pos_weight]
+    return settings.class_weights
+
+
+def baselines_of(opened: Sequence[Opened], source: Artifact, folder: Path) -> dict[str, Baseline]:
+    """Score simpler means on each test part that a classifier was scored on, and what
+    ``run.compare`` names.
+
+    Each gets what the classifiers get: the training windows, the class weights, a choice by the
+    monitored score of the validation part, and the likeliest class as its prediction. One that
+    can't be computed says why and ends nothing.
+    """
+    splits: dict[str, Opened] = {}  # classifiers of one fold share one
+    for one in opened:
+        splits.setdefault(training_set_key(one.config), one)
+    parts = list(splits.values())
+    shown = _chance(parts)
+    shown["band power + logistic regression"] = _attempt(
+        "band power + logistic regression",
+        BASELINE_DESCRIPTIONS["band power + logistic regression"],
+        lambda: [_band_power(part) for part in parts],
+        opened[0].config,
+    )
+    if all(part.data.store is not None for part in parts):
+        shown["linear probe"] = _attempt(
+            "linear probe",
+            BASELINE_DESCRIPTIONS["linear probe"],
+            lambda: [_probe(part) for part in parts],
+            opened[0].config,
+        )
     earlier = set(folder.glob(f"{BRAINDECODE}*.npy"))
-    for other in opened[0][0].run.compare:
+    for other in opened[0].config.run.compare:
         if other.startswith(BRAINDECODE):
-            paths = [_trained(config, data, other, folder) for config, data in opened]
+            paths = [folder / f"{other}-{_key_of_training(one)}.npy" for one in opened]
+            shown[other] = _of_braindecode(opened, other, paths)
             earlier.difference_update(paths)
-            logits = [np.load(path, allow_pickle=False) for path in paths]
-            results = [
-                _scores_of(config, data.part("test"), values)
-                for (config, data), values in zip(opened, logits, strict=True)
-            ]
-            shown[other] = Baseline(results, BASELINE_DESCRIPTIONS[BRAINDECODE])
         else:
-            shown |= _compared(opened[0][0], source, other)
+            shown |= _compared(opened, source, other)
     for path in earlier:
         path.unlink()
     return shown
 
 
-def _simple(config: Config, data: LabelledData) -> dict[str, dict[str, Any]]:
-    """Scores on the test part of one split, by name in :data:`BASELINE_DESCRIPTIONS`."""
-    train, test = data.part("train"), data.part("test")
-    train_y, test_y = train.label.to_numpy(), test.label.to_numpy()
-    blind = chance(train_y, test_y, len(config.corpus.classes), config.finetune.loss == "binary")
-    results = {f"chance: {name}": result for name, result in blind.items()}
-    power = (band_power_of(data, part) for part in (train, test))
-    results["band power + logistic regression"] = _regression(config, data, train, test, *power)
-    if data.store is not None:
-        results["linear probe"] = _probe(config, data)
-    return results
+def _attempt(
+    name: str, sentence: str, compute: Callable[[], list[RunResult]], config: Config
+) -> Baseline:
+    """What was computed, or the reason why it was not."""
+    try:
+        runs = compute()
+    except Exception as error:  # of any library: a comparison that fails never ends a report
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        reason = kind + " ".join(str(error).split())[:300]
+        say(f"report: {name} is not computed: {reason}")
+        return Baseline([], sentence, missing=reason)
+    together = pooled(runs, n_folds(config), config.finetune.loss == "binary")
+    return Baseline([run.scores for run in runs], sentence, runs, [run.scores for run in together])
 
 
-def _probe(config: Config, data: LabelledData) -> dict[str, Any]:
-    """Scores of a linear head on stored tokens."""
-    train, test = data.part("train"), data.part("test")
-    chosen = np.unique(np.linspace(0, len(train) - 1, MOST_PROBED).round().astype(int))
-    train = train.iloc[chosen].reset_index(drop=True)
-    return _regression(
-        config, data, train, test, pooled_of(config, data, train), pooled_of(config, data, test)
-    )
+def n_folds(config: Config) -> int | None:
+    """Return the number of folds, None without any."""
+    return config.windows.n_folds if config.windows.split == "kfold" else None
+
+
+def _chance(parts: Sequence[Opened]) -> dict[str, Baseline]:
+    """The blind guessers, by what is expected of them."""
+    found: dict[str, list[np.ndarray]] = {}
+    for part in parts:
+        classes = len(part.config.corpus.classes)
+        train_y, test_y = (part.data.part(p).label.to_numpy() for p in ("train", "test"))
+        shares = blind_shares(train_y, classes, class_weights(part.config))
+        for name, share in shares.items():
+            confusion = np.outer(np.bincount(test_y, minlength=classes), share)
+            found.setdefault(name, []).append(confusion)
+    complete = n_folds(parts[0].config)
+    every = complete is not None and {p.run.fold for p in parts} == set(range(complete))
+    return {
+        f"chance: {name}": Baseline(
+            [chance_scores([one], name) for one in confusions],
+            BASELINE_DESCRIPTIONS[f"chance: {name}"],
+            pooled=[chance_scores(confusions, name)] if every else [],
+        )
+        for name, confusions in found.items()
+    }
+
+
+def _band_power(part: Opened) -> RunResult:
+    """A logistic regression on band power."""
+    features = {name: band_power_of(part.data, part.data.part(name)) for name in SPLITS}
+    return _regression(part, features, {name: part.data.part(name) for name in SPLITS})
+
+
+def _probe(part: Opened) -> RunResult:
+    """A linear head on stored tokens."""
+    samples = {name: part.data.part(name) for name in SPLITS}
+    samples |= {name: _thinned(samples[name]) for name in ("train", "val")}
+    features = {name: pooled_of(part.config, part.data, own) for name, own in samples.items()}
+    return _regression(part, features, samples)
+
+
+def _thinned(samples: pd.DataFrame) -> pd.DataFrame:
+    chosen = np.unique(np.linspace(0, len(samples) - 1, MOST_PROBED).round().astype(int))
+    return samples.iloc[chosen].reset_index(drop=True) if len(samples) else samples
 
 
 def _regression(
-    config: Config,
-    data: LabelledData,
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    train_x: np.ndarray,
-    test_x: np.ndarray,
-) -> dict[str, Any]:
-    """Scores of a logistic regression on features of the training and the test samples."""
-    binary, n_classes = config.finetune.loss == "binary", len(config.corpus.classes)
-    subject = train.recording.map(
-        dict(zip(data.recordings.table.recording, data.recordings.table.subject, strict=True))
-    ).to_numpy()
+    part: Opened, features: Mapping[str, np.ndarray], samples: Mapping[str, pd.DataFrame]
+) -> RunResult:
+    """A logistic regression that learns from the training part, and is chosen by the validation
+    part as the classifier's checkpoint was.
+    """
+    label = {name: own.label.to_numpy() for name, own in samples.items()}
     logits = linear_probe(
-        train_x, train.label.to_numpy(), test_x, n_classes, seed=0, unit=subject, balanced=binary
+        features["train"],
+        label["train"],
+        features["test"],
+        len(part.config.corpus.classes),
+        seed=0,
+        validation=(features["val"], label["val"]),
+        monitor=part.config.finetune.monitor,
+        weights=class_weights(part.config),
     )
-    return _scores_of(config, test, logits)
+    found = _result_of(part, logits)
+    # One that learns from all training windows is the same for all seeds of a fold.
+    return found if part.config.finetune.max_samples is not None else replace(found, seed=0)
+
+
+def _result_of(part: Opened, logits: np.ndarray) -> RunResult:
+    """What was predicted for the windows of a part, by logits (sample, class) of all classes."""
+    binary, ours = part.config.finetune.loss == "binary", part.result
+    logits = logits[:, 1:] - logits[:, :1] if binary else logits
+    return replace(
+        ours, logits=logits, scores=scores(ours.label, logits, binary), **_WITHOUT_TRAINING
+    )
+
+
+_WITHOUT_TRAINING: dict[str, Any] = {
+    "curves": pd.DataFrame(),
+    "temperature": None,
+    "events": None,
+    "event_counts": None,
+}
 
 
 def _recipe_description(recipe: str) -> str:
@@ -154,86 +257,130 @@ def _recipe_description(recipe: str) -> str:
     return lines[0].rstrip(".") if lines else "see its settings"
 
 
-def _compared(config: Config, source: Artifact, recipe: str) -> dict[str, Baseline]:
-    """Scores of another recipe's finished seeds on its test part, and of a linear head on each kind
-    of tokens that they read.
+def _compared(opened: Sequence[Opened], source: Artifact, recipe: str) -> dict[str, Baseline]:
+    """Scores of another recipe's classifiers on the same test parts, and of a linear head on each
+    kind of tokens that they read.
     """
-    found, probes = [], {}
-    for path in finished_classifiers(config, recipe):
-        unbound = with_settings(config, {"recipe": recipe, "explicit": []})
-        own, model, inputs = open_classifier(unbound, path, source)
-        data = label_data(own, inputs, model.channels)
-        predictions = score_samples(own, data, model, data.part("test"), own.run.devices)
-        found.append(
-            scores(
-                predictions.label.to_numpy(),
-                logits_from_table(predictions),
-                own.finetune.loss == "binary",
-            )
-        )
-        if (
-            data.store is not None
-            and (key := artifacts.fingerprint([data.inputs["latents"], training_set_key(own)]))
-            not in probes
-        ):
-            probes[key] = _probe(own, data)
+    config = opened[0].config
     what = f"The same data and split with recipe={recipe}: {_recipe_description(recipe)}."
-    shown = {recipe: Baseline(found, what)} if found else {}
-    return shown | (
-        {
-            f"{recipe}, linear probe": Baseline(
-                list(probes.values()), f"{what} {BASELINE_DESCRIPTIONS['linear probe']}"
-            )
-        }
-        if probes
-        else {}
-    )
+    theirs: list[Opened] = []
+
+    def score_all() -> list[RunResult]:
+        theirs.extend(
+            _open_beside(config, source, recipe, run, opened)
+            for run in select_beside(config, recipe, [one.run for one in opened])
+        )
+        return [one.result for one in theirs]
+
+    shown = {recipe: _attempt(recipe, what, score_all, config)}
+    folds = [one.run.fold for one in theirs]
+    if shown[recipe].missing is None and set(folds) != {one.run.fold for one in opened}:
+        what = f"{what} Of folds {', '.join(map(str, folds))} alone."
+        shown[recipe] = replace(shown[recipe], sentence=what)
+    probed: dict[str, Opened] = {}
+    for one in theirs:
+        if one.data.store is not None:
+            of_tokens = [one.data.inputs["latents"], training_set_key(one.config)]
+            probed.setdefault(artifacts.fingerprint(of_tokens), one)
+    if probed and shown[recipe].missing is None:
+        name = f"{recipe}, linear probe"
+        sentence = f"{what} {BASELINE_DESCRIPTIONS['linear probe']}"
+        parts = list(probed.values())
+        shown[name] = _attempt(name, sentence, lambda: [_probe(part) for part in parts], config)
+    return shown
 
 
-def _trained(config: Config, data: LabelledData, name: str, folder: Path) -> Path:
-    """The logits on the test part of a model of braindecode that learned from a classifier's
-    windows, with its seed; kept in the report.
+def _open_beside(
+    config: Config, source: Artifact, recipe: str, run: Finished, opened: Sequence[Opened]
+) -> Opened:
+    """Open a classifier of another recipe and score it.
+
+    Raises:
+        UserError: it was made to be tested on other windows than the classifier of its fold.
     """
+    ours = next(one for one in opened if one.run.fold == run.fold)
+    unbound = with_settings(config, {"recipe": recipe, "explicit": [], "run.seed": run.seed or 0})
+    own, model, inputs = open_classifier(unbound, run.path, source)
+    data = label_data(own, inputs, model.channels)
+    columns = [*KEY, "label"]
+    test = data.part("test")
+    if not test[columns].equals(ours.data.part("test")[columns]):
+        raise UserError(
+            f"{run.name} was made for other test windows than those of this report; finetune it"
+            " with the same windows.* settings"
+        )
+    result = score_classifier(own, data, model, run)[0]
+    return Opened(run, own, data, result)
+
+
+def score_classifier(
+    config: Config, data: LabelledData, model: EEGDM, run: Finished
+) -> tuple[RunResult, pd.DataFrame]:
+    """Score a classifier on its test part; also return its predictions, a row per sample."""
+    predictions = score_samples(config, data, model, data.part("test"), config.run.devices)
+    label, logits = predictions.label.to_numpy(), logits_from_table(predictions)
+    result = RunResult(
+        name=run.name,
+        seed=config.run.seed,
+        scores=scores(label, logits, config.finetune.loss == "binary"),
+        label=label,
+        logits=logits,
+        subject=predictions.subject.to_numpy().astype(str),
+        recording=predictions.recording.to_numpy().astype(str),
+        temperature=model.decision.get("temperature"),
+        fold=run.fold,
+    )
+    return result, predictions
+
+
+def _of_braindecode(opened: Sequence[Opened], name: str, paths: Sequence[Path]) -> Baseline:
+    """A model of braindecode that learned from each classifier's windows, with its seed; its
+    logits on the test part are kept in the report.
+    """
+
+    def results() -> list[RunResult]:
+        for one, path in zip(opened, paths, strict=True):
+            if not path.is_file():
+                say(f"report: training {name}, {one.run.name}")
+                artifacts.write_array(path, _trained(one, name.removeprefix(BRAINDECODE)))
+        return [
+            _result_of(one, np.load(path, allow_pickle=False))
+            for one, path in zip(opened, paths, strict=True)
+        ]
+
+    return _attempt(name, BASELINE_DESCRIPTIONS[BRAINDECODE], results, opened[0].config)
+
+
+def _key_of_training(one: Opened) -> str:
+    """What the logits of a model of braindecode depend on."""
+    of_data = [
+        one.data.inputs["recordings"],
+        training_set_key(one.config),
+        list(one.config.corpus.classes),
+        one.config.run.rate,
+    ]
+    of_training = [section(one.config, "finetune"), "by weights and monitor", one.config.run.seed]
+    return artifacts.fingerprint([of_data, *of_training])
+
+
+def _trained(one: Opened, model: str) -> np.ndarray:
     from eegdm.evaluation.braindecode_baselines import logits_from_scratch
 
-    of_data = [
-        data.inputs["recordings"],
-        training_set_key(config),
-        list(config.corpus.classes),
-        config.run.rate,
-    ]
-    path = (
-        folder
-        / f"{name}-{artifacts.fingerprint([of_data, section(config, 'finetune'), config.run.seed])}.npy"  # noqa: E501
+    config, recordings = one.config, one.data.recordings
+    train, val, test = (
+        SignalWindows(recordings, one.data.part(part), recordings.ch_names) for part in SPLITS
     )
-    if not path.is_file():
-        say(f"report: training {name}, seed {config.run.seed}")
-        train, val, test = (
-            SignalWindows(data.recordings, data.part(part), data.recordings.ch_names)
-            for part in SPLITS
-        )
-        n_classes, where = len(config.corpus.classes), pick_device(config.run.device)
-        model = name.removeprefix(BRAINDECODE)
-        logits = logits_from_scratch(
-            model,
-            train,
-            val,
-            test,
-            data.recordings.sfreq,
-            n_classes,
-            config.finetune,
-            config.run.seed,
-            where,
-        )
-        artifacts.write_array(path, logits)
-    return path
-
-
-def _scores_of(config: Config, test: pd.DataFrame, logits: np.ndarray) -> dict[str, Any]:
-    """Scores of logits (sample, class) of all classes, by the rules of the classifier's loss."""
-    binary = config.finetune.loss == "binary"
-    return scores(
-        test.label.to_numpy(), logits[:, 1:] - logits[:, :1] if binary else logits, binary
+    return logits_from_scratch(
+        model,
+        train,
+        val,
+        test,
+        recordings.sfreq,
+        len(config.corpus.classes),
+        config.finetune,
+        class_weights(config),
+        config.run.seed,
+        pick_device(config.run.device),
     )
 
 

@@ -24,6 +24,7 @@ from eegdm.errors import UserError
 
 GRID_HZ = 10
 MERGE_S, LONGEST_S, BEFORE_S, AFTER_S = 90, 300, 30, 60
+NEARLY_ALL = 0.9  # the share of a recording from which an annotation is of the whole of it
 
 EVENT_SCORES = ("sensitivity", "precision", "f1", "false_alarms_per_day")
 
@@ -109,6 +110,43 @@ def average_over_subjects(counts: Mapping[str, Sequence[EventCounts]]) -> dict[s
         "false_alarms": total.false_alarms,
         "hours": total.duration_s / 3600,
     }
+
+
+def labels_are_of_recordings(
+    samples: pd.DataFrame, events: pd.DataFrame, recordings: pd.DataFrame
+) -> bool:
+    """Whether labels belong to whole recordings: the windows of each have one label, and
+    annotations cover recordings.
+
+    Args:
+        samples: with columns recording and label.
+        events, recordings: as in :func:`cover_recordings`.
+    """
+    one_label = bool((samples.groupby("recording").label.nunique() == 1).all())
+    return one_label and samples.label.nunique() > 1 and cover_recordings(events, recordings)
+
+
+def cover_recordings(events: pd.DataFrame, recordings: pd.DataFrame) -> bool:
+    """Whether events cover nearly the whole of at least half of the recordings that have any: then
+    they mark recordings, not stretches, and neither onsets nor false alarms per hour mean anything.
+
+    Args:
+        events: columns recording, onset_s, duration_s; they may overlap.
+        recordings: columns recording, n_times, sfreq.
+    """
+    length = dict(
+        zip(
+            recordings.recording,
+            (recordings.n_times / recordings.sfreq * GRID_HZ).round().astype(int),
+            strict=True,
+        )
+    )
+    covered = [
+        sum(stop - start for start, stop in _intervals(own, length[name])) / length[name]
+        for name, own in events.groupby("recording")
+        if length.get(name)
+    ]
+    return bool(covered) and float(np.mean(np.array(covered) >= NEARLY_ALL)) >= 0.5
 
 
 Intervals = list[tuple[int, int]]

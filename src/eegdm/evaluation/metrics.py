@@ -31,10 +31,10 @@ FALSE_ALARM_RATES = (0.01, 0.05, 0.1)
 def scores(
     label: Int[np.ndarray, " window"], logits: Float[np.ndarray, "window logit"], binary: bool
 ) -> Scores:
-    """Return :func:`binary_scores` of event against background, or :func:`multiclass_scores` over
-    all classes.
+    """Return :func:`binary_scores` of two classes, whatever they were learned with, or
+    :func:`multiclass_scores` of more.
     """
-    if binary:
+    if binary or logits.shape[1] == 2:
         return binary_scores(label, event_logit(logits))
     return multiclass_scores(label, logits, logits.shape[1])
 

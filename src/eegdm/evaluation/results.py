@@ -1,21 +1,22 @@
-"""Results on one test part: of a trained classifier, and of what it is compared with."""
+"""Results on test parts: of trained classifiers, and of what they are compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
-from eegdm.evaluation.metrics import Scores
+from eegdm.evaluation.event_scores import EventCounts, average_over_subjects
+from eegdm.evaluation.metrics import Scores, class_probabilities, scores
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """One trained classifier and what it says of the test windows."""
+    """One trained model and what it says of the test windows of its fold."""
 
     name: str
     seed: int
@@ -25,7 +26,7 @@ class RunResult:
     logits: Float[np.ndarray, "window logit"]
     subject: Shaped[np.ndarray, " window"]
     recording: Shaped[np.ndarray, " window"]
-    curves: pd.DataFrame
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     """Its curves.csv: epoch, step, lr, train_loss, val_loss, val_<score>."""
     temperature: float | None = None
     """Temperature fitted on the validation windows, if it was."""
@@ -33,13 +34,108 @@ class RunResult:
     """Result of :func:`eegdm.evaluation.event_scores.average_over_subjects` over whole test
     recordings, where windows cover them.
     """
+    event_counts: dict[str, list[EventCounts]] | None = None
+    """Of each subject, what ``events`` was averaged from."""
+    fold: int | None = None
+    """The fold that it was tested on, None without folds."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Scores of something else on the same test windows, one for each of its seeds, and a sentence
-    on what it is.
+    """Scores of something else on the same test windows, one for each of its folds and seeds, and a
+    sentence on what it is.
     """
 
     scores: Sequence[Scores]
     sentence: str
+    runs: Sequence[RunResult] = ()
+    """What was predicted, where there are predictions; in the order of ``scores``."""
+    pooled: Sequence[Scores] = ()
+    """Scores of all folds together, one for each seed, where every fold was scored."""
+    missing: str | None = None
+    """Why nothing could be computed."""
+
+
+def pooled(runs: Sequence[RunResult], n_folds: int | None, binary: bool) -> list[RunResult]:
+    """Join the test windows of all folds, each predicted by the model that did not learn from it;
+    one result for each seed of which every fold is there.
+    """
+    of_seed: dict[int, dict[int | None, RunResult]] = {}
+    for run in runs:
+        of_seed.setdefault(run.seed, {})[run.fold] = run
+    return [
+        _joined(f"seed {seed}, all {n_folds} folds", list(folds.values()), binary)
+        for seed, folds in of_seed.items()
+        if n_folds is not None and set(range(n_folds)) <= set(folds)
+    ]
+
+
+def _joined(name: str, runs: Sequence[RunResult], binary: bool) -> RunResult:
+    label, logits, subject, recording = (
+        np.concatenate([getattr(run, key) for run in runs])
+        for key in ("label", "logits", "subject", "recording")
+    )
+    counts: dict[str, list[EventCounts]] = {}
+    for run in runs:
+        for who, of_recordings in (run.event_counts or {}).items():
+            counts.setdefault(who, []).extend(of_recordings)
+    return RunResult(
+        name,
+        runs[0].seed,
+        scores(label, logits, binary),
+        label,
+        logits,
+        subject,
+        recording,
+        events=average_over_subjects(counts) if counts else None,
+        event_counts=counts or None,
+    )
+
+
+def of_units(run: RunResult, unit: str, binary: bool) -> RunResult | None:
+    """Return one sample per recording or subject: the mean of its windows' probabilities, as log.
+
+    Args:
+        unit: "recording" or "subject".
+
+    Returns:
+        None where the windows of one of them have several labels.
+    """
+    names, first, of_unit = np.unique(getattr(run, unit), return_index=True, return_inverse=True)
+    label = run.label[first]
+    if (label[of_unit] != run.label).any():
+        return None
+    probability = class_probabilities(run.logits)
+    mean = np.stack([probability[of_unit == k].mean(axis=0) for k in range(len(names))])
+    logits = np.log(np.maximum(mean, np.finfo(float).tiny))
+    if run.logits.shape[1] == 1:
+        logits = logits[:, 1:] - logits[:, :1]
+    return RunResult(
+        run.name,
+        run.seed,
+        scores(label, logits, binary),
+        label,
+        logits,
+        run.subject[first],
+        run.recording[first],
+        fold=run.fold,
+    )
+
+
+def ranked_within_people(recordings: RunResult) -> tuple[int, int] | None:
+    """Of the people with recordings of both of two classes: in how many those of class 1 have the
+    higher mean probability of it, and how many people those are; None if there are none.
+    """
+    probability = class_probabilities(recordings.logits)[:, 1]
+    higher, people = 0, 0
+    for who in np.unique(recordings.subject):
+        own = recordings.subject == who
+        means = [
+            probability[own & (recordings.label == k)].mean()
+            for k in (0, 1)
+            if (own & (recordings.label == k)).any()
+        ]
+        if len(means) == 2:
+            people += 1
+            higher += int(means[1] > means[0])
+    return (higher, people) if people and recordings.logits.shape[1] <= 2 else None

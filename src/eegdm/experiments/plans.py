@@ -74,7 +74,8 @@ class Step:
             return False
         if self.kind != "report":
             return True
-        told = set(artifacts.open_artifact(self.folder, "report").summary["classifiers"].values())
+        summary = artifacts.open_artifact(self.folder, "report").summary
+        told = {*summary["classifiers"].values(), *summary.get("left_out", {}).values()}
         return {
             artifacts.open_artifact(p).fingerprint
             for p in finished_classifiers(self.config, self.config.recipe)

@@ -59,10 +59,29 @@ class Report:
     """A sentence: how recordings were divided."""
     counts: pd.DataFrame
     """A row per split: split, subjects, recordings, windows, and a column of windows for each
-    class.
+    class; a column `of` names fold and seed where they differ in that.
     """
     runs: Sequence[RunResult]
+    """The classifiers of one plan."""
     baselines: dict[str, Baseline]
+    n_folds: int | None = None
+    """Number of folds of the division, None without folds."""
+    pooled: Sequence[RunResult] = ()
+    """The test windows of all folds together, for each seed of which every fold is there."""
+    notes: Sequence[str] = ()
+    """What a reader must know of the division and of the subjects."""
+    rules: str = ""
+    """A sentence: what every row of the table was given alike."""
+    left_out: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame({"classifier": [], "why": []})
+    )
+    """Finished classifiers of other plans."""
+    labels_of_recordings: bool = False
+    """Whether each recording has one label, so that recordings and people can be scored."""
+    no_events: str = ""
+    """Why events are not scored, where a reader would expect them."""
+    no_backbone: str = ""
+    """Why nothing is shown of the backbone's training."""
     pretraining: pd.DataFrame | None = None
     """curves.csv of the backbone."""
     generated: Samples | None = None
@@ -74,14 +93,15 @@ class Report:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def shown(self) -> Sequence[RunResult]:
+        """The results to show in detail: of all folds together where there are such."""
+        return self.pooled or self.runs
+
+    @property
     def headline(self) -> tuple[str, ...]:
         """The scores that are compared; the first decides."""
-        multiclass, detector = (
-            ("kappa", "balanced_accuracy", "weighted_f1"),
-            (
-                "balanced_accuracy",
-                "auc_pr",
-                "auroc",
-            ),
-        )
-        return detector if self.binary else multiclass
+        if self.binary:
+            return ("balanced_accuracy", "auc_pr", "auroc")
+        if len(self.classes) == 2:
+            return ("balanced_accuracy", "kappa", "auroc")
+        return ("kappa", "balanced_accuracy", "weighted_f1")

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from eegdm.evaluation.generation_quality import DISTANCES
+from eegdm.evaluation.metrics import summarise
 from eegdm.report import charts, traces
 from eegdm.report.charts import SCORE_NAMES
 from eegdm.report.pages import Block, Picture, Points, Section, Table, Text
 
 if TYPE_CHECKING:
+    from eegdm.evaluation.results import RunResult
     from eegdm.report.content import Report
 
 Numbers = dict[str, Any]
@@ -49,6 +51,7 @@ def sections(report: Report, numbers: Numbers) -> list[Section]:
     """Return the sections in reading order; one that has nothing to show is left out."""
     parts = {
         "Summary": _summary(report, numbers),
+        "Recordings and people": _units(report, numbers),
         "Confusion": _confusion(report),
         "Per class": _per_class(report),
         "Events": _events(report),
@@ -68,17 +71,51 @@ def sections(report: Report, numbers: Numbers) -> list[Section]:
 
 
 def _summary(report: Report, numbers: Numbers) -> Iterator[Block]:
-    sizes = ", ".join(_size(row) for row in numbers["counts"])
     yield Text(
         f"A classifier of EEG windows, trained with recipe {report.recipe} on the corpus"
-        f" {report.corpus}. Windows: {sizes}. {report.split}"
+        f" {report.corpus}. Windows: {_sizes(report, numbers)}. {report.split}"
     )
+    yield from map(Text, report.notes)
     yield Text(verdict(report, numbers))
+    if report.pooled:
+        yield _pooled(report, numbers)
     yield headline(report, numbers)
+    if "recordings" in {run["interval_unit"] for run in _shown(numbers)}:
+        yield Text(
+            f"With {_shown(numbers)[0]['n_subjects']} test subjects the intervals are over"
+            " recordings. Recordings of one person are not independent, so that the intervals are"
+            " too narrow; they do not say how scores vary between people."
+        )
     yield Points([(SCORE_NAMES[name], _meaning(name, numbers)) for name in report.headline])
     if report.baselines:
-        yield Text("What it is compared with, on the same test windows:")
+        yield Text(f"What it is compared with, on the same test windows. {report.rules}".strip())
         yield Points([(name, baseline.sentence) for name, baseline in report.baselines.items()])
+    if len(report.left_out):
+        yield _frame(
+            report.left_out,
+            "Finished classifiers in the same folder that this report is not about, since they were"
+            " made with other settings or were not asked for.",
+        )
+
+
+def _shown(numbers: Numbers) -> list[Numbers]:
+    """The runs to show in detail: of all folds together where there are such."""
+    return numbers["pooled"] or numbers["runs"]
+
+
+def _sizes(report: Report, numbers: Numbers) -> str:
+    """How many windows of whom; over all folds together where there are several."""
+    rows = numbers["counts"]
+    if not any("of" in row for row in rows):
+        return ", ".join(_size(row) for row in rows)
+    first = [run for run in report.runs if run.seed == report.runs[0].seed]
+    row = {
+        "windows": sum(len(run.label) for run in first),
+        "split": f"test in {_many(len(first), 'fold')}" if report.n_folds else "test",
+        "recordings": len({name for run in first for name in run.recording}),
+        "subjects": len({name for run in first for name in run.subject}),
+    }
+    return _size(row) if report.n_folds else ", ".join(_size(r) for r in rows[-1:])
 
 
 def _size(row: dict[str, Any]) -> str:
@@ -93,19 +130,20 @@ def _many(n: int, thing: str) -> str:
 def verdict(report: Report, numbers: Numbers) -> str:
     """One sentence: ours beside the best baseline, and whether the difference could be chance."""
     name = report.headline[0]
-    ours = numbers["summary"][name]["mean"]
-    others = {k: b["summary"][name]["mean"] for k, b in numbers["baselines"].items()}
+    ours = _mean_of_shown(report, numbers)[name]["mean"]
+    others = {k: _compared(b, report)[name]["mean"] for k, b in numbers["baselines"].items()}
     others = {k: v for k, v in others.items() if v is not None}
-    what = f"{SCORE_NAMES[name]} (x100) of EEGDM on the test windows is {_number(ours)}"
+    where = " of all folds together" if report.pooled else ""
+    what = f"{SCORE_NAMES[name]} (x100) of EEGDM on the test windows{where} is {_number(ours)}"
     if ours is None or not others:
         return _sentence(f"{what}.")
     best = max(others, key=others.__getitem__)
     beside = f"{what}, that of the best baseline ({best}) {_number(others[best])}"
-    lows = [run["intervals"][name]["low"] for run in numbers["runs"]]
+    lows = [run["intervals"][name]["low"] for run in _shown(numbers)]
     if others[best] >= ours:
         return _sentence(f"{beside}: on these data the baseline does as well or better.")
     if None in lows or 100 * min(lows) <= others[best]:
-        unit = numbers["runs"][0]["interval_unit"]
+        unit = _shown(numbers)[0]["interval_unit"]
         return _sentence(f"{beside}: the difference is within what other {unit} could change.")
     return _sentence(
         f"{beside}: the 95 % interval of {'every run' if len(lows) > 1 else 'the run'} lies"
@@ -113,43 +151,130 @@ def verdict(report: Report, numbers: Numbers) -> str:
     )
 
 
+def _mean_of_shown(report: Report, numbers: Numbers) -> Numbers:
+    return summarise([run.scores for run in report.pooled]) if report.pooled else numbers["summary"]
+
+
+def _compared(baseline: Numbers, report: Report) -> Numbers:
+    """The mean scores of a baseline to hold beside ours; of all folds together if ours are."""
+    summary = baseline["pooled"] if report.pooled else baseline["summary"]
+    nothing = {"mean": None, "std": None}
+    return {name: (summary or {}).get(name, nothing) for name in report.headline}
+
+
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
 def headline(report: Report, numbers: Numbers) -> Table:
-    """Our scores, those of each run, and those of the baselines."""
+    """Our scores, those of each run, and those of the baselines: a line for the mean of each."""
     names = report.headline
     several = len(report.runs) > 1
     rows = []
     if several:
-        rows.append(
-            [
-                f"EEGDM, mean of {len(report.runs)} runs",
-                *(_spread(numbers["summary"][n]) for n in names),
-            ]
-        )
+        cells = [_spread(numbers["summary"][n]) for n in names]
+        rows.append([f"EEGDM, mean of {len(report.runs)} runs", *cells])
     for run in numbers["runs"]:
         label = run["name"] if several else f"EEGDM, {run['name']}"
         rows.append([label, *(_with_interval(run["intervals"][n]) for n in names)])
     n_ours = len(rows)
     for name, baseline in numbers["baselines"].items():
-        several_seeds = len(baseline["scores"]) > 1
-        cells = [
-            _spread(s) if several_seeds else _number(s["mean"])
-            for s in (baseline["summary"][n] for n in names)
-        ]
-        rows.append([name, *cells])
-    units = f"{numbers['runs'][0]['n_units']} {numbers['runs'][0]['interval_unit']}"
+        rows.append(_baseline_row(name, baseline, names))
     caption = (
-        f"Scores on the test windows, x100. [low, high]: 95 % interval by bootstrap over {units}"
+        "Scores on the test windows, x100. [low, high]: 95 % interval by bootstrap over"
+        f" {_units_drawn(numbers['runs'])}"
     )
     caption += "; ±: population standard deviation over runs." if several else "."
     return Table(["", *(SCORE_NAMES[n] for n in names)], rows, caption, frozenset(range(n_ours)))
 
 
+def _baseline_row(name: str, baseline: Numbers, names: Sequence[str]) -> list[str]:
+    if baseline["missing"] is not None:
+        return [name, f"not computed: {baseline['missing']}", *[""] * (len(names) - 1)]
+    n, nothing = len(baseline["scores"]), {"mean": None, "std": None}
+    found = [baseline["summary"].get(score, nothing) for score in names]
+    label = f"{name}, mean of {n}" if n > 1 else name
+    return [label, *(_spread(s) if n > 1 else _number(s["mean"]) for s in found)]
+
+
+def _pooled(report: Report, numbers: Numbers) -> Table:
+    """Scores of all folds together: each window once, by the model that did not learn from it."""
+    names = report.headline
+    rows = [
+        [f"EEGDM, {run['name']}", *(_with_interval(run["intervals"][n]) for n in names)]
+        for run in numbers["pooled"]
+    ]
+    n_ours = len(rows)
+    for name, baseline in numbers["baselines"].items():
+        if baseline["pooled"] is not None:
+            found = [_compared(baseline, report)[n] for n in names]
+            spread = len(baseline["scores"]) > (report.n_folds or 1)
+            rows.append([name, *(_spread(s) if spread else _number(s["mean"]) for s in found)])
+    caption = (
+        f"All {report.n_folds} folds together, x100: each test window once, predicted by the model"
+        " that did not learn from it. [low, high]: 95 % interval by bootstrap over"
+        f" {_units_drawn(numbers['pooled'])}."
+    )
+    return Table(["", *(SCORE_NAMES[n] for n in names)], rows, caption, frozenset(range(n_ours)))
+
+
+def _units_drawn(runs: Sequence[Numbers]) -> str:
+    """What intervals are over, as `4 subjects` or `4 to 6 subjects`."""
+    counts, unit = {run["n_units"] for run in runs}, runs[0]["interval_unit"]
+    low, high = min(counts), max(counts)
+    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+
+
+# --------------------------------------------------------------------------- recordings and people
+
+
+def _units(report: Report, numbers: Numbers) -> Iterator[Block]:
+    found = numbers["recordings_and_people"]
+    if not found:
+        return
+    yield Text(
+        "Every recording has one label. Below, a recording (or a person) is one sample: the"
+        " probabilities of its windows are averaged, and the most probable class is predicted."
+        " [low, high]: 95 % interval by bootstrap over people; there is none with few people."
+    )
+    if found["recording"]:
+        within = any(row[0]["ranked_within_people"] for row in found["recording"].values())
+        yield _unit_table(report, found["recording"], "recording", within)
+    if found["subject"]:
+        yield _unit_table(report, found["subject"], "person", within=False)
+    else:
+        yield Text("People have recordings of several classes, so that they are not scored.")
+
+
+def _unit_table(report: Report, rows: dict[str, list[Numbers]], unit: str, within: bool) -> Table:
+    names = report.headline
+    cells = [[name, *_unit_cells(runs, names, within)] for name, runs in rows.items()]
+    n = next(iter(rows.values()))[0]["n"]
+    caption = f"Scores per {unit}, x100"
+    caption += f", over {_many(n, unit)}." if unit == "recording" else f", over {n} people."
+    header = ["", *(SCORE_NAMES[name] for name in names)]
+    if within:
+        header.append(f"{report.classes[1]} ranked higher")
+        caption += (
+            f" Last column: of the people with recordings of both classes, those in whom the ones"
+            f" of {report.classes[1]} have the higher mean probability of it."
+        )
+    return Table(header, cells, caption, frozenset({0}))
+
+
+def _unit_cells(runs: list[Numbers], names: Sequence[str], within: bool) -> Iterator[str]:
+    for name in names:
+        if len(runs) == 1:
+            yield _with_interval(runs[0]["intervals"][name])
+        else:
+            yield _over_runs([run["scores"][name] for run in runs])
+    if within:
+        pairs = [run["ranked_within_people"] or (0, 0) for run in runs]
+        yield ", ".join(f"{higher} of {people}" for higher, people in pairs)
+
+
 def _meaning(name: str, numbers: Numbers) -> str:
-    first = numbers["runs"][0]["scores"]
+    first = _shown(numbers)[0]["scores"]
     support = [c["support"] for c in first["per_class"]]
     occurring = sum(s > 0 for s in support)
     events = support[1] / first["n"] if len(support) == 2 else 0.0
@@ -173,14 +298,14 @@ def _confusion(report: Report) -> Iterator[Block]:
         "Each row is an annotated class and adds up to 100 %: read along it to see what its windows"
         " were taken for. The diagonal is right; below each share stands the number of windows."
     )
-    for run in report.runs:
+    for run in report.shown:
         figure = charts.confusion_matrix(run.scores, report.classes, run.name)
         yield Picture(figure, f"confusion matrix of {run.name}")
 
 
 def _per_class(report: Report) -> Iterator[Block]:
-    figure = charts.class_bars([run.scores for run in report.runs], report.classes)
-    several = len(report.runs) > 1
+    figure = charts.class_bars([run.scores for run in report.shown], report.classes)
+    several = len(report.shown) > 1
     yield Picture(
         figure,
         "recall, precision and F1 of each class",
@@ -192,7 +317,7 @@ def _per_class(report: Report) -> Iterator[Block]:
     )
     rows = []
     for index, name in enumerate(report.classes):
-        of_runs = [run.scores["per_class"][index] for run in report.runs]
+        of_runs = [run.scores["per_class"][index] for run in report.shown]
         cells = [_over_runs([c[key] for c in of_runs]) for key in ("recall", "precision", "f1")]
         rows.append([name, str(of_runs[0]["support"]), *cells])
     caption = "x100" + (", mean ± population standard deviation over runs" if several else "")
@@ -204,9 +329,9 @@ def _per_class(report: Report) -> Iterator[Block]:
     if report.binary:
         rates = [
             [run.name, *(_percent(s["sensitivity"]) for s in run.scores["sensitivity_at"])]
-            for run in report.runs
+            for run in report.shown
         ]
-        first = report.runs[0].scores["sensitivity_at"]
+        first = report.shown[0].scores["sensitivity_at"]
         yield Table(
             ["run", *(f"at {100 * s['false_alarm_rate']:g} % false alarms" for s in first)],
             rates,
@@ -216,7 +341,9 @@ def _per_class(report: Report) -> Iterator[Block]:
 
 
 def _events(report: Report) -> Iterator[Block]:
-    runs = [(run.name, run.events) for run in report.runs if run.events is not None]
+    if report.no_events:
+        yield Text(report.no_events)
+    runs = [(run, run.events) for run in report.shown if run.events is not None]
     if not runs:
         return
     first = runs[0][1]
@@ -237,18 +364,33 @@ def _events(report: Report) -> Iterator[Block]:
     }
     rows = [
         [
-            name,
+            run.name,
             *(show(events[key]) for key, show in names.items()),
             f"{events['found']} / {events['annotated']}",
+            _percent(_recall_of_events(report, run)),
         ]
-        for name, events in runs
+        for run, events in runs
     ]
     yield Table(
-        ["run", "sensitivity", "precision", "F1", "false alarms per 24 h", "events found"],
+        [
+            "run",
+            "sensitivity",
+            "precision",
+            "F1",
+            "false alarms per 24 h",
+            "events found",
+            "event windows found",
+        ],
         rows,
-        "Events over whole test recordings; sensitivity, precision and F1 x100. – is defined for no"
-        " subject.",
+        "Events over whole test recordings; sensitivity, precision and F1 x100. Event windows found"
+        " (x100): the share of the windows annotated as event that were predicted as one; an event"
+        " counts as found by a single one of its windows. – is defined for no subject.",
     )
+
+
+def _recall_of_events(report: Report, run: RunResult) -> float | None:
+    """Recall of the windows of the one class that is an event."""
+    return run.scores["per_class"][list(report.classes).index(report.event_classes[0])]["recall"]
 
 
 def _calibration(report: Report, numbers: Numbers) -> Iterator[Block]:
@@ -258,23 +400,25 @@ def _calibration(report: Report, numbers: Numbers) -> Iterator[Block]:
         " so. Below the line the classifier is too sure, above it not sure enough. Error: the mean"
         " distance from the line (expected calibration error)."
     )
-    if any(run.temperature is not None for run in report.runs):
+    if any(run.temperature is not None for run in report.shown):
         yield Text(
             "A temperature, fitted on validation windows, divides the logits: it changes"
             " probabilities, not which class is predicted."
         )
-    for run in numbers["runs"]:
+    for run in _shown(numbers):
         curves = {"as trained": run["calibration"]}
         if run["temperature"] is not None:
             curves[f"temperature {run['temperature']:.2f}"] = run["calibration_scaled"]
         yield Picture(
             charts.reliability(curves, of),
             f"reliability curve of {run['name']}",
-            run["name"] if len(report.runs) > 1 else "",
+            run["name"] if len(report.shown) > 1 else "",
         )
 
 
 def _training(report: Report) -> Iterator[Block]:
+    if report.no_backbone:
+        yield Text(report.no_backbone)
     if report.pretraining is not None and len(report.pretraining):
         figure = charts.training_curves({"backbone": report.pretraining})
         yield Picture(

@@ -53,30 +53,34 @@ def write_csv(path: Path, numbers: Numbers) -> None:
 
 def _rows(numbers: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
     for run in numbers["runs"]:
-        events = (
-            {f"event_{name}": _cell(run["events"][name], name) for name in EVENT_SCORES}
-            if run["events"]
-            else {}
-        )
-        yield {"model": "EEGDM", "run": run["name"], **_cells(run["scores"], names), **events}
-    yield from _summary("EEGDM", numbers["summary"])
+        yield {"model": "EEGDM", "run": run["name"], **_cells(run["scores"], names), **_events(run)}
+    yield from _summary("EEGDM", numbers["summary"], names)
+    for run in numbers["pooled"]:
+        yield {"model": "EEGDM", "run": run["name"], **_cells(run["scores"], names), **_events(run)}
     for model, baseline in numbers["baselines"].items():
         for index, scores in enumerate(baseline["scores"]):
-            yield {"model": model, "run": str(index), **_cells(scores, names)}
-        yield from _summary(model, baseline["summary"])
+            run = baseline["names"][index] if baseline["names"] else str(index)
+            yield {"model": model, "run": run, **_cells(scores, names)}
+        yield from _summary(model, baseline["summary"], names)
+        if baseline["pooled"] is not None:
+            means = _summary(model, baseline["pooled"], names)
+            yield next(means) | {"run": "all folds"}
 
 
-def _summary(model: str, summary: Numbers) -> Iterator[dict[str, str]]:
+def _events(run: Numbers) -> dict[str, str]:
+    found = run["events"] or {}
+    return {f"event_{name}": _cell(found[name], name) for name in EVENT_SCORES if name in found}
+
+
+def _summary(model: str, summary: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
     for what in ("mean", "std"):
-        yield {
-            "model": model,
-            "run": what,
-            **{name: "" if v[what] is None else f"{v[what]:.2f}" for name, v in summary.items()},
-        }
+        values = {name: summary.get(name, {}).get(what) for name in names}
+        cells = {name: "" if v is None else f"{v:.2f}" for name, v in values.items()}
+        yield {"model": model, "run": what, **cells}
 
 
 def _cells(scores: Numbers, names: list[str]) -> dict[str, str]:
-    return {name: _cell(scores[name], name) for name in names}
+    return {name: _cell(scores.get(name), name) for name in names}
 
 
 def _cell(value: float | None, name: str) -> str:

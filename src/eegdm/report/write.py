@@ -14,6 +14,7 @@ import numpy as np
 from eegdm.artifacts import write_json
 from eegdm.evaluation.generation_quality import DISTANCES, compare
 from eegdm.evaluation.metrics import (
+    SCALARS,
     bootstrap,
     calibration,
     class_probabilities,
@@ -21,14 +22,22 @@ from eegdm.evaluation.metrics import (
     scores,
     summarise,
 )
-from eegdm.evaluation.results import RunResult
+from eegdm.evaluation.results import (
+    Baseline,
+    RunResult,
+    of_units,
+    pooled,
+    ranked_within_people,
+)
 from eegdm.report.content import Example, Report, Samples
 from eegdm.report.pages import without_folders, write_html, write_markdown
 from eegdm.report.sections import headline, sections
 from eegdm.report.tables import write_csv, write_latex
 
 MIN_SUBJECTS = 10
-"""Fewer subjects than this say little about others; intervals are then taken over recordings."""
+"""From so many subjects on, intervals are over subjects; with fewer, over recordings, of which
+those of one person are not independent.
+"""
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -58,13 +67,15 @@ def report_numbers(report: Report) -> dict[str, Any]:
         "event_classes": list(report.event_classes),
         "split": report.split,
         "headline": list(report.headline),
+        "notes": list(report.notes),
+        "rules": report.rules,
+        "left_out": report.left_out.to_dict("records"),
         "counts": report.counts.to_dict("records"),
         "summary": summarise([run.scores for run in report.runs]),
         "runs": [_run_numbers(run, report.binary) for run in report.runs],
-        "baselines": {
-            name: {"sentence": b.sentence, "summary": summarise(b.scores), "scores": list(b.scores)}
-            for name, b in report.baselines.items()
-        },
+        "pooled": [_run_numbers(run, report.binary) for run in report.pooled],
+        "baselines": {name: _baseline_numbers(b, report) for name, b in report.baselines.items()},
+        "recordings_and_people": _unit_numbers(report),
         "generated": _generated_numbers(report.generated),
         "example": _example_numbers(report.example),
         "failures": report.failures.to_dict("records"),
@@ -75,21 +86,85 @@ def report_numbers(report: Report) -> dict[str, Any]:
 
 
 def _run_numbers(run: RunResult, binary: bool) -> dict[str, Any]:
-    enough = len(np.unique(run.subject)) >= MIN_SUBJECTS
-    unit = run.subject if enough else run.recording
+    unit_name, unit = _interval_unit(run)
     return {
         "name": run.name,
         "seed": run.seed,
+        "fold": run.fold,
         "scores": run.scores,
         "events": run.events,
         "intervals": bootstrap((run.label, run.logits), unit, partial(scores, binary=binary)),
-        "interval_unit": "subjects" if enough else "recordings",
+        "interval_unit": unit_name,
         "n_units": len(np.unique(unit)),
+        "n_subjects": len(np.unique(run.subject)),
+        "n_recordings": len(np.unique(run.recording)),
         "temperature": run.temperature,
         "calibration": _calibration(run, binary, 1.0),
         "calibration_scaled": (
             _calibration(run, binary, run.temperature) if run.temperature is not None else None
         ),
+    }
+
+
+def _interval_unit(run: RunResult) -> tuple[str, np.ndarray]:
+    """What intervals are drawn from: subjects, or recordings where subjects are few."""
+    n_subjects, n_recordings = (len(np.unique(of)) for of in (run.subject, run.recording))
+    if n_subjects >= MIN_SUBJECTS or n_subjects == n_recordings:
+        return "subjects", run.subject
+    return "recordings", run.recording
+
+
+def _baseline_numbers(baseline: Baseline, report: Report) -> dict[str, Any]:
+    """With the scores of each fold and seed; without any where it could not be computed."""
+    nothing = {name: {"mean": None, "std": None} for name in SCALARS}
+    return {
+        "sentence": baseline.sentence,
+        "missing": baseline.missing,
+        "summary": summarise(baseline.scores) if baseline.scores else nothing,
+        "pooled": summarise(baseline.pooled) if baseline.pooled else None,
+        "scores": list(baseline.scores),
+        "names": [run.name for run in baseline.runs],
+    }
+
+
+def _unit_numbers(report: Report) -> dict[str, Any] | None:
+    """Scores per recording and per person of ours and of each baseline that has predictions; None
+    where recordings have more than one label.
+    """
+    if not report.labels_of_recordings:
+        return None
+    rows = {"EEGDM": list(report.shown)}
+    for name, baseline in report.baselines.items():
+        if baseline.runs:
+            together = pooled(baseline.runs, report.n_folds, report.binary)
+            rows[name] = together or list(baseline.runs)
+    return {
+        unit: {
+            name: found
+            for name, runs in rows.items()
+            if (found := [_scored_units(run, unit, report.binary) for run in runs]) and all(found)
+        }
+        for unit in ("recording", "subject")
+    }
+
+
+def _scored_units(run: RunResult, unit: str, binary: bool) -> dict[str, Any] | None:
+    """Scores of one run with a sample per recording or subject, with intervals over people."""
+    units = of_units(run, unit, binary)
+    if units is None:
+        return None
+    people = len(np.unique(units.subject))
+    table, score = (units.label, units.logits), partial(scores, binary=binary)
+    return {
+        "name": run.name,
+        "n": len(units.label),
+        "people": people,
+        "scores": units.scores,
+        # With few people there is no interval: drawing recordings would take them as independent.
+        "intervals": bootstrap(
+            table, units.subject, score, n=1000 if people >= MIN_SUBJECTS else 0
+        ),
+        "ranked_within_people": ranked_within_people(units),
     }
 
 
