@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,21 +115,9 @@ def baselines_of(opened: Sequence[Opened], source: Artifact, folder: Path) -> di
     splits: dict[str, Opened] = {}  # classifiers of one fold share one
     for one in opened:
         splits.setdefault(training_set_key(one.config), one)
-    parts = list(splits.values())
-    shown = _chance(parts)
-    shown["band power + logistic regression"] = _attempt(
-        "band power + logistic regression",
-        BASELINE_DESCRIPTIONS["band power + logistic regression"],
-        lambda: [_band_power(part) for part in parts],
-        opened[0].config,
-    )
-    if all(part.data.store is not None for part in parts):
-        shown["linear probe"] = _attempt(
-            "linear probe",
-            BASELINE_DESCRIPTIONS["linear probe"],
-            lambda: [_probe(part) for part in parts],
-            opened[0].config,
-        )
+    # Beside a classifier that learned elsewhere nothing can learn here.
+    parts = [one for one in splits.values() if not one.data.part("train").empty]
+    shown = _simple(parts) if parts else {}
     earlier = set(folder.glob(f"{BRAINDECODE}*.npy"))
     for other in opened[0].config.run.compare:
         if other.startswith(BRAINDECODE):
@@ -140,6 +129,22 @@ def baselines_of(opened: Sequence[Opened], source: Artifact, folder: Path) -> di
     for path in earlier:
         path.unlink()
     return shown
+
+
+def _simple(parts: Sequence[Opened]) -> dict[str, Baseline]:
+    """Chance, and linear models of band power and of stored tokens."""
+    models = {"band power + logistic regression": _band_power}
+    if all(part.data.store is not None for part in parts):
+        models["linear probe"] = _probe
+    config = parts[0].config
+    return _chance(parts) | {
+        name: _attempt(name, BASELINE_DESCRIPTIONS[name], partial(_of_each, model, parts), config)
+        for name, model in models.items()
+    }
+
+
+def _of_each(model: Callable[[Opened], RunResult], parts: Sequence[Opened]) -> list[RunResult]:
+    return [model(part) for part in parts]
 
 
 def _attempt(
@@ -286,7 +291,7 @@ def _compared(opened: Sequence[Opened], source: Artifact, recipe: str) -> dict[s
         name = f"{recipe}, linear probe"
         sentence = f"{what} {BASELINE_DESCRIPTIONS['linear probe']}"
         parts = list(probed.values())
-        shown[name] = _attempt(name, sentence, lambda: [_probe(part) for part in parts], config)
+        shown[name] = _attempt(name, sentence, partial(_of_each, _probe, parts), config)
     return shown
 
 
@@ -306,8 +311,8 @@ def _open_beside(
     test = data.part("test")
     if not test[columns].equals(ours.data.part("test")[columns]):
         raise UserError(
-            f"{run.name} was made for other test windows than those of this report; finetune it"
-            " with the same windows.* settings"
+            f"{run.name} was made for other test windows or classes than those of this report;"
+            " finetune it with the same windows.* and corpus.* settings"
         )
     result = score_classifier(own, data, model, run)[0]
     return Opened(run, own, data, result)

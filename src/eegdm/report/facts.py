@@ -73,6 +73,8 @@ def split_sentence(config: Config, runs: Sequence[Finished]) -> str:
         )
     if w.split == "column":
         return "Recordings are divided as the corpus's own table says."
+    if w.split == "none":
+        return "All recordings are tested, by a classifier that learned elsewhere."
     if w.split == "kfold":
         return (
             f"Whole {w.kfold_unit}s are divided at random (seed {w.split_seed}) into {w.n_folds}"
@@ -101,17 +103,16 @@ def notes(opened: Sequence[Opened], recordings: Artifact) -> Iterator[str]:
     if source := summary.get("subjects_from"):
         yield f"Subjects are taken from {source}."
     yield from summary.get("subject_warnings", [])
-    learned = {one.run.inputs["recordings"] for one in opened if "recordings" in one.run.inputs}
-    if learned - {recordings.fingerprint}:
+    learned = {one.run.inputs.get("recordings") for one in opened}
+    if learned - {recordings.fingerprint, None}:
         yield (
             "The classifiers learned from another recordings folder than the one scored here (see"
-            " Provenance). The division above is that of the folder scored; whether its test"
-            " subjects were learned from can't be known from it."
+            " Provenance); whether people tested here are in it can't be known from this folder."
         )
-    if any(not one.run.inputs for one in opened):
+    if None in learned:
         yield (
             "A published or downloaded classifier does not say which recordings it learned from;"
-            " whether the test subjects are among them can't be known here."
+            " whether people tested here are among them can't be known."
         )
 
 

@@ -107,7 +107,7 @@ def _sizes(report: Report, numbers: Numbers) -> str:
     """How many windows of whom; over all folds together where there are several."""
     rows = numbers["counts"]
     if not any("of" in row for row in rows):
-        return ", ".join(_size(row) for row in rows)
+        return ", ".join(_size(row) for row in rows if row["windows"])
     first = [run for run in report.runs if run.seed == report.runs[0].seed]
     row = {
         "windows": sum(len(run.label) for run in first),
