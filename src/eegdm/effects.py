@@ -40,7 +40,7 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
     "run.classifiers": ("report",),
     "run.rate": ("report",),
     "run.compare": ("report",),
-    "run.seed": _TRAININGS,
+    "run.seed": (*_TRAININGS, "report"),
     "run.compat": ALL,
     "run.device": _READERS,
     "run.devices": _READERS,

@@ -219,23 +219,23 @@ def test_the_backbone_shown_is_the_classifiers_and_not_the_one_of_the_recipe(
 ) -> None:
     linear = [*own.words, "recipe=linear", "pretrain.epochs=1", "pretrain.samples=2"]
     backbone = run_stage("pretrain", linear)
-    run_stage(
-        "finetune",
-        [*own.words, "seed=1", f"backbone={backbone}", "latents.cached=false", "finetune.epochs=1"],
-    )
+    words = [word for word in own.words if not word.startswith("pretrain.")]
+    other = [f"backbone={backbone}", "latents.cached=false", "finetune.epochs=1"]
+    run_stage("finetune", [*words, "seed=1", *other])
     pages = []
     monkeypatch.setattr(
         stage,
         "write_report",
         lambda page, folder, to=stage.write_report: (pages.append(page), to(page, folder)),
     )
-    settings = numbers_of(run_stage("report", [*own.words, "seed=1"]))["settings"]
+    asked = ["corpus=tuev", f"root={own.root}", "seed=1"]
+    settings = numbers_of(run_stage("report", asked))["settings"]
     (page,) = pages
     assert len(page.pretraining) == 1 and page.generated.generated.shape[1] == 2
     assert settings["diffusion"]["schedule"] == "linear" and settings["pretrain"]["epochs"] == 1
 
     (backbone / artifacts.MANIFEST).unlink()
-    report = run_stage("report", [*own.words, "seed=1"])
+    report = run_stage("report", asked)
     assert pages[-1].pretraining is None and pages[-1].generated is None
     assert "was not found" in text_of(report)
     assert "pretrain" not in numbers_of(report)["settings"]
