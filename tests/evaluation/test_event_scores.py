@@ -17,7 +17,9 @@ from eegdm.evaluation.event_scores import (
     EventCounts,
     average_over_subjects,
     count_events,
+    cover_recordings,
     event_scores,
+    labels_are_of_recordings,
 )
 
 HOUR = 3600
@@ -156,3 +158,41 @@ def test_nothing_to_find_and_nothing_found_has_no_sensitivity_and_no_alarms() ->
 def test_a_recording_without_length_is_refused() -> None:
     with pytest.raises(UserError, match="too short"):
         count_events(table(), table(), 0.01)
+
+
+# ----------------------------------------------------------------- labels of whole recordings
+
+
+def annotated(*events: tuple[str, float, float]) -> pd.DataFrame:
+    """Events by recording, start and end in seconds."""
+    rows = [(name, start, end - start) for name, start, end in events]
+    return pd.DataFrame(rows, columns=["recording", "onset_s", "duration_s"])
+
+
+MINUTES = pd.DataFrame({"recording": ["a", "b", "c"], "n_times": 60 * 200, "sfreq": 200.0})
+
+
+@pytest.mark.parametrize(
+    ("events", "covered"),
+    [
+        ([("a", 0, 60), ("b", 0, 60)], True),
+        ([("a", -5, 300), ("b", 2, 60)], True),  # beyond the recording; nearly all of it
+        ([("a", 0, 30), ("a", 25, 60)], True),  # together
+        ([("a", 0, 60), ("a", 0, 60), ("b", 0, 20), ("c", 5, 25)], False),  # one of three
+        ([("a", 10, 40), ("b", 0, 20)], False),
+        ([("a", 10, 40), ("a", 10, 40), ("a", 10, 40)], False),  # the same stretch on channels
+        ([], False),
+    ],
+)
+def test_annotations_that_cover_recordings_label_recordings(events, covered):
+    assert cover_recordings(annotated(*events), MINUTES) == covered
+
+
+def test_labels_of_recordings_are_one_for_each_and_cover_it():
+    whole = annotated(("a", 0, 60), ("b", 0, 60))
+    samples = pd.DataFrame({"recording": ["a", "a", "b", "c"], "label": [1, 1, 1, 0]})
+    assert labels_are_of_recordings(samples, whole, MINUTES)
+    assert not labels_are_of_recordings(samples.assign(label=[1, 0, 1, 0]), whole, MINUTES)
+    assert not labels_are_of_recordings(samples.assign(label=1), whole, MINUTES)
+    short = annotated(("a", 10, 15), ("b", 0, 5))
+    assert not labels_are_of_recordings(samples, short, MINUTES)

@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
 
 from eegdm.evaluation import baselines, metrics
 from eegdm.evaluation.event_scores import EventCounts, average_over_subjects
-from eegdm.evaluation.results import Baseline, RunResult
+from eegdm.evaluation.results import Baseline, RunResult, pooled
 from eegdm.report.content import Example, Report, Samples
 from eegdm.report.pages import Points, Section, Table, Text, without_folders, write_markdown
 from eegdm.report.sections import sections, verdict
@@ -465,3 +468,162 @@ def test_plain_numbers_are_json():
     )
     assert found == {"a": None, "b": [1, True], "c": [1.5, None], "3": "z"}
     json.dumps(found, allow_nan=False)
+
+
+# ------------------------------------------------------------------- folds, recordings and people
+
+
+def make_folds(n_folds: int, seeds: tuple[int, ...], n_people: int = 12) -> list[RunResult]:
+    """Two classes: each person has a recording of each, tested in one fold."""
+    runs = []
+    for seed in seeds:
+        rng = RNG(seed)
+        for fold in range(n_folds):
+            people = np.arange(fold, n_people, n_folds)
+            subject = np.repeat(people, 10)
+            label = np.tile(np.repeat([0, 1], 5), len(people))
+            recording = subject * 2 + label
+            logits = rng.normal(size=(len(label), 2)) + 0.7 * np.eye(2)[label]
+            runs.append(
+                RunResult(
+                    f"fold {fold}, seed {seed}",
+                    seed,
+                    metrics.scores(label, logits, False),
+                    label,
+                    logits,
+                    subject,
+                    recording,
+                    fold=fold,
+                )
+            )
+    return runs
+
+
+def folds_report(runs: list[RunResult], n_folds: int, **changes) -> Report:
+    baseline = Baseline([run.scores for run in runs], "guesses", runs)
+    return make_report(
+        classes=["rest", "task"],
+        event_classes=["task"],
+        runs=runs,
+        n_folds=n_folds,
+        pooled=pooled(runs, n_folds, False),
+        baselines={"band power": baseline},
+        pretraining=None,
+        generated=None,
+        example=None,
+        **changes,
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(3, 5), st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True))
+def test_folds_and_seeds_are_pooled_and_averaged_as_by_hand(n_folds, seeds):
+    runs = make_folds(n_folds, tuple(seeds))
+    report = folds_report(runs, n_folds, labels_of_recordings=False)
+    summary = metrics.summarise([run.scores for run in runs])
+    assert [run.seed for run in report.pooled] == seeds
+    for run in report.pooled:
+        own = [one for one in runs if one.seed == run.seed]
+        label = np.concatenate([one.label for one in own])
+        logits = np.concatenate([one.logits for one in own])
+        assert run.scores["kappa"] == pytest.approx(
+            reference.cohen_kappa_score(label, logits.argmax(axis=1))
+        )
+        assert run.scores["auroc"] == pytest.approx(
+            reference.roc_auc_score(label, logits[:, 1] - logits[:, 0])
+        )
+        assert len(np.unique(run.subject)) == 12
+    kappas = [
+        reference.cohen_kappa_score(run.label, run.logits.argmax(axis=1)) for run in report.runs
+    ]
+    assert summary["kappa"]["mean"] == pytest.approx(100 * np.mean(kappas), abs=0.006)
+
+
+def test_without_a_fold_nothing_is_pooled():
+    assert pooled(make_folds(3, (0,))[:2], 3, False) == []
+    assert [run.name for run in pooled(make_folds(3, (0, 1))[:5], 3, False)] == [
+        "seed 0, all 3 folds"
+    ]
+    assert pooled(make_folds(3, (0,)), None, False) == []
+
+
+def test_recordings_and_people_are_scored_by_their_mean_probability():
+    runs = make_folds(3, (0,))
+    report = folds_report(runs, 3, labels_of_recordings=True)
+    found = report_numbers(report)["recordings_and_people"]
+    assert set(found["recording"]) == {"EEGDM", "band power"} and found["subject"] == {}
+    (ours,) = found["recording"]["EEGDM"]
+    (run,) = report.pooled
+    table = pd.DataFrame(
+        {
+            "recording": run.recording,
+            "subject": run.subject,
+            "label": run.label,
+            "p": metrics.class_probabilities(run.logits)[:, 1],
+        }
+    )
+    means = table.groupby("recording").mean()
+    assert (ours["n"], ours["people"]) == (24, 12)
+    assert ours["scores"]["auroc"] == pytest.approx(reference.roc_auc_score(means.label, means.p))
+    both = means.pivot(index="subject", columns="label", values="p")
+    assert ours["ranked_within_people"] == [int((both[1] > both[0]).sum()), 12]
+    assert ours["intervals"]["auroc"]["low"] < ours["intervals"]["auroc"]["value"]
+    tables = _tables(report)["Recordings and people"]
+    assert tables.header[-1] == "task ranked higher"
+    assert tables.rows[0][-1] == f"{int((both[1] > both[0]).sum())} of 12"
+
+
+def test_people_of_one_class_each_are_scored_and_few_people_get_no_interval():
+    (run,) = pooled(make_folds(3, (0,), n_people=6), 3, False)
+    label = run.subject % 2
+    of_one_class = replace(run, label=label, scores=metrics.scores(label, run.logits, False))
+    report = make_report(
+        classes=["control", "patient"],
+        event_classes=["patient"],
+        runs=[of_one_class],
+        baselines={},
+        labels_of_recordings=True,
+        pretraining=None,
+        generated=None,
+        example=None,
+    )
+    found = report_numbers(report)["recordings_and_people"]["subject"]["EEGDM"][0]
+    table = pd.DataFrame(
+        {"who": run.subject, "p": metrics.class_probabilities(run.logits)[:, 1], "y": label}
+    )
+    means = table.groupby("who").mean()
+    assert found["n"] == 6 and found["ranked_within_people"] is None
+    assert found["scores"]["auroc"] == pytest.approx(reference.roc_auc_score(means.y, means.p))
+    assert found["intervals"]["auroc"]["low"] is None
+
+
+def test_intervals_of_folds_are_over_people_and_the_verdict_is_of_all_folds():
+    report = folds_report(make_folds(3, (0,)), 3)
+    numbers = report_numbers(report)
+    assert numbers["pooled"][0]["interval_unit"] == "subjects"
+    assert numbers["pooled"][0]["n_units"] == 12
+    assert "of all folds together" in verdict(report, numbers)
+    first = next(b for b in sections(report, numbers)[0].blocks if isinstance(b, Table))
+    assert first.rows[0][0] == "EEGDM, seed 0, all 3 folds"
+    assert "each test window once" in first.caption
+
+
+def test_a_baseline_that_was_not_computed_is_a_row_with_its_reason(tmp_path):
+    baselines = {
+        "band power": Baseline([], "s", missing="all 4 training windows are of class 0"),
+        "chance": Baseline([make_run("b", 1.0).scores], "s"),
+    }
+    report = make_report(baselines=baselines, pretraining=None, generated=None, example=None)
+    rows = _tables(report)["Summary"].rows
+    assert rows[1] == ["band power", "not computed: all 4 training windows are of class 0", "", ""]
+    write_report(report, tmp_path)
+    table = pd.read_csv(tmp_path / "report.csv").set_index(["model", "run"])
+    assert np.isnan(table.kappa["band power", "mean"]) and table.kappa["chance", "mean"] > 0
+
+
+def test_classifiers_that_were_left_out_and_warnings_are_shown():
+    left_out = pd.DataFrame({"classifier": ["seed=3"], "why": ["finetune.max_lr=0.01, not 0.001"]})
+    report = make_report(left_out=left_out, notes=["s01 and s02 may be one person."])
+    blocks = sections(report, report_numbers(report))[0].blocks
+    assert Text("s01 and s02 may be one person.") in blocks
+    assert any(isinstance(b, Table) and b.rows == [list(left_out.iloc[0])] for b in blocks)
