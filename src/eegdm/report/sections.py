@@ -40,8 +40,9 @@ _MEANINGS = {
         " reaches the share of event windows, {events} here."
     ),
     "auroc": (
-        "how often a window with an event gets a higher probability than one without. Guessing"
-        " reaches 50.00; with rare events it stays high in spite of many false alarms."
+        "how often a window of class {positive} gets a higher probability of it than one of the"
+        " other class. Guessing reaches 50.00; where the class is rare, it stays high in spite of"
+        " many false alarms."
     ),
 }
 _MOST_EVENTS = 40  # predicted events in the table; all of them are in report.json
@@ -278,7 +279,11 @@ def _meaning(name: str, numbers: Numbers) -> str:
     support = [c["support"] for c in first["per_class"]]
     occurring = sum(s > 0 for s in support)
     events = support[1] / first["n"] if len(support) == 2 else 0.0
-    text = _MEANINGS[name].format(guess=_number(100 / occurring), events=_number(100 * events))
+    text = _MEANINGS[name].format(
+        guess=_number(100 / occurring),
+        events=_number(100 * events),
+        positive=numbers["classes"][-1],
+    )
     reason = next(
         (
             r["scores"]["undefined"][name]
