@@ -187,7 +187,7 @@ def _judge(
 
 def _log_probabilities(model: Any, x: np.ndarray, n_classes: int) -> np.ndarray:
     logits = np.full((len(x), n_classes), -30.0)
-    logits[:, model.classes_] = np.maximum(model.predict_log_proba(x), -30.0)
+    logits[:, model.classes_] = np.log(np.maximum(model.predict_proba(x), np.exp(-30.0)))
     return logits
 
 
