@@ -23,7 +23,7 @@ from eegdm.config import with_settings
 from eegdm.console import run_main
 from eegdm.evaluation.metrics import scores
 from eegdm.evaluation.scoring import logits_from_table, score_samples
-from eegdm.layout import finished_classifiers
+from eegdm.evaluation.selection import select
 from eegdm.opening import label_data, open_classifier, resolve
 
 TRAINED_HZ = 200.0
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="settings that name a finished run")
     args = parser.parse_args()
     config, ledger = compose(args.words), Ledger(args.out)
-    for path in finished_classifiers(config, config.recipe):
+    for path in [run.path for run in select(config).runs]:
         for rate in map(float, args.rates.split(",")):
             for way in ("right", "published"):
                 if way == "right" or rate <= TRAINED_HZ:

@@ -81,12 +81,7 @@ def _summary(report: Report, numbers: Numbers) -> Iterator[Block]:
     if report.pooled:
         yield _pooled(report, numbers)
     yield headline(report, numbers)
-    if "recordings" in {run["interval_unit"] for run in _shown(numbers)}:
-        yield Text(
-            f"With {_shown(numbers)[0]['n_subjects']} test subjects the intervals are over"
-            " recordings. Recordings of one person are not independent, so that the intervals are"
-            " too narrow; they do not say how scores vary between people."
-        )
+    yield from _few_people(numbers)
     yield Points([(SCORE_NAMES[name], _meaning(name, numbers)) for name in report.headline])
     if report.baselines:
         yield Text(f"What it is compared with, on the same test windows. {report.rules}".strip())
@@ -97,6 +92,25 @@ def _summary(report: Report, numbers: Numbers) -> Iterator[Block]:
             "Finished classifiers in the same folder that this report is not about, since they were"
             " made with other settings or were not asked for.",
         )
+
+
+def _few_people(numbers: Numbers) -> Iterator[Text]:
+    """Say what intervals over recordings leave out, where there are such."""
+    every = [*numbers["runs"], *numbers["pooled"]]
+    people = [run["n_subjects"] for run in every if run["interval_unit"] == "recordings"]
+    if people:
+        many = _range(people, "test subject")
+        yield Text(
+            f"Where there are only {many}, intervals are over recordings. Recordings of one person"
+            " are not independent: these intervals are too narrow, and do not say how scores vary"
+            " between people."
+        )
+
+
+def _range(counts: Sequence[int], thing: str) -> str:
+    """The counts as `4 subjects` or `4 to 6 subjects`."""
+    low, high = min(counts), max(counts)
+    return _many(low, thing) if low == high else f"{low} to {high} {thing}s"
 
 
 def _shown(numbers: Numbers) -> list[Numbers]:
@@ -221,9 +235,10 @@ def _pooled(report: Report, numbers: Numbers) -> Table:
 
 def _units_drawn(runs: Sequence[Numbers]) -> str:
     """What intervals are over, as `4 subjects` or `4 to 6 subjects`."""
-    counts, unit = {run["n_units"] for run in runs}, runs[0]["interval_unit"]
-    low, high = min(counts), max(counts)
-    return f"{low} {unit}" if low == high else f"{low} to {high} {unit}"
+    counts: dict[str, list[int]] = {}
+    for run in runs:
+        counts.setdefault(run["interval_unit"].removesuffix("s"), []).append(run["n_units"])
+    return " or ".join(_range(found, unit) for unit, found in counts.items())
 
 
 # --------------------------------------------------------------------------- recordings and people
