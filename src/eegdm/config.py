@@ -490,9 +490,6 @@ def check(config: Config) -> Config:
         for fault in _faults_of_value(name, f.metadata, value)
     ]
     faults += _contradictions(config)
-    if config.corpus.events == "table" and not config.corpus.table:
-        # Recordings that were made by a table do not name it to their readers.
-        faults.append("corpus.events=table: say which with table=FILE")
     if faults:
         raise UserError("\n".join(faults))
     return config
