@@ -195,7 +195,7 @@ def test_a_resumed_training_sees_the_batches_of_its_epoch(
     config = compose([f"root={tmp_path}", "run.device=cpu"])
     first, resumed = Seen(breaks_at), Seen()
     for module in (first, resumed):
-        trainer = make_trainer(config, tmp_path, 4, 1.0, [], monitor=None)
+        trainer = make_trainer(config, tmp_path, 4, 1.0, [])
         with (
             nullcontext() if module is resumed else pytest.raises(RuntimeError, match="broken off")
         ):
