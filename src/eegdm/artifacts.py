@@ -2,7 +2,7 @@
 
 A finished artefact is a folder whose ``manifest.json`` names its kind, the configuration and the
 inputs it was made from, and the size and SHA-256 of each of its files. The manifest is written
-last, so a folder without one is unfinished work: the stage that owns it goes on where it stopped.
+last, so a folder without one is unfinished work: the stage that owns it resumes where it stopped.
 Every write is temp, fsync, rename; nothing half-written has a final name.
 """
 

@@ -211,7 +211,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         )
         if n_unknown := ids.count(nowhere):
             warnings.warn(
-                f"{n_unknown} of {len(ids)} channels have no name that tells their place on the"
+                f"{n_unknown} of {len(ids)} channels have no name that gives their place on the"
                 " head (chs_info); they are conditioned on the mean of all channels",
                 stacklevel=3,
             )

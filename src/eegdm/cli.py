@@ -306,7 +306,7 @@ def generate(
     seed: Annotated[int, typer.Option("--seed", help="the same seed gives the same windows")] = 0,
     device: Annotated[str, DEVICE] = "auto",
 ) -> None:
-    """Make up EEG: windows of single channels drawn by a backbone, as a recording in volts, and a
+    """Generate EEG: windows of single channels drawn by a backbone, as a recording in volts, and a
     picture.
     """
     from eegdm.inference.generation import generate_file
@@ -388,7 +388,7 @@ def download(
         int, typer.Option("--connections", help="files at a time", min=1, max=32)
     ] = 4,
 ) -> None:
-    """Download a corpus, resumable and checked; the same command goes on after a break."""
+    """Download a corpus, resumable and checked; the same command resumes after a break."""
     from eegdm.data import download as corpora
 
     folder = out or Path("data") / corpus
@@ -485,8 +485,8 @@ def sweep(
         typer.Option("--job", help="a parameter of submitit: timeout_min=600, slurm_partition=gpu"),
     ] = None,
 ) -> None:
-    """As STAGE -m, but runs side by side: processes of this machine, or SLURM jobs that go on after
-    a time limit.
+    """As STAGE -m, but runs side by side: processes of this machine, or SLURM jobs that resume
+    after a time limit.
     """
     from eegdm.experiments.sweeps import launch
 

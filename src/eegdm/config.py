@@ -74,10 +74,10 @@ class CorpusConfig:
         " say who and when (corpus=folder); as it is: sub-01_ses-02_run-03..., S001R04, else the"
         " file's name is its subject",
     )
-    n_train: int = option(12, "made-up training subjects (corpus=synthetic)", low=2, high=10_000)
-    n_eval: int = option(4, "made-up test subjects (corpus=synthetic)", low=1, high=10_000)
-    minutes: float = option(4.0, "length of a made-up recording", unit="min", low=0.5, high=1440)
-    seed: int = option(0, "seed of the made-up corpus", low=0)
+    n_train: int = option(12, "synthetic training subjects (corpus=synthetic)", low=2, high=10_000)
+    n_eval: int = option(4, "synthetic test subjects (corpus=synthetic)", low=1, high=10_000)
+    minutes: float = option(4.0, "length of a synthetic recording", unit="min", low=0.5, high=1440)
+    seed: int = option(0, "seed of the synthetic corpus", low=0)
 
 
 @dataclass(kw_only=True)
@@ -263,7 +263,7 @@ class LatentConfig:
     pool: list[str] = option(
         ["std"], "how each query is pooled over time; one per query", choices=("std", "mean")
     )
-    step: int = option(1, "diffusion step that the backbone is told, counted from 0", low=0)
+    step: int = option(1, "diffusion step that the backbone is given, counted from 0", low=0)
     forward: str = option(
         "none",
         "forward process before reading: none, scaled without noise, or with noise (never cached)",

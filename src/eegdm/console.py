@@ -159,7 +159,7 @@ def run_main(function: Callable[[], object]) -> None:
         function()
     except Interrupted as interrupted:
         print(
-            "eegdm: interrupted; what is finished is kept, the same command goes on from there",
+            "eegdm: interrupted; what is finished is kept, the same command resumes from there",
             file=sys.stderr,
         )
         sys.exit(128 + interrupted.signal)

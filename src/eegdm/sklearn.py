@@ -243,7 +243,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
             return _Cut(_checked(volts), names, sfreq, inside)
         if self.ch_names is None or self.sfreq is None:
             raise UserError(
-                "arrays tell neither channels nor rate: give ch_names= and sfreq=, or mne.Epochs"
+                "arrays state neither channels nor rate: give ch_names= and sfreq=, or mne.Epochs"
                 " instead of an array"
             )
         values = _checked(np.asarray(X, np.float64))
@@ -358,7 +358,7 @@ def _plan(cut: _Cut, channels: str) -> list[Derivation]:
     plan = [placed.derivation for placed in place(names, TCP)]
     if unknown := {ascii(name)[1:-1] for name in cut.ch_names} - {d.name for d in plan}:
         raise UserError(
-            f"channels {', '.join(sorted(unknown))}: their names tell no place on the head; rename"
+            f"channels {', '.join(sorted(unknown))}: their names give no place on the head; rename"
             " them to electrodes of the 10-05 system (C3) or pairs of them (C3-CZ), or leave"
             f" them out{names.refusal()}"
         )

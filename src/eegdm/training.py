@@ -372,7 +372,7 @@ class AtomicCheckpoints(CheckpointIO):
             raise UserError(
                 f"{path}: can't be read as a checkpoint ({type(error).__name__}:"
                 f" {one_line(error)}); remove it and run the command again: the"
-                " training then begins anew"
+                " training then starts from the beginning"
             ) from error
 
     def remove_checkpoint(self, path: Any) -> None:

@@ -171,12 +171,12 @@ def test_summary(tmp_path):
         (
             "45 seconds",
             "4.5 seconds",
-            ":25: 'Seizure 1 End Time: 4.5 seconds' is no line of a CHB-MIT summary",
+            ":25: 'Seizure 1 End Time: 4.5 seconds' is not a line of a CHB-MIT summary",
         ),
-        ("45 seconds", "NaN seconds", "is no line"),
-        ("45 seconds", "99999999999 seconds", "is no line"),
+        ("45 seconds", "NaN seconds", "is not a line"),
+        ("45 seconds", "99999999999 seconds", "is not a line"),
         ("chb01_02+", "chb01_01", "lists 'chb01_01.edf' twice"),
-        ("File Name: chb01_02+.edf", "Fine Name: chb01_02+.edf", "is no line"),
+        ("File Name: chb01_02+.edf", "Fine Name: chb01_02+.edf", "is not a line"),
         (
             "Number of Seizures in File: 0",
             "Number of Seizures in File: 0\nNumber of Seizures in File: 0",
@@ -216,7 +216,7 @@ def test_binary_times(tmp_path):
         (binary(512, 256), "times do not rise"),
         (binary(256, 512, rate=0), "how many samples"),
         (binary(256, 512).replace(b"##", b"%%"), "how many samples"),
-        (binary(256, 512) + b"\0\0", "is no .edf.seizures file"),
+        (binary(256, 512) + b"\0\0", "is not an .edf.seizures file"),
         (b"", "was cut off"),
     ],
 )

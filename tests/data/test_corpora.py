@@ -273,7 +273,7 @@ def test_recording_ids_are_distinct():
 @pytest.mark.parametrize(
     "pattern, part",
     [
-        ("(?P<subject>", "is no regular expression"),
+        ("(?P<subject>", "is not a valid regular expression"),
         ("(.*)", "has no group (?P<subject>...)"),
         (r"(?P<subject>\d+)(?P<sesion>x)", "has a group 'sesion'; did you mean \"session\"?"),
         (
@@ -412,7 +412,7 @@ def test_folders_without_recordings(tmp_path, name, part):
     made(tmp_path, "readme.txt")
     message = fault(CorpusConfig(name=name, source=str(tmp_path)))
     assert message.startswith(f"{tmp_path}: holds no recordings") and part in message
-    assert "is no folder" in fault(CorpusConfig(name=name, source=str(tmp_path / "readme.txt")))
+    assert "is not a folder" in fault(CorpusConfig(name=name, source=str(tmp_path / "readme.txt")))
     assert "source=DIR" in fault(CorpusConfig(name=name, source=None))
 
 

@@ -245,7 +245,7 @@ def test_no_server_no_database_unknown_patient(tmp_path, server):
     with pytest.raises(UserError, match="lists no file of chb03"):
         download(tmp_path, server, "chb03")
     server.files[SUMS] = b"<html>not here</html>\n"
-    with pytest.raises(UserError, match=f"{SUMS}:1: '<html>not here</html>' is no line"):
+    with pytest.raises(UserError, match=f"{SUMS}:1: '<html>not here</html>' is not a line"):
         download(tmp_path, server)
     server.shutdown()
     server.server_close()
@@ -258,7 +258,7 @@ def test_no_server_no_database_unknown_patient(tmp_path, server):
 )
 def test_a_list_of_checksums_cannot_lead_elsewhere(tmp_path, server, path):
     server.files[SUMS] += f"{'0' * 64} {path}\n".encode()
-    with pytest.raises(UserError, match=f"{SUMS}:7: .* is no line of a"):
+    with pytest.raises(UserError, match=f"{SUMS}:7: .* is not a line of a"):
         download(tmp_path / "out", server)
     assert not (tmp_path / "x").exists()
 

@@ -210,8 +210,8 @@ def test_table_header_faults(tmp_path, header, told):
         (
             "a.edf,1,1,,,",
             (
-                ":4: label is empty; leave onset_s and duration_s empty too if the row is no event"
-                " (and"
+                ":4: label is empty; leave onset_s and duration_s empty too if the row is not an"
+                " event (and"
             ),
         ),
         (

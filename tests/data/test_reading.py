@@ -80,7 +80,7 @@ def test_reads_what_mne_reads_and_leaves_it_on_disk(tmp_path):
 @pytest.mark.parametrize(
     ("offset", "text", "width", "expected"),
     [
-        (0, "text", 8, "is no EDF file"),
+        (0, "text", 8, "is not an EDF file"),
         (252, "9999", 4, "it must be 2560000"),
         (252, "x", 4, "number of signals is 'x' in its header, not a whole number"),
         (252, "0", 4, "number of signals is 0 in its header, it must be at least 1"),
@@ -141,7 +141,7 @@ def test_a_file_cut_off(tmp_path, original, n_bytes, expected):
 def test_missing_file_folder_text_and_unknown_format(tmp_path):
     assert "does not exist" in fault_of(tmp_path / "none.edf")
     (tmp_path / "folder.edf").mkdir()
-    assert "is no file" in fault_of(tmp_path / "folder.edf")
+    assert "is not a file" in fault_of(tmp_path / "folder.edf")
     for name in ("notes.edf", "notes.bdf"):
         (tmp_path / name).write_text("These are notes, not a recording.\n" * 20)
         assert "begins differently" in fault_of(tmp_path / name)
@@ -195,7 +195,7 @@ def test_bdf_is_read_and_checked(tmp_path):
     path.write_bytes(data[:-1])
     assert "cut off or damaged" in fault_of(path)
     path.write_bytes(b"0       " + data[8:])
-    assert "is no BDF file" in fault_of(path)
+    assert "is not a BDF file" in fault_of(path)
 
 
 def test_brainvision_reads_only_beside_itself(tmp_path):

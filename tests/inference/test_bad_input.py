@@ -88,7 +88,7 @@ def _too_slow(folder: Path) -> Path:
 
 BAD = [
     (_nothing, r"nofile.edf does not exist"),
-    (_text, r"text.edf is no EDF file: it begins differently"),
+    (_text, r"text.edf is not an EDF file: unexpected first bytes"),
     (_cut_off, r"cut.edf is cut off or damaged: 12 records promised, 9 there"),
     (_short, r"short.edf: 1.0 s long; this model looks at windows of 5 s"),
     (_half_a_second, r"half_raw.fif: the recording lasts 0.5 s, at least 1 s is needed"),

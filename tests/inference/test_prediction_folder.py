@@ -217,7 +217,7 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_a_line_for_each_bad_one
     }
     assert (
         f"failed   {source / 'text.edf'}: " in said
-        or f"failed   {source / 'text.edf'} is no EDF file" in said
+        or f"failed   {source / 'text.edf'} is not an EDF file" in said
     )
     assert "2 of 3 recordings" in said and "1 failed" in said
     assert not list(out.rglob(".text.eegdm"))

@@ -35,7 +35,7 @@ SIZE = {
     "fusion": {"n_tokens": 2, "n_heads": 2, "depth": 1},
 }
 SIGNAL = {"n_outputs": 2, "chs_info": _chs_info_3ch, "n_times": 500, "sfreq": 250.0}
-NO_PLACE = "channels have no name that tells their place"
+NO_PLACE = "channels have no name that gives their place"
 
 
 def heeding(model: EEGDM | SSMDP) -> None:

@@ -255,7 +255,7 @@ def test_a_stage_that_is_asked_to_end_says_one_line(
     assert process.wait(timeout=60) == 128 + number, log.read_text()
     said = log.read_text()
     assert said.rstrip().endswith(
-        "eegdm: interrupted; what is finished is kept, the same command goes on from there"
+        "eegdm: interrupted; what is finished is kept, the same command resumes from there"
     )
     assert "Traceback" not in said and not artifacts.is_finished(folder)
     with artifacts.building(folder, **artifacts_plan(folder)):  # nobody holds it any more

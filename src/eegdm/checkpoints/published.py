@@ -184,7 +184,7 @@ def describe(file: Checkpoint) -> Description:
         raise
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise UserError(
-            f"{file.path}: is no published checkpoint, its settings can't be understood"
+            f"{file.path}: is not a published checkpoint, its settings can't be understood"
             f" ({error!r:.200})"
         ) from error
 
@@ -316,7 +316,9 @@ def _checked(
     beyond `idle` there is nothing else.
     """
     if missing := set(taken) - settings.keys():
-        raise UserError(f"{path}: is no published checkpoint: its settings lack {listed(missing)}")
+        raise UserError(
+            f"{path}: is not a published checkpoint: its settings lack {listed(missing)}"
+        )
     if unknown := settings.keys() - switches.keys() - set(taken) - set(idle):
         raise UserError(f"{path}: has settings that no published checkpoint has: {listed(unknown)}")
     for name, supported in switches.items():

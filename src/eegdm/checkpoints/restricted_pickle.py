@@ -213,7 +213,7 @@ class _Machine:
         tag, kind, key, _device, n_elements = self.pop()
         listed = isinstance(kind, Reference) and kind.name in STORAGE_ITEM_BYTES
         if tag != "storage" or not listed or not isinstance(key, str):
-            raise PickleFault("its pickle refers to something that is no tensor storage")
+            raise PickleFault("its pickle refers to something that is not a tensor storage")
         declared, found = (
             _size(n_elements) * STORAGE_ITEM_BYTES[kind.name],
             self.storage_bytes.get(key),

@@ -121,7 +121,7 @@ def _open_archive(path: Path) -> zipfile.ZipFile:
         if start == b"PK\x03\x04":
             raise UserError(f"{path}: is truncated or damaged; download it again") from error
         raise UserError(
-            f"{path}: is no torch checkpoint: a zip archive is expected (torch 1.6 or later), "
+            f"{path}: is not a torch checkpoint: a zip archive is expected (torch 1.6 or later), "
             f"the file starts with {start!r}"
         ) from error
     except OSError as error:
@@ -170,7 +170,7 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> str:
 def _parts(content: Any) -> tuple[dict[str, Any], dict[str, TensorHeader], dict[str, Any]]:
     for name in ("state_dict", "hyper_parameters"):
         if not isinstance(content, dict) or not isinstance(content.get(name), dict | Instance):
-            raise PickleFault(f"it is no Lightning checkpoint of the original: it has no {name}")
+            raise PickleFault(f"it is not a Lightning checkpoint of the original: it has no {name}")
     state = content["state_dict"]
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(state[key], TensorHeader) for key in state
@@ -178,7 +178,7 @@ def _parts(content: Any) -> tuple[dict[str, Any], dict[str, TensorHeader], dict[
         raise PickleFault("its state dict holds something else than named tensors")
     settings = plain(content["hyper_parameters"])
     if not isinstance(settings, dict):
-        raise PickleFault("its hyper_parameters are no table of names and values")
+        raise PickleFault("its hyper_parameters are not a table of names and values")
     return (
         settings,
         state,

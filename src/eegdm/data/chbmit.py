@@ -93,7 +93,7 @@ def _take(line: str, entries: dict[str, _Entry]) -> None:
         return
     match = _LINE.fullmatch(line)
     if match is None:
-        raise UserError(f"{shown(line)} is no line of a CHB-MIT summary")
+        raise UserError(f"{shown(line)} is not a line of a CHB-MIT summary")
     if match["file"]:
         if match["file"] in entries:
             raise UserError(f"lists {shown(match['file'])} twice")
@@ -148,7 +148,7 @@ def read_seizures(path: Path) -> Intervals:
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
     except struct.error as error:
-        raise UserError(f"{path}: is no .edf.seizures file, or was cut off") from error
+        raise UserError(f"{path}: is not an .edf.seizures file, or was cut off") from error
     rate = _RESOLUTION.fullmatch(text)
     if rate is None or not int(rate[1]):
         raise UserError(f"{path}: does not say how many samples a second has")

@@ -153,7 +153,7 @@ def _root(corpus: CorpusConfig) -> Path:
         raise UserError(f"corpus={corpus.name}: say where the recordings are with source=DIR")
     root = Path(corpus.source)
     if not root.is_dir():
-        raise UserError(f"source={root}: is no folder")
+        raise UserError(f"source={root}: is not a folder")
     return root
 
 
@@ -223,7 +223,7 @@ def _pattern(corpus: CorpusConfig) -> re.Pattern[str]:
         pattern = re.compile(corpus.pattern)
     except re.error as error:
         raise UserError(
-            f"corpus.pattern={corpus.pattern}: is no regular expression ({error})"
+            f"corpus.pattern={corpus.pattern}: is not a valid regular expression ({error})"
         ) from error
     unknown = [name for name in pattern.groupindex if name not in groups]
     if unknown or "subject" not in pattern.groupindex:

@@ -94,7 +94,7 @@ def download_chbmit(
         ) from None
     except OSError as error:
         fault = f"{error.filename or out}: {error.strerror or error}"
-        raise UserError(f"{fault}; what has arrived is kept, the same command goes on") from error
+        raise UserError(f"{fault}; what has arrived is kept, the same command resumes") from error
     return out
 
 
@@ -163,7 +163,7 @@ def read_sums(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is no list of checksums ({error})") from error
+        raise UserError(f"{path}: is not a list of checksums ({error})") from error
     sums = {}
     for number, line in enumerate(lines, start=1):
         match = re.fullmatch(
@@ -171,8 +171,8 @@ def read_sums(path: Path) -> dict[str, str]:
         )
         if match is None:
             raise UserError(
-                f"{path}:{number}: {ascii(line[:60])} is no line of a {SUMS}; is the address that"
-                " of CHB-MIT?"
+                f"{path}:{number}: {ascii(line[:60])} is not a line of a {SUMS}; is the address"
+                " that of CHB-MIT?"
             )
         sums[match[2]] = match[1]
     return sums

@@ -19,6 +19,7 @@ from eegdm.errors import UserError
 
 # For EDF and BDF alike: first bytes of the file, bytes per sample.
 KINDS = {".edf": (b"0       ", 2), ".bdf": (b"\xffBIOSEMI", 3)}
+KIND_NAMES = {".edf": "an EDF", ".bdf": "a BDF"}
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -64,14 +65,14 @@ def read_edf_header(path: Path) -> EdfHeader:
     """
     magic, bytes_per_sample = KINDS[path.suffix.lower()]
     if not path.is_file():
-        raise UserError(f"{path} is no file")
+        raise UserError(f"{path} is not a file")
     size = path.stat().st_size
     with path.open("rb") as file:
         fixed = file.read(_FIXED)
         if not fixed.startswith(magic):
             raise UserError(
-                f"{path} is no {path.suffix[1:].upper()} file: "
-                + ("it is empty" if size == 0 else "it begins differently")
+                f"{path} is not {KIND_NAMES[path.suffix.lower()]} file: "
+                + ("it is empty" if size == 0 else "unexpected first bytes")
             )
         if len(fixed) < _FIXED:
             raise UserError(f"{path} is cut off inside its header; {_AGAIN}")
@@ -261,7 +262,8 @@ def read_gdf_signals(path: Path) -> GdfSignals:
         fixed = file.read(_FIXED)
         if not fixed.startswith(b"GDF") or len(fixed) < _FIXED:
             raise UserError(
-                f"{path} cannot be read as a recording: it is no GDF file, it begins differently"
+                f"{path} cannot be read as a recording: it is not a GDF file (unexpected first"
+                " bytes)"
             )
         is_version_2 = fixed[4:5] >= b"2" or fixed[4:8] >= b"1.9"
         n_signals = int.from_bytes(fixed[252 : 254 if is_version_2 else 256], "little")

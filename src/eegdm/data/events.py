@@ -281,7 +281,7 @@ def _table_event(row: dict[str, str]) -> Event:
         return Event(None, math.nan, math.nan, "")
     if not row["label"]:
         raise UserError(
-            "label is empty; leave onset_s and duration_s empty too if the row is no event"
+            "label is empty; leave onset_s and duration_s empty too if the row is not an event"
         )
     if not row["onset_s"] and not row["duration_s"]:
         return Event(_channel(row["channel"]), 0.0, math.nan, row["label"])

@@ -4,7 +4,7 @@ table beside the published one.
 A plan is a list of stage commands, each one that a user could type. What several rows of a table
 share (recordings, a backbone, latents) is one step of it, found the way :mod:`eegdm.layout` shares
 folders: same settings, made from the same. Finished steps are left alone, so that a killed plan
-goes on when it is run again.
+resumes when it is run again.
 """
 
 from __future__ import annotations

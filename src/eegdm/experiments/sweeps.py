@@ -50,7 +50,7 @@ class Command:
 
     def checkpoint(self) -> Any:
         """What submitit submits again when SLURM's time limit or a preemption ends the job: the
-        same command goes on where it stopped.
+        same command resumes where it stopped.
         """
         from submitit.helpers import DelayedSubmission
 

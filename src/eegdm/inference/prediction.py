@@ -198,7 +198,7 @@ def predict_in(
     progress: bool = False,
 ) -> tuple[Prediction, Prepared]:
     """Do what :func:`predict` does, keeping signal and finished chunks in ``folder``, from which a
-    killed run goes on.
+    killed run resumes.
     """
     rule = rule_of(model, **options.rule)
     try:

@@ -124,7 +124,7 @@ def signal_settings(found: dict[str, Any]) -> SignalConfig:
         kinds = {"notch": list, "unit": str | None}
         if name not in default or not isinstance(value, kinds.get(name, type(default[name]) | int)):
             raise UserError(
-                f"signal.{name}={value!r:.80} in the model's config.json is no setting of this"
+                f"signal.{name}={value!r:.80} in the model's config.json is not a setting of this"
                 " version of eegdm"
             )
     return SignalConfig(**(default | found))

@@ -169,7 +169,7 @@ def _read_config(
         or not isinstance(about.get("format"), int)
         or not isinstance(about.get("config"), dict)
     ):
-        raise UserError(f"{path}: is no configuration of eegdm: format and config are missing")
+        raise UserError(f"{path}: is not a configuration of eegdm: format and config are missing")
     if about["format"] > FORMAT:
         raise UserError(
             f"{path}: written in format {about['format']} by eegdm {about.get('eegdm')}; "

@@ -107,7 +107,7 @@ def run(config: Config) -> Path:
 
 
 def _with_source(config: Config) -> CorpusConfig:
-    """Return the corpus settings with a source; the made-up corpus is written if it is not there
+    """Return the corpus settings with a source; the synthetic corpus is written if it is not there
     yet.
     """
     corpus = config.corpus
@@ -120,12 +120,12 @@ def _with_source(config: Config) -> CorpusConfig:
             "minutes": corpus.minutes,
             "seed": corpus.seed,
         }
-        folder = Path(config.run.root) / "synthetic" / f"made-up-{artifacts.fingerprint(made)}"
+        folder = Path(config.run.root) / "synthetic" / f"corpus-{artifacts.fingerprint(made)}"
         with artifacts.storage_faults(folder, "root="):
             if not folder.is_dir():
                 say(
-                    f"preprocess: writing {corpus.n_train} + {corpus.n_eval} made-up recordings to"
-                    f" {folder}"
+                    f"preprocess: writing {corpus.n_train} + {corpus.n_eval} synthetic recordings"
+                    f" to {folder}"
                 )
                 artifacts.make_folder(folder.parent, "root=")
                 with artifacts.atomic_folder(folder) as temporary:
