@@ -2,7 +2,7 @@
 shared between recipes.
 
 With split=kfold, what depends on the fold lies in a folder of the fold: backbone/fold=K,
-latents/fold=K, classifier/fold=K,seed=N.
+latents/fold=K where each fold trained a backbone, classifier/fold=K,seed=N.
 
 A stage stamps its sections of the configuration into the folder it makes. A recipe whose part
 equals another recipe's uses that folder instead of making it again. A later stage takes over what

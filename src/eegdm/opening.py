@@ -368,7 +368,8 @@ def open_classifier(
         config = _as_model(config, model, path)
     if elsewhere and "windows.split" not in config.explicit:
         config = with_settings(config, {"windows.split": "none"})
-    config = with_settings(config, _classes_of(config, model))
+    sizes = dict(_known(config.backbone, model.backbone.config, "backbone."))
+    config = with_settings(config, {**_classes_of(config, model), **sizes})
     _refuse_other_rate(config, model, path, recordings)
     inputs = Inputs(recordings, None, latents, fingerprints)
     return check_resolved(config, "report"), model, inputs

@@ -141,3 +141,19 @@ def event_f1(config, val, recordings, threshold, smoothing_s, n_windows) -> floa
         for row, windows in event_windows(config, val, recordings, rule)
     ]
     return event_scores(EventCounts.total(counts))["f1"] or 0.0
+
+
+def test_labels_of_whole_recordings_are_no_events_to_count() -> None:
+    """One label from the first sample to the last: the rule is fitted on windows, and neither
+    found events nor false alarms are reported.
+    """
+    config, val, recordings = corpus(0)
+    recordings.events = pd.DataFrame(
+        {"recording": ["a"], "onset_s": 0.0, "duration_s": float(LENGTH_S), "label": "seizure"}
+    )
+    rng = np.random.default_rng(0)
+    val["label"] = (val.recording == "a").astype(int)
+    val["logit_seizure"] = rng.normal(np.where(val.recording == "a", 1.0, -1.0))
+    rule, counts = fit_decision(config, val, recordings)
+    assert counts is None and rule.min_duration_s == WINDOW_S
+    assert "false alarms" not in fit_decision(config, val, recordings).sentence()

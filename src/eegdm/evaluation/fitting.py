@@ -19,7 +19,7 @@ from eegdm.config import Config
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import KEY, WindowGrid
 from eegdm.evaluation.decision import Rule, find_events, smoothed, window_table
-from eegdm.evaluation.event_scores import EventCounts, count_events, event_scores
+from eegdm.evaluation.event_scores import EventCounts, count_events, cover_recordings, event_scores
 from eegdm.evaluation.metrics import fit_event_threshold, fit_temperature
 from eegdm.evaluation.scoring import logits_from_table
 
@@ -36,7 +36,8 @@ class FittedDecision(NamedTuple):
     rule: Rule
     counts: EventCounts | None
     """Annotated events of the validation recordings, those found, and false alarms; None where
-    windows do not cover their recordings, or several classes are events."""
+    windows do not cover their recordings, labels are of whole recordings, or several classes are
+    events."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -51,7 +52,10 @@ class FittedDecision(NamedTuple):
             f" {rule.min_duration_s:g} s"
         )
         if self.counts is None:
-            return f"{how}; events are counted only where windows cover recordings that hold some"
+            return (
+                f"{how}; events are counted only where windows cover recordings in which some begin"
+                " and end"
+            )
         found = f"{self.counts.found} of {self.counts.annotated} annotated events"
         per_hour = self.counts.false_alarms / (self.counts.duration_s / 3600)
         return (
@@ -90,7 +94,9 @@ def fit_decision(config: Config, val: pd.DataFrame, recordings: Recordings) -> F
     rule = replace(rule, temperature=float(fit_temperature(logits, label)))
     on_grid = _on_grid(config, val, recordings, rule)
     if on_grid:
-        return _fit_on_grid(rule, on_grid)
+        events = recordings.events[recordings.events.label.isin(rule.event_classes)]
+        countable = len(rule.event_classes) == 1 and not cover_recordings(events, recordings.table)
+        return _fit_on_grid(rule, on_grid, countable)
     columns = window_table(WindowGrid(np.zeros(len(val), int), 1, 1.0), logits, rule)
     is_event = _is_event(rule, label)
     if is_event.any() and not is_event.all():
@@ -141,9 +147,12 @@ def _n_windows(config: Config, row: Any) -> int:
     return len(grid.starts)
 
 
-def _fit_on_grid(rule: Rule, recordings: list[_Recording]) -> FittedDecision:
+def _fit_on_grid(rule: Rule, recordings: list[_Recording], countable: bool) -> FittedDecision:
     """Try each smoothing with the threshold that fits it and each shortest event; of equals the
     first, which changes the probabilities least, is kept.
+
+    Args:
+        countable: whether events can be counted; else windows decide, which know no durations.
     """
     best: tuple[float, Rule] | None = None
     truth = np.concatenate([r.is_event for r in recordings])
@@ -155,22 +164,20 @@ def _fit_on_grid(rule: Rule, recordings: list[_Recording]) -> FittedDecision:
             candidate = replace(
                 smooth, threshold=threshold, min_duration_s=n_windows * rule.resolution_s
             )
-            score = _score(candidate, recordings, truth, probability)
+            if countable:
+                score = event_scores(_counts(candidate, recordings))["f1"] or 0.0
+            else:
+                score = _window_f1(candidate, truth, probability)
             if best is None or score > best[0]:
                 best = score, candidate
-            if len(rule.event_classes) > 1:
-                break  # windows decide, and know nothing of durations
+            if not countable:
+                break
     assert best is not None
-    counts = _counts(best[1], recordings) if len(rule.event_classes) == 1 else None
+    counts = _counts(best[1], recordings) if countable else None
     return FittedDecision(best[1], counts)
 
 
-def _score(
-    rule: Rule, recordings: list[_Recording], truth: np.ndarray, probability: np.ndarray
-) -> float:
-    """F1 over events for one event class; over windows for several."""
-    if len(rule.event_classes) == 1:
-        return event_scores(_counts(rule, recordings))["f1"] or 0.0
+def _window_f1(rule: Rule, truth: np.ndarray, probability: np.ndarray) -> float:
     called = probability >= rule.threshold
     return float(2 * (called & truth).sum() / (called.sum() + truth.sum()))
 
