@@ -34,11 +34,13 @@ def run(config: Config) -> Path:
     Raises:
         UserError: no recordings or backbone, no windows, or the folder holds other work.
     """
+    # Inputs: recordings and backbone, and the settings they were made with.
     config, inputs = resolve(config, "cache")
     folder = destination(config, "latents", inputs.fingerprints)
     if artifacts.is_finished(folder):
         say(finished(config, "cache", folder))
         return folder
+    # Data: each distinct window once, however many labels it has.
     recordings = open_recordings(config, inputs)
     recordings.require_channel_ids()
     samples = make_samples(
@@ -59,6 +61,7 @@ def run(config: Config) -> Path:
             f"cache: {len(windows)} distinct windows of {len(samples)} samples in"
             f" {windows.shard.max() + 1} shards -> {folder}"
         )
+        # Tokens: a shard at a time, here or by other processes; one that is there is whole.
         if config.run.devices == 1 and config.run.cluster is None:
             backbone = _ready(inputs, pick_device(config.run.device))
             for item in track(todo, "cache", len(todo)):

@@ -58,12 +58,14 @@ def run(config: Config) -> Path:
     Raises:
         UserError: an input is missing or does not fit, or the folder holds other work.
     """
+    # Inputs: recordings, backbone and stored tokens, and the settings they were made with.
     config, inputs = resolve(config, "finetune")
     folder = destination(config, "classifier", inputs.fingerprints)
     if artifacts.is_finished(folder):
         forget_checkpoints(folder)
         say(finished(config, "finetune", folder))
         return folder
+    # Data: labelled windows, divided into parts.
     assert inputs.backbone is not None
     data = label_data(config, inputs)
     train, val = data.part("train"), data.part("val")
@@ -79,7 +81,9 @@ def run(config: Config) -> Path:
             f"finetune: {len(train)} samples to learn from, {len(val)} to validate, {source} ->"
             f" {folder}"
         )
+        # Model and training: the fusion transformer on the frozen backbone's tokens.
         module, trainer = _train(config, data, inputs.backbone, train, val, folder)
+        # Results: the best epoch, with the rule that turns its windows into events.
         if trainer.is_global_zero:
             _write(folder, config, data, module)
     return folder

@@ -51,12 +51,14 @@ def run(config: Config) -> Path:
             f"backbone={config.run.backbone}: pretrain starts from random weights; leave it out, or"
             " leave out pretrain and give backbone= to cache and finetune"
         )
+    # Inputs: recordings, and the settings they were made with.
     config, inputs = resolve(config, "pretrain")
     folder = destination(config, "backbone", inputs.fingerprints)
     if artifacts.is_finished(folder):
         forget_checkpoints(folder)
         say(finished(config, "pretrain", folder))
         return folder
+    # Data: windows of single channels, whatever their labels.
     recordings = open_recordings(config, inputs)
     recordings.require_channel_ids()
     train, val = views(config, recordings)
@@ -67,10 +69,12 @@ def run(config: Config) -> Path:
             f"pretrain: {len(train)} single-channel windows to learn from, {len(val)} to validate"
             f" -> {folder}"
         )
+        # Model: the backbone and the noise that it learns to take away.
         L.seed_everything(config.run.seed, verbose=False)
         model, schedule = make_backbone(config), make_schedule(config)
         module = DenoisingModule(model, schedule, config.pretrain, recordings.sfreq)
         drawing = [_Sampling(config, folder, recordings.sfreq)] if config.pretrain.samples else []
+        # Training: the same global batches for any number of processes.
         trainer = make_trainer(
             config, folder, config.pretrain.epochs, config.pretrain.grad_clip, drawing
         )
@@ -95,6 +99,7 @@ def run(config: Config) -> Path:
             else None
         )
         fit(trainer, module, training, validation)
+        # Results: the averaged weights, and windows that they generate.
         if trainer.is_global_zero:
             _write(folder, config, module.ema.ema_model, schedule, recordings)
     return folder
