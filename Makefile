@@ -13,8 +13,8 @@ help:  ## list the targets
 demo: $(READY)  ## all five stages on synthetic EEG, then events marked in an unseen recording
 	$(BIN)/eegdm demo
 
-test: $(READY)  ## unit tests, golden numbers, one run of each stage
-	$(BIN)/python -m pytest -m "not ci and not faults"
+test: $(READY)  ## unit tests, golden numbers, one run of each stage; two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ci and not faults" -n 2 --dist worksteal
 
 test-ci: $(READY)  ## the longer tests, two at a time: every documented command as a user types it, injected faults
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ci -n 2 --dist worksteal

@@ -124,7 +124,11 @@ def test_a_thousand_combinations_leave_no_setting_without_a_word() -> None:
     [
         ("pretrain", ["finetune.max_lr=1e-3"], "finetune.max_lr has no effect here (it belongs to"),
         ("finetune", ["rate=0.9"], "run.rate has no effect here (it belongs to report)"),
-        ("report", ["seed=3"], "run.seed has no effect here (it belongs to pretrain, finetune)"),
+        (
+            "cache",
+            ["seed=3"],
+            "run.seed has no effect here (it belongs to pretrain, finetune, report)",
+        ),
         ("cache", ["precision=bf16-mixed"], "run.precision has no effect here"),
         ("finetune", ["fold=1"], "windows.fold has no effect here (it needs split=kfold)"),
         ("cache", ["windows.step_s=2"], "windows.step_s has no effect here (it needs windows"),

@@ -539,6 +539,7 @@ OURS = [
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.ci
 def test_a_hub_that_fails_is_replaced_by_its_cache(
     hub: Hub, folder: Path, tmp_path: Path, status: int
 ) -> None:
@@ -555,6 +556,7 @@ def test_a_hub_that_fails_is_replaced_by_its_cache(
 
 @pytest.mark.parametrize("lacking", ["model.safetensors", "config.json"])
 @pytest.mark.parametrize("how", ["offline", "503"])
+@pytest.mark.ci
 def test_half_a_cache_says_what_is_missing_and_what_to_do(
     hub: Hub, tmp_path: Path, lacking: str, how: str
 ) -> None:

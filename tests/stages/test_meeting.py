@@ -19,6 +19,8 @@ from eegdm.opening import open_classifier, resolve
 from eegdm.stages import run_stage
 from stages.tiny import Finished
 
+pytestmark = pytest.mark.ci
+
 
 def remade(recordings: Path, to: Path, change) -> Path:
     """A copy of a recordings folder whose table and signals another function has changed."""

@@ -45,6 +45,7 @@ def figures() -> int:
     return len(plt.get_fignums())
 
 
+@pytest.mark.ci
 def test_two_runs_of_each_kind_leave_the_process_as_it_was(own: Finished) -> None:
     run_stage("report", [*own.words, f"root={own.root}", "rate=0.9"])  # all is imported now
     before, n_figures = state(), figures()

@@ -22,6 +22,8 @@ from eegdm.stages import report as stage
 from eegdm.stages import run_stage
 from stages.tiny import SIZES, Finished
 
+pytestmark = pytest.mark.ci
+
 ON_THE_FLY = ["backbone=random", "latents.cached=false", "finetune.epochs=1"]
 TWO = ["corpus.classes=[rest,spike]", "corpus.event_classes=[spike]"]
 LABELS = "corpus.label_map={BCKG: rest, SPSW: spike, GPED: spike, PLED: spike}"
