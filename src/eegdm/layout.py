@@ -12,6 +12,7 @@ refused.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,29 @@ _NOT_CONTENT: dict[str, tuple[str, ...]] = {
     "classifier": ("latents.shard_windows", "latents.batch_size"),
     "report": (),
 }
+
+
+_WHERE = {
+    "run.root": "root",
+    "windows.split": "split",
+    "windows.n_folds": "windows.n_folds",
+    "windows.fold": "fold",
+}
+"""Typed settings that decide where a folder lies, as they are typed."""
+
+
+def command(config: Config, kind: str) -> str:
+    """Return the command that makes this run's folder of a kind, with what was typed of its
+    place.
+    """
+    typed = {
+        name: getattr(getattr(config, name.split(".")[0]), name.split(".")[1])
+        for name in _WHERE
+        if name in config.explicit
+    }
+    words = [f"corpus={config.corpus.name}", f"recipe={config.recipe}"]
+    words += [f"{_WHERE[name]}={value}" for name, value in typed.items()]
+    return f"eegdm {COMMAND[kind]} {shlex.join(words)}"
 
 
 def content_config(config: Config, kind: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import KEY, LEFT_OUT, assign_splits, distinct, make_samples
 from eegdm.effects import describe
 from eegdm.errors import UserError
-from eegdm.layout import COMMAND, READERS_LABELS, content_config, own_folder, siblings
+from eegdm.layout import COMMAND, READERS_LABELS, command, content_config, own_folder, siblings
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
 from eegdm.models.eegdm import EEGDM, backbone_of
@@ -164,10 +164,7 @@ def _find(config: Config, kind: str, made_from: Mapping[str, str] | None) -> Pat
         return candidates[0]
     hint = f"; or point {kind}= to one of {', '.join(map(str, candidates))}" if candidates else ""
     began = "is unfinished" if (own / artifacts.PLAN).exists() else "does not exist"
-    raise UserError(
-        f"{own}: {began}; run `eegdm {COMMAND[kind]} corpus={config.corpus.name}"
-        f" recipe={config.recipe}` first{hint}"
-    )
+    raise UserError(f"{own}: {began}; run `{command(config, kind)}` first{hint}")
 
 
 def _places(config: Config, kind: str, own: Path) -> list[Path]:

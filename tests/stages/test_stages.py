@@ -318,16 +318,18 @@ def test_what_was_typed_and_contradicts_the_folders_is_refused_by_name(
 
 def test_an_unmet_need_names_the_command_that_meets_it(finished: Finished, tmp_path: Path) -> None:
     words = [w for w in finished.words if not w.startswith("root=")] + [f"root={tmp_path}"]
+    words = [*words, "split=kfold", "fold=1"]
+    typed = f"corpus=tuev recipe=base root={tmp_path} split=kfold fold=1"
     for stage, needed in (
         ("pretrain", "preprocess"),
         ("cache", "preprocess"),
         ("finetune", "preprocess"),
         ("report", "preprocess"),
     ):
-        with pytest.raises(UserError, match=f"run `eegdm {needed} corpus=tuev recipe=base` first"):
+        with pytest.raises(UserError, match=f"run `eegdm {needed} {typed}` first"):
             run_stage(stage, words)
     for stage, needed in (("cache", "pretrain"), ("report", "finetune")):
-        with pytest.raises(UserError, match=f"run `eegdm {needed} corpus=tuev recipe=base` first"):
+        with pytest.raises(UserError, match=f"run `eegdm {needed} {typed}` first"):
             run_stage(stage, [*words, f"recordings={finished.recordings}"])
 
 

@@ -17,7 +17,7 @@ from eegdm import artifacts
 from eegdm.artifacts import Artifact
 from eegdm.config import Config
 from eegdm.errors import UserError
-from eegdm.layout import READERS_LABELS, finished_classifiers, finished_folders
+from eegdm.layout import READERS_LABELS, command, finished_classifiers, finished_folders
 from eegdm.models.locate import find_model
 from eegdm.opening import typed_conflicts
 
@@ -128,8 +128,7 @@ def select(config: Config) -> Selection:
     place = Path(config.run.root) / config.corpus.name / config.recipe / "classifier"
     if not found:
         raise UserError(
-            f"{place}: holds no finished classifier; "
-            f"run `eegdm finetune corpus={config.corpus.name} recipe={config.recipe}` first"
+            f"{place}: holds no finished classifier; run `{command(config, 'classifier')}` first"
         )
     conflicts = {run.path: _conflicts(config, run) for run in found}
     asked = [run for run in found if not conflicts[run.path]]
