@@ -63,7 +63,7 @@ def compose(words: list[str]) -> Config:
         assert isinstance(config, Config)
         config = with_settings(config, {_key(word): _value(word) for word in kept})
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{' '.join(words)}: {_first_line(error)}") from error
+        raise UserError(f"{_shown(words)}: {_first_line(error)}") from error
     if config.run.compat == "published" and config.corpus.name == "chbmit":
         config.signal.per_window = True
     config.explicit = [key for word in typed if (key := _key(word)) not in GROUPS]
@@ -209,7 +209,7 @@ def _alternatives(word: str) -> list[str]:
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     except HydraException as error:
         raise UserError(
-            f"{word}: {_first_line(error)}; write several values as {key}=1,2, as"
+            f"{_shown([word])}: {_first_line(error)}; write several values as {key}=1,2, as"
             f" {key}=range(0,3), or a text with parentheses in quotes"
         ) from error
 
@@ -239,7 +239,7 @@ def _faults_of_word(word: str) -> Iterator[str]:
     key, equals, value = word.partition("=")
     known = {name: field for name, field, _ in leaves(Config())}
     if not equals:
-        yield f"{word}: settings are written key=value"
+        yield f"{_shown([word])}: settings are written key=value"
     elif key in GROUPS:
         if value not in choices(key):
             yield (
@@ -276,7 +276,12 @@ def _type_fault(key: str, word: str) -> Iterator[str]:
         if key not in _texts():
             OmegaConf.update(_types(), key, value, merge=False, force_add=key in MAPPINGS)
     except (HydraException, OmegaConfBaseException) as error:
-        yield f"{word}: {_first_line(error)}"
+        yield f"{_shown([word])}: {_first_line(error)}"
+
+
+def _shown(words: list[str]) -> str:
+    """Words as a message shows them: on one line."""
+    return " ".join(" ".join(words).split())
 
 
 def _first_line(error: Exception) -> str:

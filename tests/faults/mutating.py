@@ -111,7 +111,9 @@ def read_manifest(folder: Path) -> Any:
 def oracle_manifest(data: bytes, folder: Path) -> Any:
     about = json.loads(data.decode("utf-8"))
     assert (
-        about["kind"] == "latents" and type(about["format"]) in (int, bool) and about["format"] <= 1
+        about["kind"] == "latents"
+        and type(about["format"]) in (int, bool)
+        and about["format"] <= artifacts.FORMAT
     )
     for name, kind in {
         "config": dict,
@@ -192,7 +194,7 @@ def oracle_parquet(data: bytes, folder: Path) -> Any:
 def read_signal(folder: Path) -> Any:
     from eegdm.data import recordings
 
-    recordings._open_signal.cache_clear()
+    recordings._map_signal.cache_clear()
     name = next(iter((folder / "signals").iterdir())).name
     with_size(folder, f"signals/{name}")
     found = recordings.Recordings(folder)
@@ -218,7 +220,7 @@ def oracle_signal(data: bytes, folder: Path) -> Any:
 def read_tokens(folder: Path) -> Any:
     from eegdm.data import tokens
 
-    tokens._open_shard.cache_clear()
+    tokens._map_shard.cache_clear()
     with_size(folder, "shards/shard-00000.npy")
     store = tokens.TokenStore(folder)
     return [said_of(store.read(("a", start, 1000))) for start in (0, 1000)]
@@ -257,7 +259,7 @@ def oracle_config(data: bytes, folder: Path) -> Any:
     from safetensors.numpy import load_file
 
     about = json.loads(data.decode("utf-8"))
-    assert about["model"] == "SSMDP" and about["format"] <= 1
+    assert about["model"] == "SSMDP" and about["format"] <= artifacts.FORMAT
     original = json.loads((folder / "original.json").read_text())["config"]
     assert about["config"].keys() <= original.keys()
     config = original | about["config"]
