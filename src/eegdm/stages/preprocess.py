@@ -448,7 +448,10 @@ def _other_files(folder: Path, sources: list[Source], corpus: CorpusConfig) -> l
     """In what the files of a finished folder differ from those found now, in words."""
     root = Path(corpus.source or "")
     table = artifacts.read_table(folder / "recordings.parquet")
-    hashes = dict(zip(table.file, table.sha256.where(table.sha256.notna(), None), strict=True))
+    hashes = {
+        row.file: row.sha256 if isinstance(row.sha256, str) else None  # None: it could not be read
+        for row in table.itertuples()
+    }
     found = {_name(s.file, root): s for s in sources}
     changed = {
         name
