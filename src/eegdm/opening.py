@@ -26,7 +26,7 @@ from eegdm.data.batches import SignalWindows, generator
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import CachedTokens, TokenStore
-from eegdm.data.windows import KEY, LEFT_OUT, assign_splits, distinct, make_samples
+from eegdm.data.windows import KEY, LEFT_OUT, PUBLISHED_SPLIT, assign_splits, distinct, make_samples
 from eegdm.effects import describe
 from eegdm.errors import UserError
 from eegdm.layout import COMMAND, READERS_LABELS, command, content_config, own_folder, siblings
@@ -330,8 +330,8 @@ def open_classifier(
     """Open a classifier and what it is scored on. Classes and channels meet by name.
 
     On the recordings that it learned from, a classifier brings its own split, and its tokens are
-    read if they are stored. All other recordings are tested (split=none), unless the user typed a
-    split.
+    read if they are stored. Of other recordings the published test part is scored, or all
+    (split=none) where a corpus has none, unless the user typed a split.
 
     Args:
         config: of the run that scores it; it stays as it is.
@@ -363,7 +363,9 @@ def open_classifier(
     else:
         elsewhere = True
         config = _as_model(config, model, path)
-    if elsewhere and "windows.split" not in config.explicit:
+    # Where a corpus has a published division, its test part is what nobody has learned from.
+    is_divided = config.corpus.name in PUBLISHED_SPLIT or "windows.split" in config.explicit
+    if elsewhere and not is_divided:
         config = with_settings(config, {"windows.split": "none"})
     sizes = dict(_known(config.backbone, model.backbone.config, "backbone."))
     config = with_settings(config, {**_classes_of(config, model), **sizes})

@@ -79,18 +79,19 @@ def logits_of(report: Path) -> pd.DataFrame:
 
 
 def test_other_recordings_are_scored_in_one_command(finished: Finished, tmp_path: Path) -> None:
-    """All of them are tested, and the logits are those that the classifier gives by itself."""
+    """The published test part, or all; the logits are those that the classifier gives by itself."""
     other = remade(finished.recordings, tmp_path / "other", lambda folder, table: None)
     artifacts.reopen(other)
     plan = artifacts.read_json(other / artifacts.PLAN)
     artifacts.write_json(other / artifacts.PLAN, {**plan, "inputs": {"files": "others"}})
     artifacts.finish(other, artifacts.open_artifact(finished.recordings).summary)
-    report = report_on(finished, other, tmp_path)
-    predictions = logits_of(report)
+    own = logits_of(finished.report)
+    published = logits_of(report_on(finished, other, tmp_path / "published"))
+    assert set(published.recording) == set(own.recording)  # TUEV's own test part
+    predictions = logits_of(report_on(finished, other, tmp_path, "split=none"))
     assert set(predictions.recording) == set(
         pd.read_parquet(other / "recordings.parquet").recording
     )
-    own = logits_of(finished.report)
     both = own.merge(predictions, on=["recording", "start_sample", "onset_s", "label"])
     assert len(both) >= len(own)
     for name in eegdm.load(finished.classifier).classes:
