@@ -327,7 +327,7 @@ def test_unknown_choices_are_refused() -> None:
 def test_truncated_files_are_refused(share: float, tmp_path: Path) -> None:
     whole = golden("backbone").read_bytes()
     (tmp_path / "x.ckpt").write_bytes(whole[: int(share * len(whole))])
-    refusal(tmp_path / "x.ckpt", "truncated" if share else "no torch checkpoint")
+    refusal(tmp_path / "x.ckpt", "truncated" if share else "is not a torch checkpoint")
 
 
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
@@ -346,5 +346,5 @@ def test_files_of_other_kinds_are_refused(tmp_path: Path) -> None:
     )
     refusal(tmp_path / "old.ckpt", "a zip archive is expected")
     (tmp_path / "text.ckpt").write_text("404: not found")
-    refusal(tmp_path / "text.ckpt", "no torch checkpoint")
+    refusal(tmp_path / "text.ckpt", "is not a torch checkpoint")
     refusal(tmp_path / "absent.ckpt", "no such file")

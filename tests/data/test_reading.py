@@ -144,7 +144,7 @@ def test_missing_file_folder_text_and_unknown_format(tmp_path):
     assert "is not a file" in fault_of(tmp_path / "folder.edf")
     for name in ("notes.edf", "notes.bdf"):
         (tmp_path / name).write_text("These are notes, not a recording.\n" * 20)
-        assert "begins differently" in fault_of(tmp_path / name)
+        assert "unexpected first bytes" in fault_of(tmp_path / name)
     for name in ("notes.fif", "notes.vhdr", "notes.set", "notes.gdf", "notes.xyz"):
         (tmp_path / name).write_text("These are notes, not a recording.\n" * 20)
         assert "cannot be read as a recording" in fault_of(tmp_path / name)

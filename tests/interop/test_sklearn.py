@@ -259,7 +259,7 @@ def test_set_output(backbone: SSMDP, X: np.ndarray) -> None:
         (
             {"ch_names": ["C3", "Cz", "EOG", "O2"]},
             lambda X: X,
-            "channels EOG: their names tell no place",
+            "channels EOG: their names give no place on the head",
         ),
         (
             {"ch_names": ["C3", "Cz", "C3", "O2"]},

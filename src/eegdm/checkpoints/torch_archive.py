@@ -156,7 +156,7 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> str:
     ]
     if len(folders) != 1 or "/" in folders[0]:
         raise UserError(
-            f"{path}: is a zip archive but no torch checkpoint: it holds {len(folders)} entries"
+            f"{path}: is not a torch checkpoint: the zip archive holds {len(folders)} entries"
             " */data.pkl, expected 1"
         )
     order = f"{folders[0]}/byteorder"
