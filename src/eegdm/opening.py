@@ -300,8 +300,11 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
     if chosen == "random":
         # One backbone for all seeds of the classifier, as a pretrained one is.
         L.seed_everything(0, verbose=False)
-        sizes = content_config(config, "backbone")["backbone"]
-        return config, make_backbone(config), f"random, {artifacts.fingerprint(sizes)}"
+        content = content_config(config, "backbone")
+        identity = content["backbone"]
+        if config.latents.forward != "none":  # only then does the noise schedule reach the tokens
+            identity = identity | {"diffusion": content["diffusion"]}
+        return config, make_backbone(config), f"random, {artifacts.fingerprint(identity)}"
     if chosen is None or artifacts.is_finished(Path(chosen)):
         config, made = open_input(config, "backbone", fingerprints if chosen is None else None)
         return config, SSMDP.from_pretrained(made.path), made.fingerprint

@@ -212,6 +212,20 @@ def test_folds_share_the_tokens_of_a_backbone_that_none_of_them_trained(
     assert pd.read_csv(tmp_path / "folder" / "base" / "backbone" / "curves.csv").shape[0] == 2
 
 
+def test_tokens_of_random_weights_are_those_of_the_noise_schedule_that_was_typed(
+    two_sources: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Where the signal is scaled by the schedule before it is read, another schedule is another
+    set of tokens: it is refused in the finished folder.
+    """
+    typed = words(two_sources[0], tmp_path, "backbone=random", "latents.forward=noiseless")
+    run_stage("preprocess", typed)
+    folder = run_stage("cache", typed)
+    assert run_stage("cache", typed) == folder
+    with pytest.raises(UserError, match="was made with backbone=.random"):
+        run_stage("cache", [*typed, "diffusion.schedule=linear"])
+
+
 @pytest.mark.parametrize("holds", ["backbone", "classifier"])
 def test_a_backbone_from_elsewhere_brings_its_noise_schedule_and_companding(
     two_sources: tuple[Path, Path], tmp_path: Path, holds: str
