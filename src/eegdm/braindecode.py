@@ -26,7 +26,7 @@ from eegdm.checkpoints.load import load_backbone
 from eegdm.data.channels import PER_VOLT
 from eegdm.data.montage import TCP
 from eegdm.data.names import read_names
-from eegdm.data.positions import place
+from eegdm.data.positions import match_to_montage
 from eegdm.data.signal import tensor_to_model_units
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
@@ -249,7 +249,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
 
 def _channel_ids(ch_names: list[str], nowhere: int) -> list[int]:
     names = read_names(ch_names)
-    placed = place(names, TCP) if names.leads else []
+    placed = match_to_montage(names, TCP) if names.leads else []
     ids = {p.derivation.name: p.derivation.channel_id for p in placed}
     return [ids.get(name, nowhere) for name in ch_names]
 

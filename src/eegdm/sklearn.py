@@ -18,7 +18,7 @@ from eegdm.data.channels import PER_VOLT, difference, refuse_implausible
 from eegdm.data.montage import TCP, Derivation, derive
 from eegdm.data.names import read_names
 from eegdm.data.plan import intracranial, settle
-from eegdm.data.positions import place
+from eegdm.data.positions import match_to_montage
 from eegdm.data.signal import to_model_units
 from eegdm.errors import UserError
 
@@ -355,7 +355,7 @@ def _plan(cut: _Cut, channels: str) -> list[Derivation]:
     if channels == "montage":
         return _derivable(cut)
     names = read_names(cut.ch_names, cut.intracranial)
-    plan = [placed.derivation for placed in place(names, TCP)]
+    plan = [placed.derivation for placed in match_to_montage(names, TCP)]
     if unknown := {ascii(name)[1:-1] for name in cut.ch_names} - {d.name for d in plan}:
         raise UserError(
             f"channels {', '.join(sorted(unknown))}: their names give no place on the head; rename"

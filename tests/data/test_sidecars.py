@@ -15,7 +15,7 @@ from eegdm.data.reading import open_recording
 from eegdm.data.sidecars import Sidecars, mains_of, notes_of, sidecars_of
 from eegdm.data.synthetic.layouts import write_bids
 from eegdm.errors import UserError
-from eegdm.inference.preparation import opened
+from eegdm.inference.preparation import as_raw
 from stages.tiny import SIZES
 
 
@@ -59,7 +59,7 @@ def without_unit(file: Path) -> None:
 def test_channels_of_other_types_are_left_out_and_bad_ones_marked(bids):
     file = first(bids)
     changed(file, type={"Cz": "misc"}, status={"Pz": "bad", "Fz": "BAD"})
-    raw = opened(file)
+    raw = as_raw(file)
     names = open_recording(file).ch_names
     assert "ECG" in names and raw.ch_names == [n for n in names if n not in ("ECG", "Cz")]
     assert sorted(raw.info["bads"]) == ["Fz", "Pz"]
@@ -69,18 +69,18 @@ def test_channels_of_other_types_are_left_out_and_bad_ones_marked(bids):
     table = beside(file, "_channels.tsv")
     table.write_text("name\ttype\n" + "".join(f"{n}\tEOG\n" for n in names))
     with pytest.raises(UserError, match="says of no channel in the recording that it is of type"):
-        opened(file)
+        as_raw(file)
 
 
 @pytest.mark.parametrize(("spelling", "factor"), [("uV", 1), ("µV", 1), ("μV", 1), ("mV", 1e3)])
 def test_a_unit_that_the_file_does_not_state_is_taken_from_beside(bids, spelling, factor):
     file = first(bids)
-    expected = opened(file).get_data(["Fp1"])
+    expected = as_raw(file).get_data(["Fp1"])
     names = open_recording(file).ch_names
     changed(file, units=dict.fromkeys(names, spelling))
-    assert np.array_equal(opened(file).get_data(["Fp1"]), expected)  # the file states its own
+    assert np.array_equal(as_raw(file).get_data(["Fp1"]), expected)  # the file states its own
     without_unit(file)
-    np.testing.assert_allclose(opened(file).get_data(["Fp1"]), expected * factor, rtol=1e-9)
+    np.testing.assert_allclose(as_raw(file).get_data(["Fp1"]), expected * factor, rtol=1e-9)
 
 
 def test_the_nearest_sidecar_of_those_that_fit_decides(bids):
@@ -105,7 +105,7 @@ def test_files_that_bids_does_not_name_have_no_sidecars(bids):
     plain = file.with_name("recording.edf")
     file.rename(plain)
     assert sidecars_of(plain) == Sidecars()
-    assert opened(plain).ch_names == open_recording(plain).ch_names
+    assert as_raw(plain).ch_names == open_recording(plain).ch_names
 
 
 @pytest.mark.parametrize("mains", ['"n/a"', "null", "true", "0", "[50]"])
@@ -117,7 +117,7 @@ def test_a_power_line_without_a_frequency_is_none(bids, mains):
 def test_predict_reads_the_sidecars_of_a_file(bids):
     file = first(bids)
     changed(file, status={"Pz": "bad"})
-    raw = opened(file)
+    raw = as_raw(file)
     assert raw.info["bads"] == ["Pz"] and "ECG" not in raw.ch_names
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import mne
 
 
-class Placed(NamedTuple):
+class NearestChannel(NamedTuple):
     """A channel of the file, as it is, and the channel of the montage that it is taken for."""
 
     derivation: Derivation  # name: the file's; channel_id: of `nearest`
@@ -42,25 +42,29 @@ def template() -> mne.channels.DigMontage:
 
 
 @lru_cache(maxsize=1)
-def _positions() -> dict[str, Float[ndarray, "3"]]:
+def _electrode_positions() -> dict[str, Float[ndarray, "3"]]:
     """Metres, by our names of electrodes."""
-    return {name.upper(): place for name, place in template().get_positions()["ch_pos"].items()}
+    return {
+        name.upper(): position for name, position in template().get_positions()["ch_pos"].items()
+    }
 
 
 def places_of(names: Names) -> dict[str, Float[ndarray, "3"]]:
     """Return where each channel lies that measures an electrode or a pair, in metres, in the file's
     order; against the reference of the file, an electrode's channel lies at the electrode.
     """
-    places = _positions()
-    found = {}
+    electrodes = _electrode_positions()
+    positions = {}
     for lead, channels in names.leads.items():
         is_pair = lead.is_bipolar and lead.minus != names.reference
-        where = (places[lead.plus] + places[lead.minus]) / 2 if is_pair else places[lead.plus]
-        found.update(dict.fromkeys(channels, where))
-    return {name: found[name] for name in names.ch_names if name in found}
+        position = electrodes[lead.plus]
+        if is_pair:
+            position = (position + electrodes[lead.minus]) / 2
+        positions.update(dict.fromkeys(channels, position))
+    return {name: positions[name] for name in names.ch_names if name in positions}
 
 
-def place(ch_names: Sequence[str] | Names, among: Sequence[str]) -> list[Placed]:
+def match_to_montage(ch_names: Sequence[str] | Names, among: Sequence[str]) -> list[NearestChannel]:
     """Take each channel that is EEG by its name as it is, for the nearest of ``among`` (names of
     `TCP`); in the file's order.
 
@@ -68,23 +72,24 @@ def place(ch_names: Sequence[str] | Names, among: Sequence[str]) -> list[Placed]
         UserError: no name is an electrode's or a pair's of the 10-05 system.
     """
     names = ch_names if isinstance(ch_names, Names) else read_names(ch_names)
-    places = _positions()
-    montage = np.stack([sum(places[e] for e in electrodes_of(name)) / 2 for name in among])
-    found = []
-    for name, where in places_of(names).items():
-        distance = np.linalg.norm(montage - where, axis=1)
+    electrodes = _electrode_positions()
+    montage = np.stack([sum(electrodes[e] for e in electrodes_of(name)) / 2 for name in among])
+    matched = []
+    for name, position in places_of(names).items():
+        distance = np.linalg.norm(montage - position, axis=1)
         best = int(distance.argmin())
         derivation = Derivation(name, CHANNEL_ID[among[best]], name, None)
-        found.append(Placed(derivation, among[best], 1000 * float(distance[best])))
-    if not found:
+        matched.append(NearestChannel(derivation, among[best], 1000 * float(distance[best])))
+    if not matched:
         raise UserError(
             "no channel is an electrode of the 10-05 system or a pair of two:"
             f" {', '.join(map(ascii, names.ch_names[:40]))}{names.refusal()}"
         )
-    return found
+    return matched
 
 
-def one_for_each(placed: Sequence[Placed]) -> list[Placed]:
+def keep_nearest(matched: Sequence[NearestChannel]) -> list[NearestChannel]:
     """Keep of the channels that are taken for the same one only the nearest to it."""
-    best = {p.nearest: p for p in sorted(placed, key=lambda p: -p.distance_mm)}
-    return [p for p in placed if best[p.nearest] is p]
+    # A later entry of a dict replaces an earlier one, so the nearest has to come last.
+    best = {p.nearest: p for p in sorted(matched, key=lambda p: -p.distance_mm)}
+    return [p for p in matched if best[p.nearest] is p]

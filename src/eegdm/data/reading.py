@@ -24,7 +24,7 @@ from eegdm.data.gaps import (
     without_trailing_skip,
 )
 from eegdm.data.montage import TCP, derive
-from eegdm.data.positions import place
+from eegdm.data.positions import match_to_montage
 from eegdm.data.units import listed, refuse_unknown_unit, to_volts, volts_per
 from eegdm.errors import UserError
 
@@ -297,7 +297,7 @@ def _n_derived(names: Sequence[str], wanted: Sequence[str]) -> int:
 
 def _n_placed(names: Sequence[str]) -> int:
     try:
-        return len(place(names, TCP))
+        return len(match_to_montage(names, TCP))
     except UserError:
         return 0
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChannelQuality",
     "Filtering",
-    "Prepared",
+    "Preprocessed",
     "compand",
     "expand",
     "first_sample",
@@ -43,7 +43,7 @@ SHORTEST_BLOCK_S = 120.0  # of a block that is chosen here
 NOTED_FLAT, NOTED_CLIPPED = 0.5, 0.01
 
 
-class Prepared(NamedTuple):
+class Preprocessed(NamedTuple):
     """A recording ready to be cut into windows."""
 
     signal: Float[ndarray, "channel time"]
@@ -61,7 +61,7 @@ def preprocess(
     out: Callable[[tuple[int, int]], Any] | None = None,
     keep_raw: bool = False,
     progress: str | None = None,
-) -> Prepared:
+) -> Preprocessed:
     """Derive, filter and resample a recording, reading the channels it needs and no others.
 
     Equals MNE's `filter`, `notch_filter` and `resample` of the whole recording: to rounding if it
@@ -114,7 +114,7 @@ def preprocess(
     shape = (len(derivations), n_times)
     signal = np.empty(shape, np.float32) if out is None else out(shape)
     quality = channels.quality(_write(blocks, signal, n_times))
-    return Prepared(signal, sfreq, quality, [*channels.notes, *notes, *_quality_notes(quality)])
+    return Preprocessed(signal, sfreq, quality, [*channels.notes, *notes, *_quality_notes(quality)])
 
 
 def _block_samples(block_s: float | None, sfreq: float, n_electrodes: int) -> int:

@@ -88,7 +88,7 @@ def classifier_logits(
     model = model.to(device).eval()
     mask = torch.zeros(1, len(model.channels), dtype=torch.bool)
     mask[:, slots] = True
-    found = []
+    logits_of_batches = []
     with torch.inference_mode():
         for batch in read_batches(windows, read, model.signal.get("mu", 255.0), batch_size):
             n = len(batch.starts)
@@ -100,8 +100,8 @@ def classifier_logits(
                 else None
             )
             logits = model(data.to(device), mask.expand(n, -1).to(device), windows.sfreq, noise)
-            found.append(logits.float().cpu().numpy())
-    return np.concatenate(found)
+            logits_of_batches.append(logits.float().cpu().numpy())
+    return np.concatenate(logits_of_batches)
 
 
 def iter_chunks(

@@ -17,10 +17,10 @@ from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.inference.chunks import BATCH_SIZE, Batch, iter_chunks, read_batches
 from eegdm.inference.preparation import (
+    PreparationSettings,
     Prepared,
-    Treatment,
-    named,
-    opened,
+    as_raw,
+    display_name,
     prepare,
     signal_settings,
 )
@@ -126,8 +126,8 @@ def embed_in(
             " than 200 Hz"
         )
     try:
-        raw = opened(recording, options.unit, reader.channels)
-        treatment = Treatment(
+        raw = as_raw(recording, options.unit, reader.channels)
+        settings = PreparationSettings(
             reader.channels,
             signal_settings(reader.signal),
             options.missing,
@@ -136,22 +136,22 @@ def embed_in(
             unit=options.unit,
             notch=options.notch,
         )
-        prepared = prepare(raw, treatment, folder, progress)
+        prepared = prepare(raw, settings, folder, progress)
         windows = WindowGrid.cover(
             prepared.n_times, prepared.sfreq, reader.window_s, options.step_s or reader.window_s
         )
     except UserError as error:
-        name = named(recording)
+        name = display_name(recording)
         if str(error).startswith(name):
             raise
         raise UserError(f"{name}: {error}") from error
-    mu, device = treatment.signal.mu, pick_device(options.device)
+    mu, device = settings.signal.mu, pick_device(options.device)
 
-    def compute(some: WindowGrid) -> ndarray:
+    def compute(chunk: WindowGrid) -> ndarray:
         return np.concatenate(
             [
-                reader.read(batch, prepared, some.sfreq, device, options.tokens)
-                for batch in read_batches(some, prepared.read, mu, options.batch_size)
+                reader.read(batch, prepared, chunk.sfreq, device, options.tokens)
+                for batch in read_batches(chunk, prepared.read, mu, options.batch_size)
             ]
         )
 
@@ -204,12 +204,12 @@ class _Reader:
                 else None
             )
             x = torch.from_numpy(batch.data).to(device)
-            found = extract(backbone, x, ids, self.spec, sfreq, noise, self.compat).float().cpu()
+            extracted = extract(backbone, x, ids, self.spec, sfreq, noise, self.compat)
+        values = extracted.float().cpu()
         if tokens:
-            return found.numpy()
-        return (
-            found.mean(dim=2).permute(0, 3, 2, 1, 4).flatten(2).numpy()
-        )  # (window, channel, query block feature)
+            return values.numpy()
+        # (window, channel, query block feature), the order of `About.features`
+        return values.mean(dim=2).permute(0, 3, 2, 1, 4).flatten(2).numpy()
 
     def about(self, prepared: Prepared, windows: WindowGrid, tokens: bool) -> About:
         from eegdm.models.pooling import pool_bounds

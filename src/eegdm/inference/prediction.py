@@ -18,10 +18,10 @@ from eegdm.errors import UserError
 from eegdm.evaluation.decision import Rule, find_events, rule_of, window_table
 from eegdm.inference.chunks import BATCH_SIZE, classifier_logits, iter_chunks, runs_of_windows
 from eegdm.inference.preparation import (
+    PreparationSettings,
     Prepared,
-    Treatment,
-    named,
-    opened,
+    as_raw,
+    display_name,
     prepare,
     signal_settings,
 )
@@ -156,13 +156,13 @@ def annotate(
         UserError: what :func:`predict` raises, or the recording is one of those and ``keep`` is
             not stated.
     """
-    raw = opened(recording, options.pop("unit", None))
+    raw = as_raw(recording, options.pop("unit", None))
     if keep is None and raw.info["meas_date"] is None and raw.first_samp and len(raw.annotations):
         raise UserError(
-            f"{named(recording)}: has no measurement date and begins at {raw.first_time:.2f} s, so"
-            " that MNE would move its own annotations when they are set again; call annotate with"
-            " keep=True and give the result to raw.set_annotations, or keep=False for the events"
-            " alone"
+            f"{display_name(recording)}: has no measurement date and begins at"
+            f" {raw.first_time:.2f} s, so that MNE would move its own annotations when they are set"
+            " again; call annotate with keep=True and give the result to raw.set_annotations, or"
+            " keep=False for the events alone"
         )
     events = predict(raw, model, **options).events
     return annotations_with(events, raw) if keep else as_annotations(events, raw)
@@ -184,10 +184,10 @@ def as_annotations(events: pd.DataFrame, raw: mne.io.BaseRaw) -> mne.Annotations
 
 def annotations_with(events: pd.DataFrame, raw: mne.io.BaseRaw) -> mne.Annotations:
     """Return a recording's own annotations and a table of events, for ``raw.set_annotations``."""
-    own = raw.annotations.copy()
+    annotations = raw.annotations.copy()
     if raw.info["meas_date"] is None:
-        own.onset -= raw.first_time  # which set_annotations adds again
-    return own + as_annotations(events, raw)
+        annotations.onset -= raw.first_time  # which set_annotations adds again
+    return annotations + as_annotations(events, raw)
 
 
 def predict_in(
@@ -202,16 +202,16 @@ def predict_in(
     """
     rule = rule_of(model, **options.rule)
     try:
-        raw = opened(recording, options.unit, model.channels)
-        prepared = prepare(raw, treatment_for(model, options), folder, progress)
+        raw = as_raw(recording, options.unit, model.channels)
+        prepared = prepare(raw, preparation_settings(model, options), folder, progress)
         windows = _grid(prepared.n_times, prepared.sfreq, model, rule, options.step_s)
         slots, device = (
             [model.channels.index(name) for name in prepared.taken_for],
             pick_device(options.device),
         )
         chunks = iter_chunks(
-            lambda some: classifier_logits(
-                model, some, prepared.read, slots, device, options.batch_size
+            lambda chunk: classifier_logits(
+                model, chunk, prepared.read, slots, device, options.batch_size
             ),
             windows,
             folder,
@@ -219,12 +219,12 @@ def predict_in(
         )
         table = window_table(windows, np.concatenate(list(chunks)), rule)
     except UserError as error:
-        name = named(recording)
+        name = display_name(recording)
         if str(error).startswith(name):
             raise
         raise UserError(f"{name}: {error}") from error
     notes = [*prepared.notes, *_model_notes(model)]
-    found = Prediction(
+    prediction = Prediction(
         table,
         find_events(table, rule),
         quality_table(prepared),
@@ -233,7 +233,7 @@ def predict_in(
         prepared.steps,
         notes,
     )
-    return found, prepared
+    return prediction, prepared
 
 
 def predict_signal(
@@ -244,16 +244,17 @@ def predict_signal(
     """
     rule = rule_of(model)
     windows = _grid(signal.shape[1], model.sfreq, model, rule, None)
-    slots, where = [model.channels.index(name) for name in ch_names], pick_device(device)
+    slots = [model.channels.index(name) for name in ch_names]
+    torch_device = pick_device(device)
     logits = [
-        classifier_logits(model, chunk, lambda a, b: signal[:, a:b], slots, where)
+        classifier_logits(model, chunk, lambda a, b: signal[:, a:b], slots, torch_device)
         for chunk in runs_of_windows(windows)
     ]
     table = window_table(windows, np.concatenate(logits), rule)
     return table, find_events(table, rule)
 
 
-def treatment_for(model: EEGDM, options: Options) -> Treatment:
+def preparation_settings(model: EEGDM, options: Options) -> PreparationSettings:
     """Return what is done to a recording for this classifier.
 
     Raises:
@@ -264,13 +265,13 @@ def treatment_for(model: EEGDM, options: Options) -> Treatment:
             "rate=native: this model has compat=published, which scales time wrongly at other rates"
             " than 200 Hz"
         )
-    return Treatment(
+    return PreparationSettings(
         model.channels,
         signal_settings(model.signal),
         options.missing,
         options.rate,
         options.channels,
-        one_each=True,
+        one_file_channel_per_model_channel=True,
         unit=options.unit,
         notch=options.notch,
     )

@@ -20,7 +20,7 @@ from eegdm.data.channels import ChannelQuality
 from eegdm.data.line_noise import LineNoise, line_noise
 from eegdm.data.montage import TCP, Derivation
 from eegdm.data.plan import names_of, plan
-from eegdm.data.positions import one_for_each, place
+from eegdm.data.positions import keep_nearest, match_to_montage
 from eegdm.data.reading import checked, open_recording, opening_of
 from eegdm.data.signal import Filtering, preprocess
 from eegdm.data.units import refuse_unknown_unit
@@ -30,17 +30,16 @@ if TYPE_CHECKING:
     import mne
 
 SIGNAL, ABOUT = "signal.npy", "signal.json"
-BLOCK_S = (
-    300.0  # what is filtered at once: a short recording then takes as much memory as a long one
-)
-MISSING = ("error", "drop", "interpolate")
-RATES = ("resample", "native")
-CHANNELS = ("montage", "file")
+# What is filtered at once; a fixed length bounds the memory, however long the recording is.
+BLOCK_S = 300.0
+MISSING_POLICIES = ("error", "drop", "interpolate")
+RATE_POLICIES = ("resample", "native")
+CHANNEL_SOURCES = ("montage", "file")
 NATIVE_HZ = (100.0, 1000.0)
 
 
 @dataclass(frozen=True)
-class Treatment:
+class PreparationSettings:
     """What is to be done to a recording, the same for every file that a model reads.
 
     Attributes:
@@ -49,10 +48,10 @@ class Treatment:
         missing: "error", "drop" or "interpolate" (spherical splines) where a channel can't be
             derived.
         rate: "resample" to the model's sampling rate, or "native": stay at the file's.
-        which: "montage" derives the model's channels; "file" takes the file's own, each for the
-            nearest of them.
-        one_each: with "file", let each of the model's channels stand for one of the file's, the
-            nearest; the others are left out.
+        channel_source: "montage" derives the model's channels; "file" takes the file's own, each
+            for the nearest of them.
+        one_file_channel_per_model_channel: with "file", let each of the model's channels stand for
+            one of the file's, the nearest; the others are left out.
         unit: what the recording's numbers are in (V, mV or uV), above what it says.
         notch: Hz to notch in place of the model's frequencies, or "auto": 50 or 60 Hz by the
             recording's own hum.
@@ -62,16 +61,16 @@ class Treatment:
     signal: SignalConfig
     missing: str = "error"
     rate: str = "resample"
-    which: str = "montage"
-    one_each: bool = False
+    channel_source: str = "montage"
+    one_file_channel_per_model_channel: bool = False
     unit: str | None = None
     notch: tuple[float, ...] | str | None = None
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("missing", self.missing, MISSING),
-            ("rate", self.rate, RATES),
-            ("channels", self.which, CHANNELS),
+            ("missing", self.missing, MISSING_POLICIES),
+            ("rate", self.rate, RATE_POLICIES),
+            ("channels", self.channel_source, CHANNEL_SOURCES),
         ):
             if value not in allowed:
                 raise UserError(f"{name}={value!r} is unknown; choose from {', '.join(allowed)}")
@@ -112,7 +111,7 @@ class Prepared:
         return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[:, start:stop])
 
 
-def signal_settings(found: dict[str, Any]) -> SignalConfig:
+def signal_settings(stored: dict[str, Any]) -> SignalConfig:
     """Return how a model's recordings were treated, from its config.json; SignalConfig's defaults
     for what it does not say.
 
@@ -120,17 +119,17 @@ def signal_settings(found: dict[str, Any]) -> SignalConfig:
         UserError: a setting is unknown or of another type.
     """
     default = asdict(SignalConfig())
-    for name, value in found.items():
+    for name, value in stored.items():
         kinds = {"notch": list, "unit": str | None}
         if name not in default or not isinstance(value, kinds.get(name, type(default[name]) | int)):
             raise UserError(
                 f"signal.{name}={value!r:.80} in the model's config.json is not a setting of this"
                 " version of eegdm"
             )
-    return SignalConfig(**(default | found))
+    return SignalConfig(**(default | stored))
 
 
-def opened(
+def as_raw(
     recording: mne.io.BaseRaw | str | Path,
     unit: str | None = None,
     wanted: Sequence[str] = TCP,
@@ -142,14 +141,14 @@ def opened(
         UserError: as `open_recording`; a Raw has gaps.
     """
     if not isinstance(recording, str | Path):
-        return checked(recording, unit, named(recording))
+        return checked(recording, unit, display_name(recording))
     units = sidecars.sidecars_of(Path(recording)).units
     raw = open_recording(Path(recording), unit, units=units, wanted=wanted)
     sidecars.apply(raw, Path(recording))
     return raw
 
 
-def named(recording: mne.io.BaseRaw | str | Path) -> str:
+def display_name(recording: mne.io.BaseRaw | str | Path) -> str:
     """What to call a recording in a message: its file, or that it came without one."""
     if isinstance(recording, str | Path):
         return str(recording)
@@ -158,7 +157,7 @@ def named(recording: mne.io.BaseRaw | str | Path) -> str:
 
 
 def prepare(
-    raw: mne.io.BaseRaw, treatment: Treatment, folder: Path, progress: bool = False
+    raw: mne.io.BaseRaw, settings: PreparationSettings, folder: Path, progress: bool = False
 ) -> Prepared:
     """Write the signal that a model is to see below ``folder``, in blocks of bounded memory;
     finished work there is taken over.
@@ -166,12 +165,12 @@ def prepare(
     Raises:
         UserError: the recording lacks channels, is too short, or can't be EEG in volts.
     """
-    if (finished := _read(folder)) is not None:
+    if (finished := _read_prepared(folder)) is not None:
         return finished
-    source, derivations, taken_for, distance_mm, notes = _channels(raw, treatment)
-    hum = line_noise(source, derivations) if treatment.notch == "auto" else None
-    wanted, notch_notes = _notch(treatment, hum)
-    filtering, low_note = _filtering(float(raw.info["sfreq"]), treatment, wanted)
+    source, derivations, taken_for, distance_mm, notes = _channels(raw, settings)
+    hum = line_noise(source, derivations) if settings.notch == "auto" else None
+    wanted, notch_notes = _notch(settings, hum)
+    filtering, low_note = _filtering(float(raw.info["sfreq"]), settings, wanted)
     with artifacts.atomic_path(folder / SIGNAL) as temporary:
         done = preprocess(
             source,
@@ -193,7 +192,7 @@ def prepare(
         duration_s=raw.n_times / float(raw.info["sfreq"]),
         quality=done.quality,
         line_noise=hum or line_noise(source, derivations),
-        steps=_steps(raw, derivations, filtering, treatment),
+        steps=_steps(raw, derivations, filtering, settings),
         notes=[
             *opening_of(raw).notes,
             *sidecars.notes_of(raw),
@@ -203,7 +202,7 @@ def prepare(
             *done.notes,
         ],
     )
-    _write(folder, prepared)
+    _write_prepared(folder, prepared)
     return prepared
 
 
@@ -211,52 +210,54 @@ def prepare(
 
 
 def _channels(
-    raw: mne.io.BaseRaw, treatment: Treatment
+    raw: mne.io.BaseRaw, settings: PreparationSettings
 ) -> tuple[Any, list[Derivation], list[str], list[float], list[str]]:
     """What to read from, how each channel is made, which of the montage it is taken for and how far
     from it in mm, and what to say of that.
     """
-    if treatment.which == "file":
+    if settings.channel_source == "file":
         names, notes = names_of(raw)
-        found = place(names, treatment.channels)
-        placed = one_for_each(found) if treatment.one_each else found
-        said = "; ".join(
-            f"{p.derivation.name} for {p.nearest} ({p.distance_mm:.0f} mm away)" for p in placed
+        matched = match_to_montage(names, settings.channels)
+        kept = keep_nearest(matched) if settings.one_file_channel_per_model_channel else matched
+        assignment = "; ".join(
+            f"{p.derivation.name} for {p.nearest} ({p.distance_mm:.0f} mm away)" for p in kept
         )
-        read = {*names.doubts, *names.repeated, *(p.derivation.name for p in found)}
-        left = [name for name in raw.ch_names if name not in read]
-        farther = [p.derivation.name for p in found if p not in placed]
+        read = {*names.doubts, *names.repeated, *(p.derivation.name for p in matched)}
+        unread = [name for name in raw.ch_names if name not in read]
+        farther = [p.derivation.name for p in matched if p not in kept]
         notes.insert(
             0,
-            f"the file's own channels, each taken for the nearest one that the model knows: {said}",
+            "the file's own channels, each taken for the nearest one that the model knows:"
+            f" {assignment}",
         )
-        notes += [f"left out, no EEG by their names: {', '.join(left)}"] if left else []
-        notes += [f"left out, repeated: {', '.join(names.repeated)}"] if names.repeated else []
-        notes += (
-            [
-                "left out, another channel is nearer to the same one of the model:"
-                f" {', '.join(farther)}"
-            ]
-            if farther
-            else []
-        )
-        nearest, distance_mm = [p.nearest for p in placed], [p.distance_mm for p in placed]
-        return raw, [p.derivation for p in placed], nearest, distance_mm, notes
-    source, derivations, notes = plan(raw, treatment.channels, treatment.missing)
+        for reason, left_out in (
+            ("no EEG by their names", unread),
+            ("repeated", names.repeated),
+            ("another channel is nearer to the same one of the model", farther),
+        ):
+            if left_out:
+                notes.append(f"left out, {reason}: {', '.join(left_out)}")
+        nearest, distance_mm = [p.nearest for p in kept], [p.distance_mm for p in kept]
+        return raw, [p.derivation for p in kept], nearest, distance_mm, notes
+    source, derivations, notes = plan(raw, settings.channels, settings.missing)
     made = [d.name for d in derivations]
     return source, derivations, made, [0.0] * len(made), notes
 
 
-def _notch(treatment: Treatment, noise: LineNoise | None) -> tuple[tuple[float, ...], list[str]]:
+def _notch(
+    settings: PreparationSettings, noise: LineNoise | None
+) -> tuple[tuple[float, ...], list[str]]:
     """The frequencies to notch, and a note where they are not the model's."""
-    own = tuple(treatment.signal.notch)
-    words = f"the model's recordings had {_hertz(own)}"
-    if treatment.notch is None:
-        return own, []
-    if isinstance(treatment.notch, tuple):
-        return treatment.notch, [f"notch filter: {_hertz(treatment.notch)} as asked; {words}"]
+    of_model = tuple(settings.signal.notch)
+    words = f"the model's recordings had {_hertz(of_model)}"
+    if settings.notch is None:
+        return of_model, []
+    if isinstance(settings.notch, tuple):
+        return settings.notch, [f"notch filter: {_hertz(settings.notch)} as asked; {words}"]
     if noise is None or not noise.rms_uv.any():
-        return own, [f"notch=auto: no mains hum was measured, so {_hertz(own)} as the model's"]
+        return of_model, [
+            f"notch=auto: no mains hum was measured, so {_hertz(of_model)} as the model's"
+        ]
     strongest = float(noise.rms_uv.max())
     return (noise.mains_hz,), [
         f"notch=auto: {noise.mains_hz:g} Hz, where the hum is (up to {strongest:.2g} µV); {words}"
@@ -268,14 +269,14 @@ def _hertz(notch: Sequence[float]) -> str:
 
 
 def _filtering(
-    file_sfreq: float, treatment: Treatment, notch: tuple[float, ...]
+    file_sfreq: float, settings: PreparationSettings, notch: tuple[float, ...]
 ) -> tuple[Filtering, str | None]:
     """The filters to apply and a note on the band that is missing; at the file's own rate the band
     stays the model's.
     """
-    s = treatment.signal
+    s = settings.signal
     wanted = Filtering(s.sfreq, s.highpass, s.lowpass, notch)
-    if treatment.rate == "resample":
+    if settings.rate == "resample":
         return wanted, None  # preprocess notes what is missing
     low, high = NATIVE_HZ
     if not low <= file_sfreq <= high:
@@ -291,7 +292,7 @@ def _steps(
     raw: mne.io.BaseRaw,
     derivations: Sequence[Derivation],
     filtering: Filtering,
-    treatment: Treatment,
+    settings: PreparationSettings,
 ) -> list[str]:
     sfreq = float(raw.info["sfreq"])
     applied, _ = filtering.effective(sfreq)
@@ -307,22 +308,22 @@ def _steps(
         steps.append(f"notch at {', '.join(f'{hz:g}' for hz in applied.notch)} Hz")
     if applied.sfreq != sfreq:
         steps.append(f"resampled to {applied.sfreq:g} Hz")
-    if treatment.signal.mu:
-        steps.append(f"amplitudes above 100 µV companded (mu-law, mu {treatment.signal.mu:g})")
+    if settings.signal.mu:
+        steps.append(f"amplitudes above 100 µV companded (mu-law, mu {settings.signal.mu:g})")
     return steps
 
 
 # ---------------------------------------------------------------------------------------- on disk
 
 
-def _write(folder: Path, prepared: Prepared) -> None:
+def _write_prepared(folder: Path, prepared: Prepared) -> None:
     about = asdict(prepared) | {"path": SIGNAL, "quality": [list(q) for q in prepared.quality]}
     if prepared.line_noise is not None:
         about["line_noise"] = [prepared.line_noise.mains_hz, prepared.line_noise.rms_uv.tolist()]
     artifacts.write_json(folder / ABOUT, about)
 
 
-def _read(folder: Path) -> Prepared | None:
+def _read_prepared(folder: Path) -> Prepared | None:
     """Return what a killed run of this version prepared."""
     if not (folder / ABOUT).is_file():
         return None
