@@ -23,7 +23,7 @@ import torch
 
 from eegdm import artifacts
 from eegdm.data.tokens import CachedTokens, TokenStore, write_shard
-from eegdm.data.windows import KEY, distinct
+from eegdm.data.windows import WINDOW_KEY, distinct
 from eegdm.models.backbone import SSMDP
 from eegdm.models.latents import TokenSpec, extract
 
@@ -95,7 +95,9 @@ def _caching_row(n: int, k: int) -> dict[str, object]:
     signal = torch.randn(n, CHANNELS, TIMES)
     samples = _samples(n, k)
     with tempfile.TemporaryDirectory() as folder:
-        every = _seconds(lambda: _cache(backbone, signal, samples[KEY], Path(folder) / "every"))
+        every = _seconds(
+            lambda: _cache(backbone, signal, samples[WINDOW_KEY], Path(folder) / "every")
+        )
         once = _seconds(lambda: _cache(backbone, signal, distinct(samples), Path(folder) / "once"))
     found = {"plain": every, "ours": once, "ratio": every / once}
     return {"work": "caching (s), plain: ours without sharing", "channels annotated": k, **found}

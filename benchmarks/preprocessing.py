@@ -21,11 +21,11 @@ import numpy as np
 from eegdm import artifacts
 from eegdm.compose import compose
 from eegdm.data.montage import TCP, derive
-from eegdm.data.synthetic.sources import ELECTRODES
+from eegdm.data.synthetic.sources import HEAD_ELECTRODES
 
 BY_HAND = "python -m benchmarks.preprocessing"
 UNIT_UV, RANGE_UV = 0.1, (-3276.8, 3276.7)  # of 16 bits
-NAMES = [f"EEG {name}-REF" for name in ELECTRODES]
+NAMES = [f"EEG {name}-REF" for name in HEAD_ELECTRODES]
 EVENT_S, LEAD_S, SFREQ_OUT = 1, 2, 200
 
 
@@ -373,9 +373,9 @@ def _stage(config: Callable[[], Any]) -> None:
 
 
 def _info(recordings: Path) -> None:
-    from eegdm.info import describe
+    from eegdm.info import describe_artifact
 
-    list(describe(recordings))
+    list(describe_artifact(recordings))
 
 
 # ------------------------------------------------------------------------------------------- main

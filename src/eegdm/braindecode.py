@@ -37,7 +37,7 @@ from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.locate import CONFIG_FILE, WEIGHTS_FILE
 from eegdm.models.pooling import pool_bounds
 
-UNITS = {"V": PER_VOLT, "mV": PER_VOLT * 1e-3, "uV": PER_VOLT * 1e-6}
+MODEL_UNITS_PER_UNIT = {"V": PER_VOLT, "mV": PER_VOLT * 1e-3, "uV": PER_VOLT * 1e-6}
 """Model units (100 µV) in each unit."""
 
 
@@ -108,8 +108,8 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     ) -> None:
         super().__init__(n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq)
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
-        if unit not in UNITS:
-            raise UserError(f"unit={unit!r}: choose from {', '.join(UNITS)}")
+        if unit not in MODEL_UNITS_PER_UNIT:
+            raise UserError(f"unit={unit!r}: choose from {', '.join(MODEL_UNITS_PER_UNIT)}")
         self.unit, self.mu, self.train_backbone = unit, mu, train_backbone
         self.spec = TokenSpec.from_dict(tokens or {})
         if self.spec.forward == "noisy":
@@ -206,7 +206,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         place.
         """
         nowhere = self.backbone.config["n_channel_ids"] - 1
-        ids = _channel_ids(
+        ids = _nearest_channel_ids(
             [info.get("ch_name") or "" for info in self._chs_info or [{}] * self.n_chans], nowhere
         )
         if n_unknown := ids.count(nowhere):
@@ -233,7 +233,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     def _model_units(
         self, x: Float[Tensor, "batch channel time"]
     ) -> Float[Tensor, "batch channel time"]:
-        return tensor_to_model_units(x, self.mu, UNITS[self.unit])
+        return tensor_to_model_units(x, self.mu, MODEL_UNITS_PER_UNIT[self.unit])
 
     def _tokens(
         self, x: Float[Tensor, "batch channel time"]
@@ -247,7 +247,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
             return _extract(self.backbone, x, self._channel_ids, self.spec, self.sfreq)
 
 
-def _channel_ids(ch_names: list[str], nowhere: int) -> list[int]:
+def _nearest_channel_ids(ch_names: list[str], nowhere: int) -> list[int]:
     names = read_names(ch_names)
     placed = match_to_montage(names, TCP) if names.leads else []
     ids = {p.derivation.name: p.derivation.channel_id for p in placed}
@@ -288,7 +288,7 @@ def _read_backbone(x: Tensor, weights: list[Tensor], reading: str) -> Tensor:
     backbone = _empty_backbone(json.dumps(config))
     with torch.no_grad():
         return torch.func.functional_call(
-            _Reader(backbone),
+            _Extracting(backbone),
             {f"backbone.{name}": weight for name, weight in zip(names, weights, strict=True)},
             (x, channel_ids, TokenSpec.from_dict(spec), sfreq),
         ).contiguous()
@@ -305,7 +305,7 @@ def _(x: Tensor, weights: list[Tensor], reading: str) -> Tensor:
     )
 
 
-class _Reader(nn.Module):
+class _Extracting(nn.Module):
     """Calls :func:`extract` as a module's forward, which is what ``functional_call`` calls."""
 
     def __init__(self, backbone: SSMDP) -> None:

@@ -345,9 +345,9 @@ def info(
     ] = False,
 ) -> None:
     """Say what is in a folder, from what it was made, how large it is, and whether it is intact."""
-    from eegdm.info import describe
+    from eegdm.info import describe_artifact
 
-    for line in describe(folder, verify):
+    for line in describe_artifact(folder, verify):
         typer.echo(line)
 
 
@@ -358,9 +358,9 @@ def demo(
     """Run everything on synthetic EEG in minutes: five stages, then events marked in an unseen
     recording.
     """
-    from eegdm.demo import run
+    from eegdm.demo import run_demo
 
-    run(out)
+    run_demo(out)
 
 
 @app.command(rich_help_panel="Recordings and models")

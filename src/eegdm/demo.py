@@ -14,15 +14,15 @@ from eegdm.stages import run_stage
 UNSEEN_SEED = 4711  # another seed than the corpus's: a subject that no stage has met
 
 
-def run(root: Path) -> Path:
+def run_demo(root: Path) -> Path:
     """Run the five stages with recipe `demo`, the same fusion on random weights, and mark an unseen
     recording; the report's path.
     """
     make_folder(root, "--out")
     start = time.monotonic()
     where = [f"root={root}"]
-    for step, (stage, words, text) in enumerate(_plan(), 1):
-        say(f"\n[{step}/{len(_plan())}] {text}\n      $ eegdm {' '.join([stage, *words])}")
+    for step, (stage, words, text) in enumerate(_demo_steps(), 1):
+        say(f"\n[{step}/{len(_demo_steps())}] {text}\n      $ eegdm {' '.join([stage, *words])}")
         folder = run_stage(stage, [*words, *where])
     say("\nAn unseen recording: a new synthetic subject, its events marked by the classifier")
     with storage_faults(root, "--out"):
@@ -38,7 +38,7 @@ def run(root: Path) -> Path:
     return folder / "report.html"
 
 
-def _plan() -> list[tuple[str, list[str], str]]:
+def _demo_steps() -> list[tuple[str, list[str], str]]:
     return [
         (
             "preprocess",

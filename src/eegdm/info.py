@@ -11,11 +11,11 @@ from typing import Any
 from eegdm import artifacts
 from eegdm.config import WindowConfig
 from eegdm.console import file_size
-from eegdm.data.windows import PUBLISHED_SPLIT, events_per_split, told_counts
+from eegdm.data.windows import PUBLISHED_SPLIT, describe_event_counts, events_per_split
 from eegdm.errors import UserError
 
 
-def describe(folder: Path, verify: bool = False) -> Iterator[str]:
+def describe_artifact(folder: Path, verify: bool = False) -> Iterator[str]:
     """Yield lines about a finished artefact.
 
     Raises:
@@ -56,6 +56,8 @@ def _recordings(artifact: artifacts.Artifact) -> Iterator[str]:
     events = artifacts.read_table(artifact / "events.parquet")
     corpus = artifact.config["corpus"]["name"]
     if corpus in PUBLISHED_SPLIT and len(events):
-        yield from told_counts(events_per_split(table, events, corpus, WindowConfig()), corpus)
+        yield from describe_event_counts(
+            events_per_split(table, events, corpus, WindowConfig()), corpus
+        )
     for r in table[table.status != "ok"].itertuples():
         yield f"failed {r.file}: {r.reason}"

@@ -26,7 +26,14 @@ from eegdm.data.batches import SignalWindows, generator
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import CachedTokens, TokenStore
-from eegdm.data.windows import KEY, LEFT_OUT, PUBLISHED_SPLIT, assign_splits, distinct, make_samples
+from eegdm.data.windows import (
+    LEFT_OUT,
+    PUBLISHED_SPLIT,
+    WINDOW_KEY,
+    assign_splits,
+    distinct,
+    make_samples,
+)
 from eegdm.effects import describe
 from eegdm.errors import UserError
 from eegdm.layout import COMMAND, READERS_LABELS, command, content_config, own_folder, siblings
@@ -485,7 +492,7 @@ def label_data(
         )
         samples.loc[train.difference(train[kept]), "split"] = LEFT_OUT
     if config.run.compat == "published" and config.windows.policy == "grid+seizure":
-        samples = samples.sort_values(KEY, kind="stable", ignore_index=True)
+        samples = samples.sort_values(WINDOW_KEY, kind="stable", ignore_index=True)
     store = TokenStore(inputs.latents.path) if inputs.latents else None
     return LabelledData(
         recordings,
@@ -526,4 +533,4 @@ def shared_windows(samples: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """Return one sample per distinct window, and for each sample the row of its window."""
     windows = distinct(samples)
     windows["row"] = np.arange(len(windows))
-    return windows.assign(label=0), samples.merge(windows, on=KEY, how="left").row.to_numpy()
+    return windows.assign(label=0), samples.merge(windows, on=WINDOW_KEY, how="left").row.to_numpy()

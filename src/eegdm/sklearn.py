@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     Windows: TypeAlias = ndarray | mne.BaseEpochs | list[mne.BaseEpochs]
 
-UNITS = {"V": 1.0, "mV": 1e-3, "uV": 1e-6}
-CHANNELS = ("file", "montage")
+VOLTS_PER_UNIT = {"V": 1.0, "mV": 1e-3, "uV": 1e-6}
+_CHANNEL_SOURCES = ("file", "montage")
 MONTAGES = {"own": "file", "tcp": "montage"}  # older names of these
 TIMES = ("mean", "concat")
 
@@ -159,8 +159,8 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
             be EEG in the unit said.
         """
         for name, allowed in (
-            ("unit", UNITS),
-            ("channels", CHANNELS),
+            ("unit", VOLTS_PER_UNIT),
+            ("channels", _CHANNEL_SOURCES),
             ("montage", (None, *MONTAGES)),
             ("over_time", TIMES),
         ):
@@ -168,7 +168,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
                 choices = ", ".join(value for value in allowed if value is not None)
                 raise UserError(f"{name}={getattr(self, name)!r}: choose from {choices}")
         cut = self._cut(X)
-        plan = _plan(cut, MONTAGES[self.montage] if self.montage else self.channels)
+        plan = _derivations(cut, MONTAGES[self.montage] if self.montage else self.channels)
         _refuse_not_eeg(cut, self.unit)
         self.backbone_ = _backbone(self.model)
         self.n_pools_ = len(self._tokens(cut.volts[:1, [0]], [plan[0].channel_id], cut.sfreq)[0, 0])
@@ -240,13 +240,13 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
             )
             volts = np.concatenate([some.get_data(names, verbose="ERROR") for some in epochs])
             inside = [name for name in intracranial(first) if name not in bads]
-            return _Cut(_checked(volts), names, sfreq, inside)
+            return _Cut(_refuse_bad_windows(volts), names, sfreq, inside)
         if self.ch_names is None or self.sfreq is None:
             raise UserError(
                 "arrays state neither channels nor rate: give ch_names= and sfreq=, or mne.Epochs"
                 " instead of an array"
             )
-        values = _checked(np.asarray(X, np.float64))
+        values = _refuse_bad_windows(np.asarray(X, np.float64))
         if values.shape[1] != len(self.ch_names):
             raise UserError(
                 f"X has {values.shape[1]} channels, ch_names names {len(self.ch_names)}:"
@@ -257,7 +257,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
                 f"ch_names names {', '.join(map(ascii, repeated))} repeatedly; leave out all but"
                 " one, or number them as MNE does (T8-P8-0, T8-P8-1)"
             )
-        return _Cut(values * UNITS[self.unit], list(self.ch_names), float(self.sfreq), [])
+        return _Cut(values * VOLTS_PER_UNIT[self.unit], list(self.ch_names), float(self.sfreq), [])
 
     def _refuse_others(self, cut: _Cut) -> None:
         fitted, got = (
@@ -327,7 +327,7 @@ def _backbone(model: SSMDP | EEGDM | str | Path) -> SSMDP:
     return load_backbone(own).eval()
 
 
-def _checked(
+def _refuse_bad_windows(
     values: Float[ndarray, "window channel time"],
 ) -> Float[ndarray, "window channel time"]:
     if values.ndim != 3 or not values.size:
@@ -351,7 +351,7 @@ def _refuse_not_eeg(cut: _Cut, unit: str) -> None:
         raise UserError(f"X, taken as {unit}: {error}; unit= says in what X is") from error
 
 
-def _plan(cut: _Cut, channels: str) -> list[Derivation]:
+def _derivations(cut: _Cut, channels: str) -> list[Derivation]:
     if channels == "montage":
         return _derivable(cut)
     names = read_names(cut.ch_names, cut.intracranial)

@@ -328,9 +328,9 @@ def test_table_says_whose_and_what(tmp_path):
 
 def test_table_is_read_once_until_it_changes(tmp_path, monkeypatch):
     reads = []
-    read_table = corpora.events.read_table
+    read_table = corpora.events.read_event_table
     monkeypatch.setattr(
-        corpora.events, "read_table", lambda *at: reads.append(at) or read_table(*at)
+        corpora.events, "read_event_table", lambda *at: reads.append(at) or read_table(*at)
     )
     corpus = with_table(tmp_path)
     for source in find_sources(corpus) * 3:

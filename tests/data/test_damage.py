@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from conftest import golden_folder
 from eegdm.config import TUEV_CLASSES
 from eegdm.data.chbmit import read_seizures, read_summary
-from eegdm.data.events import read_bids_events, read_rec, read_table
+from eegdm.data.events import read_bids_events, read_event_table, read_rec
 from eegdm.data.montage import TCP, referential
 from eegdm.data.reading import open_recording
 from eegdm.data.signal import Filtering, preprocess
@@ -414,7 +414,7 @@ KINDS: dict[str, tuple[bytes, dict[str, Callable], Callable, Callable]] = {
         lambda p: ends(read_rec(p)),
         oracle_rec,
     ),
-    "t.csv": (TABLE.encode(), MUTATIONS, lambda p: ends(read_table(p)), oracle_table),
+    "t.csv": (TABLE.encode(), MUTATIONS, lambda p: ends(read_event_table(p)), oracle_table),
     "x_events.tsv": (BIDS.encode(), MUTATIONS, lambda p: ends(read_bids_events(p)), oracle_bids),
     "chb01-summary.txt": (SUMMARY.encode(), MUTATIONS, summary_rows, oracle_summary),
     "a.edf": (edf(), EDF_MUTATIONS, signals, oracle_edf),

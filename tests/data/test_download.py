@@ -171,8 +171,8 @@ def test_after_a_stall_or_a_break_the_rest_is_asked_for(tmp_path, server, fault)
     download(tmp_path, server)
     assert_complete(tmp_path, server)
     starts = [start for name, start in server.asked if name == EDF]
-    assert len(starts) == 5 and starts[0] == 0 and starts[1] > SIZE // 2 - module._CHUNK
-    assert SIZE <= server.sent[EDF] < SIZE + 4 * module._CHUNK  # hardly a byte comes twice
+    assert len(starts) == 5 and starts[0] == 0 and starts[1] > SIZE // 2 - module._CHUNK_BYTES
+    assert SIZE <= server.sent[EDF] < SIZE + 4 * module._CHUNK_BYTES  # hardly a byte comes twice
 
 
 def test_a_server_without_ranges_sends_all_of_it_again(tmp_path, server):

@@ -163,7 +163,7 @@ def as_table_file(folder: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
 def test_table_reads_the_same_from_every_format(tmp_path, kind):
-    table = events.read_table(as_table_file(tmp_path, kind))
+    table = events.read_event_table(as_table_file(tmp_path, kind))
     assert rows(table)[:2] == [("T3-T5", 10.0, 2.5, "spike"), (None, 10.0, 0.0, "slow, wave")]
     assert table.file.tolist() == ["a/x.edf", "a/x.edf", "y.edf"]
     assert table[["subject", "session", "run", "split"]].values.tolist() == [
@@ -196,7 +196,7 @@ def test_table_reads_the_same_from_every_format(tmp_path, kind):
 )
 def test_table_header_faults(tmp_path, header, told):
     path = written(tmp_path, "t.csv", header + "\n")
-    message = fault(events.read_table, path)
+    message = fault(events.read_event_table, path)
     assert told in message and message.startswith(f"{path}: ") and "'30'" not in message
 
 
@@ -240,7 +240,7 @@ def test_table_faults_name_the_row(tmp_path, row, told):
         "t.csv",
         f"file,onset_s,duration_s,label,channel,split\n\na.edf,1,1,spike,,\n{row}\n{row}\n",
     )
-    message = fault(events.read_table, path)
+    message = fault(events.read_event_table, path)
     assert (
         message.startswith(f"{path}:4: ")
         and told in message
@@ -250,17 +250,17 @@ def test_table_faults_name_the_row(tmp_path, row, told):
 
 def test_damaged_tables_are_refused(tmp_path):
     assert "unexpected end" in fault(
-        events.read_table,
+        events.read_event_table,
         written(tmp_path, "t.csv", 'file,onset_s,duration_s,label\n"a.edf,1,1,x\n'),
     )
     assert "can't be read as Parquet" in fault(
-        events.read_table, written(tmp_path, "t.parquet", b"PAR1 and no more")
+        events.read_event_table, written(tmp_path, "t.parquet", b"PAR1 and no more")
     )
     assert "must be .csv, .tsv or .parquet" in fault(
-        events.read_table, written(tmp_path, "t.xlsx", b"PK")
+        events.read_event_table, written(tmp_path, "t.xlsx", b"PK")
     )
     assert "can't be read as text" in fault(
-        events.read_table, written(tmp_path, "t.csv", b"\xff\xfe")
+        events.read_event_table, written(tmp_path, "t.csv", b"\xff\xfe")
     )
 
 
@@ -270,14 +270,16 @@ def test_parquet_text_must_be_utf8(tmp_path):
         path, compression=None
     )
     path.write_bytes(path.read_bytes().replace(b"spike", b"sp\xffke"))
-    assert fault(events.read_table, path) == f"{path}: holds text that is not UTF-8"
+    assert fault(events.read_event_table, path) == f"{path}: holds text that is not UTF-8"
 
 
 def test_parquet_faults_count_rows(tmp_path):
     pd.DataFrame(
         {"file": ["a", "b"], "onset_s": [1.0, math.inf], "duration_s": [1, 1], "label": ["x", "y"]}
     ).to_parquet(tmp_path / "t.pq")
-    assert f"{tmp_path / 't.pq'}:2: onset_s='inf'" in fault(events.read_table, tmp_path / "t.pq")
+    assert f"{tmp_path / 't.pq'}:2: onset_s='inf'" in fault(
+        events.read_event_table, tmp_path / "t.pq"
+    )
 
 
 # ------------------------------------------------------------------------------------ annotations
@@ -416,7 +418,7 @@ def test_shown_text_is_quoted_on_one_line_and_60_characters_at_most():
     ],
 )
 def test_labels_of_whole_recordings(tmp_path, text):
-    table = events.read_table(written(tmp_path, "t.csv", text))
+    table = events.read_event_table(written(tmp_path, "t.csv", text))
     assert table.label.tolist() == ["rest", ""] and table.onset_s[0] == 0
     assert math.isnan(table.duration_s[0]) and math.isnan(table.onset_s[1])
 
@@ -424,14 +426,14 @@ def test_labels_of_whole_recordings(tmp_path, text):
 @pytest.mark.parametrize("column", ["onset", "Start", "time", "stop_s", "duration", "onset_sec"])
 def test_times_by_another_name_are_not_taken_for_whole_recordings(tmp_path, column):
     path = written(tmp_path, "t.csv", f"file,label,{column}\na.edf,rest,3\n")
-    assert "has no column 'onset_s'" in fault(events.read_table, path)
+    assert "has no column 'onset_s'" in fault(events.read_event_table, path)
 
 
 def test_semicolons_and_decimal_commas_of_spreadsheets(tmp_path):
     path = written(
         tmp_path, "t.csv", "file;onset_s;duration_s;label\na.edf;1,5;2;slow, wave\nb.edf;3.5;1;x\n"
     )
-    assert rows(events.read_table(path)) == [
+    assert rows(events.read_event_table(path)) == [
         (None, 1.5, 2.0, "slow, wave"),
         (None, 3.5, 1.0, "x"),
     ]
@@ -439,7 +441,7 @@ def test_semicolons_and_decimal_commas_of_spreadsheets(tmp_path):
 
 def test_latin_1_is_read_and_said(tmp_path, caplog):
     text = "file,onset_s,duration_s,label\nmüller.edf,1,2,Öffnen\n"
-    table = events.read_table(written(tmp_path, "t.csv", text.encode("latin-1")))
+    table = events.read_event_table(written(tmp_path, "t.csv", text.encode("latin-1")))
     assert (table.file[0], table.label[0]) == ("müller.edf", "Öffnen")
     assert "t.csv is not UTF-8 and was read as Latin-1" in caplog.text
     bids = "onset\tduration\ttrial_type\n1\t2\tÖffnen\n"
@@ -453,9 +455,9 @@ def test_latin_1_is_read_and_said(tmp_path, caplog):
 def test_absolute_paths_below_the_corpus_are_relative_ones(tmp_path):
     text = f"file,label\n{tmp_path}/data/a/x.edf,rest\n"
     path = written(tmp_path, "t.csv", text)
-    assert events.read_table(path, tmp_path / "data").file.tolist() == ["a/x.edf"]
+    assert events.read_event_table(path, tmp_path / "data").file.tolist() == ["a/x.edf"]
     for root in (None, tmp_path / "other", tmp_path / "dat"):
-        assert "must be a path below the folder" in fault(events.read_table, path, root)
+        assert "must be a path below the folder" in fault(events.read_event_table, path, root)
 
 
 def test_bids_rows_that_no_window_can_use_are_left_out_and_counted(tmp_path):

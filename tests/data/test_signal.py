@@ -183,10 +183,10 @@ def test_the_spread_is_that_of_all_samples_up_to_40_000_and_of_20_000_or_more_be
     x[:, ::2] *= 3
     for n_times, stride in ((39_999, 1), (90_001, 4)):
         blocks = [
-            signal.Block(start, x[:, start : min(start + 7001, n_times)])
+            signal.FilteredBlock(start, x[:, start : min(start + 7001, n_times)])
             for start in range(0, n_times, 7001)
         ]
-        found = signal._write(iter(blocks), np.empty((3, n_times), np.float32), n_times)
+        found = signal._write_blocks(iter(blocks), np.empty((3, n_times), np.float32), n_times)
         low, high = np.percentile(x[:, :n_times:stride], (25, 75), axis=1)
         np.testing.assert_allclose(found, 100 * (high - low) / 1.349)
 

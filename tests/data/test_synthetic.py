@@ -24,15 +24,15 @@ from eegdm.data.synthetic.layouts import (
 )
 from eegdm.data.synthetic.simulate import (
     CLASSES,
-    SEIZURE,
+    SEIZURE_CLASS,
     Subject,
-    generator,
     one_seizure,
     record,
     six_classes,
+    subject_generator,
     tcp,
 )
-from eegdm.data.synthetic.sources import ELECTRODES, POSITIONS
+from eegdm.data.synthetic.sources import HEAD_ELECTRODES, POSITIONS
 from eegdm.errors import UserError
 
 SFREQ = 250
@@ -50,11 +50,11 @@ RIGHT = [
 ]
 
 
-def channels(source: sources.Source) -> dict[str, np.ndarray]:
+def channels(source: sources.SimulatedSource) -> dict[str, np.ndarray]:
     return dict(zip(TCP, tcp(source.potential), strict=True))
 
 
-def draw(kind, seed: int) -> sources.Source:
+def draw(kind, seed: int) -> sources.SimulatedSource:
     return kind(np.random.default_rng(seed), TIME)
 
 
@@ -69,7 +69,7 @@ def simulated(name: str, minutes: float = 4.0, seed: int = 0):
 def test_spike_reverses_phase_at_its_focus(seed):
     source = draw(sources.spike_and_wave, seed)
     row, sample = np.unravel_index(np.argmin(source.potential), source.potential.shape)
-    focus, values = ELECTRODES[row], {name: x[sample] for name, x in channels(source).items()}
+    focus, values = HEAD_ELECTRODES[row], {name: x[sample] for name, x in channels(source).items()}
     toward = [value for name, value in values.items() if name.endswith(f"-{focus}")]
     away = [value for name, value in values.items() if name.startswith(f"{focus}-")]
     assert toward + away
@@ -97,7 +97,7 @@ def test_periodic_discharges_recur_about_once_a_second(kind, seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_lateralised_has_a_side_and_generalised_has_none(seed):
-    def asymmetry(source: sources.Source) -> float:
+    def asymmetry(source: sources.SimulatedSource) -> float:
         energy = np.var(tcp(source.potential), axis=1)
         left, right = energy[LEFT].sum(), energy[RIGHT].sum()
         return abs(left - right) / (left + right)
@@ -117,7 +117,7 @@ def test_gaze_has_opposite_sign_on_both_sides_and_blinks_the_same():
 
 
 def test_muscle_is_fast_and_eye_movements_are_slow():
-    def median_hz(source: sources.Source) -> float:
+    def median_hz(source: sources.SimulatedSource) -> float:
         frequency, power = welch(tcp(source.potential), SFREQ, nperseg=SFREQ)
         share = np.cumsum(power.sum(axis=0)) / power.sum()
         return frequency[np.searchsorted(share, 0.5)]
@@ -155,7 +155,7 @@ def test_recording_depends_on_seed_subject_and_run_alone():
 
 
 def test_samples_stay_inside_segments_of_their_class():
-    segments = six_classes(generator(0, "aaaaaaaa", 1), 4)
+    segments = six_classes(subject_generator(0, "aaaaaaaa", 1), 4)
     events = simulated("aaaaaaaa").events
     assert {event.label for event in events} == set(CLASSES)
     for event in events:
@@ -167,7 +167,7 @@ def test_samples_stay_inside_segments_of_their_class():
 
 
 def test_segments_fill_the_recording_and_hold_every_class():
-    segments = six_classes(generator(0, "x"), 1.5)
+    segments = six_classes(subject_generator(0, "x"), 1.5)
     assert segments[0].start_s == 0 and segments[-1].stop_s == pytest.approx(90)
     assert all(a.stop_s == b.start_s for a, b in pairwise(segments))
     assert {segment.label for segment in segments} == set(CLASSES)
@@ -176,11 +176,13 @@ def test_segments_fill_the_recording_and_hold_every_class():
 @pytest.mark.parametrize(("plan", "minutes"), [(six_classes, 0.5), (one_seizure, 1)])
 def test_too_short_a_recording_is_refused(plan, minutes):
     with pytest.raises(UserError, match="too short"):
-        plan(generator(0, "x"), minutes)
+        plan(subject_generator(0, "x"), minutes)
 
 
 def test_subjects_differ_and_their_traits_are_plausible():
-    subjects = [Subject.draw(generator(0, name)) for name in ("aaaaaaaa", "aaaaaaab", "aaaabaaa")]
+    subjects = [
+        Subject.draw(subject_generator(0, name)) for name in ("aaaaaaaa", "aaaaaaab", "aaaabaaa")
+    ]
     assert len({subject.alpha_hz for subject in subjects}) == 3
     assert all(
         8.5 <= subject.alpha_hz <= 11.5 and subject.mains_hz in (50, 60) for subject in subjects
@@ -188,7 +190,7 @@ def test_subjects_differ_and_their_traits_are_plausible():
 
 
 def test_alpha_lives_at_the_back_at_the_subjects_frequency():
-    subject = Subject.draw(generator(0, "aaaaaaac"))
+    subject = Subject.draw(subject_generator(0, "aaaaaaac"))
     x = tcp(simulated("aaaaaaac").potential_uV)
     frequency, power = welch(x, SFREQ, nperseg=4 * SFREQ)
     alpha = (frequency >= 8) & (frequency <= 12)
@@ -211,8 +213,8 @@ def test_left_and_right_electrodes_mirror_each_other():
         ("FT9", "FT10"),
     ]
     for left, right in pairs:
-        mirrored = POSITIONS[ELECTRODES.index(left)] * [-1, 1, 1]
-        np.testing.assert_allclose(mirrored, POSITIONS[ELECTRODES.index(right)], atol=1e-12)
+        mirrored = POSITIONS[HEAD_ELECTRODES.index(left)] * [-1, 1, 1]
+        np.testing.assert_allclose(mirrored, POSITIONS[HEAD_ELECTRODES.index(right)], atol=1e-12)
 
 
 def test_amplitude_alone_tells_the_classes_apart_badly():
@@ -311,7 +313,7 @@ def test_chbmit_layout(tmp_path):
     summary = (tmp_path / "chb01" / "chb01-summary.txt").read_text()
     assert "Data Sampling Rate: 256 Hz" in summary and "Channel 23: T8-P8" in summary
     entry = record(0, "chb01", 1, 256, lambda rng: one_seizure(rng, 1.5))
-    (seizure,) = [event for event in entry.events if event.label == SEIZURE]
+    (seizure,) = [event for event in entry.events if event.label == SEIZURE_CLASS]
     assert (
         "File Name: chb01_01.edf\nFile Start Time: 9:00:00\nFile End Time: 9:01:30\nNumber of"
         f" Seizures in File: 1\nSeizure Start Time: {seizure.onset_s:.0f} seconds\nSeizure End"

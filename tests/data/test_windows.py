@@ -10,13 +10,13 @@ from eegdm.config import TUEV_CLASSES, WindowConfig
 from eegdm.data.windows import (
     TUEV_EVENTS,
     assign_splits,
+    describe_event_counts,
     distinct,
     events_per_split,
     grid,
     long_events,
     make_samples,
     pretraining_view,
-    told_counts,
     without_windows,
 )
 from eegdm.errors import UserError
@@ -500,7 +500,7 @@ def test_events_per_class_and_split_are_compared_with_the_releases_of_tuev(relea
     table_of_events = pd.DataFrame(rows, columns=["recording", "label"])
     counts = events_per_split(table, table_of_events, "tuev", WindowConfig())
     assert tuple(counts.sum()) == TUEV_EVENTS[release]
-    *parts, verdict = told_counts(counts, "tuev")
+    *parts, verdict = describe_event_counts(counts, "tuev")
     n_train = TUEV_EVENTS[release][0]
     assert (
         parts[0] == f"events in the published train part: BCKG {-(-n_train // 3):,}, SPSW"
@@ -515,7 +515,7 @@ def test_events_per_class_and_split_are_compared_with_the_releases_of_tuev(relea
         == f"{own} events in train / val / test: these are the events of TUEV {release} ({first}"
         f" has {one}; {second} has {other_counts})"
     )
-    *_, other = told_counts(
+    *_, other = describe_event_counts(
         events_per_split(table, table_of_events.iloc[1:], "tuev", WindowConfig()), "tuev"
     )
     assert ": this fits no release of TUEV (" in other
@@ -526,7 +526,7 @@ def test_events_of_chbmit_are_counted_by_patient_and_parts_without_any_are_none(
     seizures = pd.DataFrame({"recording": ["r0", "r0"], "label": ["seizure", "seizure"]})
     counts = events_per_split(table, seizures, "chbmit", WindowConfig())
     assert counts.loc["seizure"].to_dict() == {"train": 2, "val": 0, "test": 0}
-    assert list(told_counts(counts, "chbmit")) == [
+    assert list(describe_event_counts(counts, "chbmit")) == [
         "events in the published train part: seizure 2 (2)",
         "events in the published val part: none (0)",
         "events in the published test part: none (0)",

@@ -23,7 +23,7 @@ from eegdm.data.batches import Denoising, SignalWindows, loader
 from eegdm.data.montage import CHANNEL_ID, CHBMIT
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
-from eegdm.info import describe
+from eegdm.info import describe_artifact
 from eegdm.stages import run_stage
 
 PUBLISHED_TUEV = ["corpus=tuev", "signal.mu=0"]  # the golden windows are not companded
@@ -142,7 +142,7 @@ def test_the_published_split(golden: Golden) -> None:
 
 
 def test_info_counts_events_per_class_and_published_part(golden: Golden) -> None:
-    lines = list(describe(golden.recordings.artifact.path))
+    lines = list(describe_artifact(golden.recordings.artifact.path))
     assert "events in the published train part: BCKG 35 (35)" in lines
     assert "events in the published val part: BCKG 8 (8)" in lines
     assert (

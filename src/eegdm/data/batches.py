@@ -21,8 +21,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eegdm.data.recordings import Recordings, channel_places
 
-_OPEN_SIGNALS = 256  # memory maps kept open in a process; each holds a file descriptor
-
 
 def generator(purpose: str, *key: int) -> np.random.Generator:
     """Return the random numbers that belong to a purpose and integers >= 0, always the same.

@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from eegdm.data.montage import Derivation
 from eegdm.data.reading import opening_of
-from eegdm.data.units import listed
+from eegdm.data.units import list_names
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class DerivedChannels:
             for pick, volts in zip(self.picks, self._volts_per, strict=True)
             if volts is None
         ]
-        return [f"no unit of voltage stated, taken as volts: {listed(names)}"] if names else []
+        return [f"no unit of voltage stated, taken as volts: {list_names(names)}"] if names else []
 
     def read(self, start: int, stop: int) -> Float[ndarray, "channel time"]:
         """Samples start..stop in model units, float64.
@@ -185,7 +185,7 @@ def _middle(spread_uv: Float[ndarray, " channel"]) -> float:
 
 
 def _spreads(names: Sequence[str], spread_uv: Float[ndarray, " channel"]) -> str:
-    return listed(
+    return list_names(
         [f"{name} {value:.3g} uV" for name, value in zip(names, spread_uv, strict=True)]
     ).replace(" uV", " µV")
 

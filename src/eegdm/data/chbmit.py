@@ -17,8 +17,8 @@ from pathlib import Path
 from eegdm.data.events import Event, read_text, shown
 from eegdm.errors import UserError
 
-SEIZURE = "seizure"
-Intervals = list[tuple[float, float]]
+SEIZURE_LABEL = "seizure"
+SeizureIntervals = list[tuple[float, float]]
 """(start, end) of each seizure, in s from the start of the recording."""
 
 # Every line that the 24 summaries hold. Some number seizures and some do not, and chb09 numbers an
@@ -64,10 +64,10 @@ def read_seizures_of(file: Path, summary: Path) -> list[Event]:
             f"{binary}: holds {len(read_seizures(binary))} seizures, {summary.name}"
             f" {len(intervals)}; download both anew"
         )
-    return [Event(None, start, end - start, SEIZURE) for start, end in intervals]
+    return [Event(None, start, end - start, SEIZURE_LABEL) for start, end in intervals]
 
 
-def read_summary(path: Path) -> dict[str, Intervals]:
+def read_summary(path: Path) -> dict[str, SeizureIntervals]:
     """Read a `chbNN-summary.txt`: the seizures of each recording that it lists, by file name, in
     the file's order.
 
@@ -84,7 +84,7 @@ def read_summary(path: Path) -> dict[str, Intervals]:
             raise UserError(f"{path}:{number}: {fault}") from fault
     if not entries:
         raise UserError(f"{path}: names no recording; it should be a chbNN-summary.txt of CHB-MIT")
-    return {name: _intervals(path, name, entry) for name, entry in entries.items()}
+    return {name: _seizure_intervals(path, name, entry) for name, entry in entries.items()}
 
 
 def _take(line: str, entries: dict[str, _Entry]) -> None:
@@ -120,7 +120,7 @@ def _take_seizure(match: re.Match[str], entry: _Entry) -> None:
         entry.ends.append(float(match["end"]))
 
 
-def _intervals(path: Path, name: str, entry: _Entry) -> Intervals:
+def _seizure_intervals(path: Path, name: str, entry: _Entry) -> SeizureIntervals:
     if not entry.count == len(entry.starts) == len(entry.ends):
         raise UserError(
             f"{path}: declares {entry.count} seizures for {name} and gives {len(entry.starts)}"
@@ -133,18 +133,18 @@ def _intervals(path: Path, name: str, entry: _Entry) -> Intervals:
 
 # The binary is WFDB's "MIT format" (https://wfdb.io/annot, annot(5)): little-endian 16-bit words of
 # a 6-bit code and a 10-bit number that counts samples since the mark before. Codes used by CHB-MIT:
-_NOT_QRS, _NOTE, _START, _END, _SKIP, _AUX = 0, 22, 32, 33, 59, 63
+_CODE_NOT_QRS, _CODE_NOTE, _CODE_START, _CODE_END, _CODE_SKIP, _CODE_AUX = 0, 22, 32, 33, 59, 63
 _RESOLUTION = re.compile(rb"## time resolution: (\d{1,5})", re.ASCII)
 
 
-def read_seizures(path: Path) -> Intervals:
+def read_seizures(path: Path) -> SeizureIntervals:
     """Read an `.edf.seizures` file.
 
     Raises:
         UserError: the file is not whole, or holds anything but starts and ends of seizures in turn.
     """
     try:
-        marks, text = _marks(Path(path).read_bytes())
+        marks, text = _seizure_marks(Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
     except struct.error as error:
@@ -152,7 +152,7 @@ def read_seizures(path: Path) -> Intervals:
     rate = _RESOLUTION.fullmatch(text)
     if rate is None or not int(rate[1]):
         raise UserError(f"{path}: does not say how many samples a second has")
-    if [code for code, _ in marks] != [_START, _END] * (len(marks) // 2):
+    if [code for code, _ in marks] != [_CODE_START, _CODE_END] * (len(marks) // 2):
         raise UserError(f"{path}: starts and ends of seizures do not alternate")
     samples = [sample for _, sample in marks]
     if any(b <= a for a, b in pairwise([-1, *samples])):
@@ -161,26 +161,26 @@ def read_seizures(path: Path) -> Intervals:
     return list(zip(times[::2], times[1::2], strict=True))
 
 
-def _marks(data: bytes) -> tuple[list[tuple[int, int]], bytes]:
+def _seizure_marks(data: bytes) -> tuple[list[tuple[int, int]], bytes]:
     """Return the (code, sample) of each seizure's start and end, and the text of the file's first
     note.
     """
     marks: list[tuple[int, int]] = []
     sample, text = 0, b""
-    for code, number, payload in _words(data):
-        if code == _AUX:
+    for code, number, payload in _wfdb_words(data):
+        if code == _CODE_AUX:
             text = text or payload
-        elif code == _SKIP:
+        elif code == _CODE_SKIP:
             sample += number
-        elif code in (_NOTE, _NOT_QRS, _START, _END):
+        elif code in (_CODE_NOTE, _CODE_NOT_QRS, _CODE_START, _CODE_END):
             sample += number
-            marks += [(code, sample)] if code in (_START, _END) else []
+            marks += [(code, sample)] if code in (_CODE_START, _CODE_END) else []
         else:
             raise struct.error(f"code {code} is none of CHB-MIT's")
     return marks, text
 
 
-def _words(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def _wfdb_words(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield (code, number, text) of each mark up to the closing word 0.
 
     The long word after a skip has its high half first, as on a PDP-11.
@@ -189,10 +189,10 @@ def _words(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     while word := struct.unpack_from("<H", data, at)[0]:
         at += 2
         code, number, payload = word >> 10, word & 1023, b""
-        if code == _SKIP:
+        if code == _CODE_SKIP:
             high, low = struct.unpack_from("<hH", data, at)
             number, at = (high << 16) + low, at + 4
-        elif code == _AUX:
+        elif code == _CODE_AUX:
             payload, at = data[at : at + number], at + number + number % 2
         yield code, number, payload
     if at + 2 != len(data):

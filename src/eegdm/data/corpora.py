@@ -70,8 +70,12 @@ class Survey(NamedTuple):
 
 
 # What names a subject
-_LAYOUT, _TABLE, _PATTERN = "the corpus's layout", "the table", "corpus.pattern"
-_NAMES, _FOLDERS, _FILES = "names like sub-01 or S001R04", "folder names", "file names"
+_BY_LAYOUT, _BY_TABLE, _BY_PATTERN = "the corpus's layout", "the table", "corpus.pattern"
+_BY_KNOWN_NAMES, _BY_FOLDERS, _BY_FILES = (
+    "names like sub-01 or S001R04",
+    "folder names",
+    "file names",
+)
 
 
 class _Place(NamedTuple):
@@ -82,7 +86,7 @@ class _Place(NamedTuple):
     session: str | None = None
     run: str | None = None
     split: str | None = None
-    named_by: str = _LAYOUT
+    named_by: str = _BY_LAYOUT
 
 
 def find_sources(corpus: CorpusConfig) -> list[Source]:
@@ -110,7 +114,7 @@ def survey(corpus: CorpusConfig) -> Survey:
         )
     places = _guessed(root, places)
     if corpus.events == "table":
-        places = _told_by_table(root, places, corpus)
+        places = _apply_table_metadata(root, places, corpus)
     nameless = [place.file for place in places if not place.subject]
     if nameless:
         raise UserError(
@@ -123,7 +127,7 @@ def survey(corpus: CorpusConfig) -> Survey:
         Source(name, *place[:5], _annotation(place.file, corpus))
         for name, place in zip(recording_ids(names), places, strict=True)
     ]
-    doubtful = [i for i, p in enumerate(places) if p.named_by not in (_LAYOUT, _TABLE)]
+    doubtful = [i for i, p in enumerate(places) if p.named_by not in (_BY_LAYOUT, _BY_TABLE)]
     warnings = people.doubts([names[i] for i in doubtful], [places[i].subject for i in doubtful])
     return Survey(sorted(sources), _subjects_from(places), list(warnings), found.left_out)
 
@@ -137,13 +141,13 @@ def _subjects_from(places: Sequence[_Place]) -> str:
 
 def _guessed(root: Path, places: list[_Place]) -> list[_Place]:
     """Let folders, or the files' names, name the subjects that nothing else named."""
-    unnamed = [i for i, place in enumerate(places) if place.named_by == _FILES]
+    unnamed = [i for i, place in enumerate(places) if place.named_by == _BY_FILES]
     subjects, are_folders = people.guess(
         [places[i].file.relative_to(root).as_posix() for i in unnamed]
     )
     places = list(places)
     for i, subject, is_folder in zip(unnamed, subjects, are_folders, strict=True):
-        named_by = _FOLDERS if is_folder else _FILES
+        named_by = _BY_FOLDERS if is_folder else _BY_FILES
         places[i] = places[i]._replace(subject=subject, named_by=named_by)
     return places
 
@@ -202,9 +206,9 @@ def _folder(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
             match = pattern.search(file.relative_to(root).as_posix())
             found = match.groupdict() if match else {}
             subject = found.get("subject") or ""
-            named_by = _NAMES if is_default else _PATTERN
+            named_by = _BY_KNOWN_NAMES if is_default else _BY_PATTERN
             if is_default and subject in ("", file.name.removesuffix(suffix)):
-                named_by = _FILES
+                named_by = _BY_FILES
             yield _Place(file, subject, found.get("session"), found.get("run"), None, named_by)
 
 
@@ -333,7 +337,7 @@ def table_path(corpus: CorpusConfig) -> Path:
     )
 
 
-def _table(corpus: CorpusConfig) -> dict[str, pd.DataFrame]:
+def _rows_by_file(corpus: CorpusConfig) -> dict[str, pd.DataFrame]:
     """The rows of a table by what stands in ``file``, read once per process and state of the
     file.
     """
@@ -344,7 +348,7 @@ def _table(corpus: CorpusConfig) -> dict[str, pd.DataFrame]:
 
 @lru_cache(maxsize=2)
 def _read_table(path: Path, root: Path, mtime_ns: int, size: int) -> dict[str, pd.DataFrame]:
-    return dict(tuple(events.read_table(path, root).groupby("file", sort=False)))
+    return dict(tuple(events.read_event_table(path, root).groupby("file", sort=False)))
 
 
 def _rows_of(file: Path, root: Path, table: dict[str, pd.DataFrame]) -> pd.DataFrame | None:
@@ -357,7 +361,7 @@ def _rows_of(file: Path, root: Path, table: dict[str, pd.DataFrame]) -> pd.DataF
 
 
 def _table_events(source: Source, corpus: CorpusConfig) -> pd.DataFrame:
-    rows = _rows_of(source.file, Path(corpus.source or ""), _table(corpus))
+    rows = _rows_of(source.file, Path(corpus.source or ""), _rows_by_file(corpus))
     if rows is None:
         return events.event_table([])
     return rows.loc[rows.label != "", list(events.Event._fields)].reset_index(drop=True)
@@ -365,13 +369,13 @@ def _table_events(source: Source, corpus: CorpusConfig) -> pd.DataFrame:
 
 def table_labels(corpus: CorpusConfig) -> list[str]:
     """The labels that stand in a corpus's table, as they are, sorted."""
-    rows = pd.concat(_table(corpus).values())
+    rows = pd.concat(_rows_by_file(corpus).values())
     return sorted(set(rows.label) - {""})
 
 
-def _told_by_table(root: Path, places: list[_Place], corpus: CorpusConfig) -> list[_Place]:
+def _apply_table_metadata(root: Path, places: list[_Place], corpus: CorpusConfig) -> list[_Place]:
     """Let a table say subject, session, run and split of the files that it names."""
-    table = _table(corpus)
+    table = _rows_by_file(corpus)
     named = Counter(
         name
         for place in places
@@ -428,7 +432,7 @@ def _overridden(place: _Place, rows: pd.DataFrame | None, corpus: CorpusConfig) 
         if values:
             told[name] = values[0]
     if "subject" in told:
-        told["named_by"] = _TABLE
+        told["named_by"] = _BY_TABLE
     return place._replace(**told)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from eegdm.artifacts import atomic_path
 from eegdm.config import CorpusConfig, WindowConfig, did_you_mean
 from eegdm.console import file_size, say, transfer
-from eegdm.errors import UserError
+from eegdm.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from requests import RequestException
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CHBMIT_URL = "https://physionet.org/files/chbmit/1.0.0/"
 PATIENTS = tuple(f"chb{number:02d}" for number in range(1, 25))
 SUMS = "SHA256SUMS.txt"
-ABOUT = ("RECORDS", "RECORDS-WITH-SEIZURES", "SUBJECT-INFO")
+ABOUT_PATIENTS = ("RECORDS", "RECORDS-WITH-SEIZURES", "SUBJECT-INFO")
 """Small files about all patients, downloaded with any of them."""
 
 TUEV_ACCESS = """\
@@ -38,7 +38,7 @@ TUEV, the TUH EEG Events Corpus, is free of charge and given out by Temple Unive
 3. The answer holds a user name and how to log in; fetch tuh_eeg_events, v2.0.1, with rsync as it describes.
 4. `eegdm download tuev --out DIR` checks the folder; then `eegdm preprocess corpus=tuev source=DIR`."""  # noqa: E501
 
-_CHUNK = 2**14  # bytes; a break loses what has come of one
+_CHUNK_BYTES = 2**14  # bytes; a break loses what has come of one
 _CHECKS = 3  # a file that arrives this often with another checksum is given up
 
 
@@ -116,7 +116,7 @@ def _fetch_all(
     sums = {
         name: digest
         for name, digest in read_sums(out / SUMS).items()
-        if name in ABOUT or name.split("/")[0] in patients
+        if name in ABOUT_PATIENTS or name.split("/")[0] in patients
     }
     lacking = [
         patient for patient in patients if not any(name.startswith(f"{patient}/") for name in sums)
@@ -248,11 +248,11 @@ def _receive(
 
     failures = 0
     while True:
-        before = _size(part)
+        before = _size_on_disk(part)
         try:
             return _receive_rest(url, part, patience.timeout_s, stopped, seen)
         except RequestException as error:
-            failures = 0 if _size(part) > before else failures + 1
+            failures = 0 if _size_on_disk(part) > before else failures + 1
             if failures >= patience.attempts or _is_refusal(error):
                 raise UserError(f"{url}: {_innermost(error)}") from error
         stopped.wait(patience.pause_s * 2**failures)
@@ -263,7 +263,7 @@ def _receive_rest(
 ) -> None:
     import requests
 
-    have = _size(part)
+    have = _size_on_disk(part)
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
@@ -273,13 +273,13 @@ def _receive_rest(
         resumed = response.status_code == requests.codes.partial_content
         length = response.headers.get("Content-Length")
         with part.open("ab" if resumed else "wb") as file:
-            for chunk in response.iter_content(_CHUNK):
+            for chunk in response.iter_content(_CHUNK_BYTES):
                 if stopped.is_set():
                     raise UserError(f"{url}: stopped")
                 file.write(chunk)
                 seen(len(chunk))
-    if length is not None and _size(part) < (have if resumed else 0) + int(length):
-        raise requests.ConnectionError(f"the connection ended after {_size(part)} bytes")
+    if length is not None and _size_on_disk(part) < (have if resumed else 0) + int(length):
+        raise requests.ConnectionError(f"the connection ended after {_size_on_disk(part)} bytes")
 
 
 _PASSING_STATUS = (408, 425, 429)  # Request Timeout, Too Early, Too Many Requests
@@ -301,11 +301,12 @@ def _innermost(error: BaseException) -> str:
     """
     while error.__context__ is not None:
         error = error.__context__
-    text = " ".join(str(getattr(error, "strerror", None) or error).split())
-    return text[:200] or type(error).__name__
+    # Alone, the text of an OSError begins with its number, which says nothing to most people.
+    strerror = getattr(error, "strerror", None)
+    return one_line(Exception(strerror) if strerror else error)
 
 
-def _size(path: Path) -> int:
+def _size_on_disk(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
@@ -327,7 +328,7 @@ def check_tuev(folder: Path) -> Iterator[str]:
     from eegdm.data.corpora import find_sources
     from eegdm.data.events import read_rec
     from eegdm.data.reading import read_edf_header
-    from eegdm.data.windows import events_per_split, told_counts
+    from eegdm.data.windows import describe_event_counts, events_per_split
 
     sources = find_sources(CorpusConfig(name="tuev", source=str(folder)))
     tables, n_damaged = [], 0
@@ -346,7 +347,7 @@ def check_tuev(folder: Path) -> Iterator[str]:
     )
     if tables:
         recordings = pd.DataFrame(sources)
-        yield from told_counts(
+        yield from describe_event_counts(
             events_per_split(recordings, pd.concat(tables), "tuev", WindowConfig()), "tuev"
         )
     if n_damaged:

@@ -18,14 +18,14 @@ from numpy import ndarray
 from eegdm.errors import UserError
 
 # For EDF and BDF alike: first bytes of the file, bytes per sample.
-KINDS = {".edf": (b"0       ", 2), ".bdf": (b"\xffBIOSEMI", 3)}
+EDF_KINDS = {".edf": (b"0       ", 2), ".bdf": (b"\xffBIOSEMI", 3)}
 KIND_NAMES = {".edf": "an EDF", ".bdf": "a BDF"}
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_HEADER_INTEGER = re.compile(r"[+-]?[0-9]+")
+_HEADER_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _FIXED = 256  # bytes of the header before the signals' part, and of that part per signal
 _STAMP = re.compile(rb"([+-]?[0-9]+(?:\.[0-9]*)?)\x14[\x14\x00]")
-_AGAIN = "copy it again from where it was recorded"
+_COPY_AGAIN = "copy it again from where it was recorded"
 _GDF_UNITS = {4256: "V", 4274: "mV", 4275: "uV", 4276: "nV"}
 
 
@@ -63,7 +63,7 @@ def read_edf_header(path: Path) -> EdfHeader:
         UserError: naming the first field that is no number, out of range, or at odds with the size
             of the file.
     """
-    magic, bytes_per_sample = KINDS[path.suffix.lower()]
+    magic, bytes_per_sample = EDF_KINDS[path.suffix.lower()]
     if not path.is_file():
         raise UserError(f"{path} is not a file")
     size = path.stat().st_size
@@ -75,19 +75,19 @@ def read_edf_header(path: Path) -> EdfHeader:
                 + ("it is empty" if size == 0 else "unexpected first bytes")
             )
         if len(fixed) < _FIXED:
-            raise UserError(f"{path} is cut off inside its header; {_AGAIN}")
-        n_signals = _integer(path, fixed[252:256], "number of signals", least=1)
-        _integer(
+            raise UserError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
+        n_signals = _header_integer(path, fixed[252:256], "number of signals", minimum=1)
+        _header_integer(
             path,
             fixed[184:192],
             "length of the header",
-            least=(wanted := _FIXED * (n_signals + 1)),
-            most=wanted,
+            minimum=(wanted := _FIXED * (n_signals + 1)),
+            maximum=wanted,
         )
         signals = file.read(_FIXED * n_signals)
     if len(signals) < _FIXED * n_signals:
-        raise UserError(f"{path} is cut off inside its header; {_AGAIN}")
-    record_s = _number(path, fixed[244:252], "duration of a record")
+        raise UserError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
+    record_s = _header_number(path, fixed[244:252], "duration of a record")
     if not record_s > 0:
         raise UserError(
             f"{path}: a record lasts {record_s:g} s by its header; it must be longer than 0"
@@ -96,11 +96,11 @@ def read_edf_header(path: Path) -> EdfHeader:
         labels=[field.strip().decode("latin-1") for field in _fields(signals, n_signals, 0, 16)],
         units=[unit_text(field) for field in _fields(signals, n_signals, 96, 8)],
         samples_per_record=[
-            _integer(path, field, f"samples per record of signal {index + 1}", least=1)
+            _header_integer(path, field, f"samples per record of signal {index + 1}", minimum=1)
             for index, field in enumerate(_fields(signals, n_signals, 216, 8))
         ],
         has_scale=_scales(path, signals, n_signals),
-        n_records=_integer(path, fixed[236:244], "number of records", least=-1),
+        n_records=_header_integer(path, fixed[236:244], "number of records", minimum=-1),
         record_s=record_s,
         is_discontinuous=fixed[192:197] in (b"EDF+D", b"BDF+D"),
         bytes_per_sample=bytes_per_sample,
@@ -118,7 +118,8 @@ def _with_records(path: Path, header: EdfHeader, size: int) -> EdfHeader:
         raise UserError(f"{path} holds no data records")
     if promised > held:
         raise UserError(
-            f"{path} is cut off or damaged: {promised} records promised, {held} there; {_AGAIN}"
+            f"{path} is cut off or damaged: {promised} records promised, {held} there;"
+            f" {_COPY_AGAIN}"
         )
     return header._replace(n_records=promised)
 
@@ -145,7 +146,7 @@ def _scales(path: Path, signals: bytes, n_signals: int) -> list[bool]:
     }
     physical_low, physical_high, digital_low, digital_high = (
         [
-            _number(path, field, f"{name} of signal {index + 1}")
+            _header_number(path, field, f"{name} of signal {index + 1}")
             for index, field in enumerate(_fields(signals, n_signals, at, 8))
         ]
         for at, name in names.items()
@@ -167,28 +168,30 @@ def _text(field: bytes) -> str:
     return field.split(b"\x00")[0].strip().decode("latin-1")
 
 
-def _integer(path: Path, field: bytes, what: str, least: int, most: int | None = None) -> int:
+def _header_integer(
+    path: Path, field: bytes, what: str, minimum: int, maximum: int | None = None
+) -> int:
     text = _text(field)
-    if not _INTEGER.fullmatch(text):
+    if not _HEADER_INTEGER.fullmatch(text):
         raise UserError(f"{path}: {what} is {ascii(text)} in its header, not a whole number")
     value = int(text)
-    if value < least or (most is not None and value > most):
+    if value < minimum or (maximum is not None and value > maximum):
         allowed = (
-            f"at least {least}"
-            if most is None
-            else f"{least}"
-            if least == most
-            else f"{least} to {most}"
+            f"at least {minimum}"
+            if maximum is None
+            else f"{minimum}"
+            if minimum == maximum
+            else f"{minimum} to {maximum}"
         )
         raise UserError(f"{path}: {what} is {value} in its header, it must be {allowed}")
     return value
 
 
-def _number(path: Path, field: bytes, what: str) -> float:
+def _header_number(path: Path, field: bytes, what: str) -> float:
     text = _text(field).replace(
         ",", "."
     )  # some recorders write their country's decimal comma, MNE reads it too
-    if not _NUMBER.fullmatch(text) or not np.isfinite(float(text)):
+    if not _HEADER_NUMBER.fullmatch(text) or not np.isfinite(float(text)):
         raise UserError(f"{path}: {what} is {ascii(text)} in its header, not a number")
     return float(text)
 
@@ -269,7 +272,7 @@ def read_gdf_signals(path: Path) -> GdfSignals:
         n_signals = int.from_bytes(fixed[252 : 254 if is_version_2 else 256], "little")
         signals = file.read(_FIXED * n_signals)
     if len(signals) < _FIXED * n_signals or not n_signals:
-        raise UserError(f"{path} is cut off inside its header; {_AGAIN}")
+        raise UserError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
     if is_version_2:  # codes, after 6 bytes per signal that are no longer used
         codes = np.frombuffer(signals, "<u2", n_signals, 102 * n_signals)
         units = [_GDF_UNITS.get(int(code), "") for code in codes]

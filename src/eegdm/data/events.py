@@ -40,10 +40,10 @@ SPLITS = ("train", "val", "test")
 
 log = logging.getLogger(__name__)
 
-_NUMBER = re.compile(
+_DECIMAL = re.compile(
     r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII
 )  # float() alone takes 1_0, nan and Arabic digits too
-_WHOLE = re.compile(r"\d{1,4}", re.ASCII)
+_UP_TO_4_DIGITS = re.compile(r"\d{1,4}", re.ASCII)
 
 
 class Event(NamedTuple):
@@ -167,15 +167,15 @@ def shown(text: str) -> str:
     return ascii(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _seconds(name: str, text: str) -> float:
-    value = float(text) if _NUMBER.fullmatch(text) else math.nan
+def _parse_seconds(name: str, text: str) -> float:
+    value = float(text) if _DECIMAL.fullmatch(text) else math.nan
     if not 0 <= value < math.inf:
         raise UserError(f"{name}={shown(text)} must be a number of seconds from 0 on")
     return value
 
 
-def _whole(name: str, text: str, low: int, high: int) -> int:
-    if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
+def _parse_integer(name: str, text: str, low: int, high: int) -> int:
+    if not _UP_TO_4_DIGITS.fullmatch(text) or not low <= int(text) <= high:
         raise UserError(f"{name}={shown(text)} must be a whole number from {low} to {high}")
     return int(text)
 
@@ -203,9 +203,9 @@ def _rec_event(line: str) -> Event:
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 4:
         raise UserError(f"{shown(line)} must be channel,start_s,end_s,code")
-    channel = _whole("channel", fields[0], 0, len(TCP) - 1)
-    start, end = _seconds("start_s", fields[1]), _seconds("end_s", fields[2])
-    code = _whole("code", fields[3], 1, len(TUEV_CLASSES))
+    channel = _parse_integer("channel", fields[0], 0, len(TCP) - 1)
+    start, end = _parse_seconds("start_s", fields[1]), _parse_seconds("end_s", fields[2])
+    code = _parse_integer("code", fields[3], 1, len(TUEV_CLASSES))
     if end <= start:
         raise UserError(f"end_s={fields[2]} must be after start_s={fields[1]}")
     return Event(TCP[channel], start, round(end - start, 9), TUEV_CLASSES[code - 1])
@@ -214,7 +214,7 @@ def _rec_event(line: str) -> Event:
 # ----------------------------------------------------------------------------------------- tables
 
 
-def read_table(path: Path, root: Path | None = None) -> pd.DataFrame:
+def read_event_table(path: Path, root: Path | None = None) -> pd.DataFrame:
     """Read the events of many recordings from CSV, TSV or Parquet with the columns file, onset_s,
     duration_s and label.
 
@@ -285,7 +285,10 @@ def _table_event(row: dict[str, str]) -> Event:
         )
     if not row["onset_s"] and not row["duration_s"]:
         return Event(_channel(row["channel"]), 0.0, math.nan, row["label"])
-    onset, duration = _seconds("onset_s", row["onset_s"]), _seconds("duration_s", row["duration_s"])
+    onset, duration = (
+        _parse_seconds("onset_s", row["onset_s"]),
+        _parse_seconds("duration_s", row["duration_s"]),
+    )
     return Event(_channel(row["channel"]), onset, duration, row["label"])
 
 
@@ -440,7 +443,10 @@ def read_bids_events(path: Path) -> pd.DataFrame:
 
     def event(row: dict[str, str]) -> Event:
         return Event(
-            None, _seconds("onset", row["onset"]), _seconds("duration", row["duration"]), row[label]
+            None,
+            _parse_seconds("onset", row["onset"]),
+            _parse_seconds("duration", row["duration"]),
+            row[label],
         )
 
     table = event_table(
@@ -451,4 +457,4 @@ def read_bids_events(path: Path) -> pd.DataFrame:
 
 
 def _is_negative(text: str) -> bool:
-    return bool(_NUMBER.fullmatch(text)) and float(text) < 0
+    return bool(_DECIMAL.fullmatch(text)) and float(text) < 0

@@ -20,7 +20,7 @@ _FIF = (".fif", ".fif.gz")
 # How MNE and Neuromag name the parts after the first: x-1.fif after x.fif, x_split-02_meg.fif after
 # x_split-01_meg.fif
 _NUMBERED = re.compile(r"(?P<before>.+)-(?P<number>[1-9]\d{0,2})", re.DOTALL)
-_SPLIT = re.compile(
+_SPLIT_ENTITY = re.compile(
     r"(?P<before>(?:.*_)?split-)(?P<number>\d{1,3})(?P<after>(?:_.*)?)", re.DOTALL | re.IGNORECASE
 )
 
@@ -143,7 +143,7 @@ def _first_by_name(file: Path, siblings: set[Path]) -> Path | None:
     """
     suffix = extension(file.name)
     stem = file.name.removesuffix(suffix)
-    if match := _SPLIT.fullmatch(stem):
+    if match := _SPLIT_ENTITY.fullmatch(stem):
         number, width = int(match["number"]), len(match["number"])
         names = [f"{match['before']}{1:0{width}}{match['after']}"] if number > 1 else []
     elif match := _NUMBERED.fullmatch(stem):

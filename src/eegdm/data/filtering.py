@@ -76,7 +76,7 @@ class Filtering:
         return replace(self, lowpass=lowpass, notch=notch), note
 
 
-class Block(NamedTuple):
+class FilteredBlock(NamedTuple):
     """Filtered and resampled samples, the first of which is output sample `start`."""
 
     start: int
@@ -91,7 +91,7 @@ def conditioned(
     block: int,
     precision: type[np.floating] = np.float32,
     progress: str | None = None,
-) -> Iterator[Block]:
+) -> Iterator[FilteredBlock]:
     """Filter and resample a recording, block after block.
 
     Args:
@@ -108,7 +108,7 @@ def conditioned(
     plan = Resampling.of(n_times, file_sfreq, filtering.sfreq)
 
     def padded(start: int, stop: int) -> Iterator[Float[ndarray, "some time"]]:
-        return _filtered(read, Reflected(start, stop, n_times), file_sfreq, filtering)
+        return _filtered_piece(read, Reflected(start, stop, n_times), file_sfreq, filtering)
 
     spans = plan.spans(max(block, filter_length(file_sfreq, filtering)), file_sfreq)
     is_heard = len(spans) > 1 and plan.pad < JOIN_REACH_S * file_sfreq
@@ -120,7 +120,7 @@ def conditioned(
         signals = (
             np.concatenate(some, axis=1, dtype=precision) for some in zip(*parts, strict=True)
         )
-        yield Block(span.out_start, plan.resampled(signals, span, jump))
+        yield FilteredBlock(span.out_start, plan.resampled(signals, span, jump))
 
 
 def _jump(
@@ -135,7 +135,7 @@ def _jump(
         yield first @ [[1.5], [-0.5]] - last @ [[-0.5], [1.5]]
 
 
-def _filtered(
+def _filtered_piece(
     read: Callable[[int, int], Float[ndarray, "channel time"]],
     piece: Reflected,
     file_sfreq: float,
@@ -147,14 +147,14 @@ def _filtered(
     half = len(taps) // 2
     if half >= piece.n_times:  # too short to be reflected far enough for both filters at once
         filtered = _filtered_by_mne(read(start, stop), file_sfreq, filtering)
-        yield from (piece.continued(some) for some in _batches(filtered))
+        yield from (piece.continued(some) for some in _row_batches(filtered))
         return
     wider = Reflected(start - half, stop + half, piece.n_times)
-    for some in _batches(read(*wider.source)):
+    for some in _row_batches(read(*wider.source)):
         yield piece.continued(_convolved(wider.continued(some), taps))
 
 
-def _batches(signal: Float[ndarray, "channel time"]) -> Iterator[Float[ndarray, "some time"]]:
+def _row_batches(signal: Float[ndarray, "channel time"]) -> Iterator[Float[ndarray, "some time"]]:
     """Four rows at a time: the FFT then works on them at once, in the processor's vector
     registers.
     """

@@ -66,7 +66,7 @@ def annotated_gaps(raw: mne.io.BaseRaw) -> list[Gap]:
     """
     sfreq, gaps = float(raw.info["sfreq"]), []
     is_gdf = any(str(file).lower().endswith(".gdf") for file in raw.filenames)
-    for onset_s, duration_s, text in _marks(raw):
+    for onset_s, duration_s, text in _annotation_spans(raw):
         start, stop = round(onset_s * sfreq), round((onset_s + duration_s) * sfreq)
         is_skip = _SKIP.fullmatch(text) and stop > max(start, 0) and start < raw.n_times
         says_so = _JOINT.fullmatch(text) or _SKIP.fullmatch(text)
@@ -82,7 +82,7 @@ def without_trailing_skip(raw: mne.io.BaseRaw) -> tuple[mne.io.BaseRaw, list[str
     The recording is not changed: one that is cut is a copy.
     """
     sfreq, keep = float(raw.info["sfreq"]), int(raw.n_times)
-    for onset_s, duration_s, text in sorted(_marks(raw), reverse=True):
+    for onset_s, duration_s, text in sorted(_annotation_spans(raw), reverse=True):
         start, stop = round(onset_s * sfreq), round((onset_s + duration_s) * sfreq)
         if _SKIP.fullmatch(text) and 0 < start < keep <= stop + 1:
             keep = start
@@ -98,7 +98,7 @@ def without_trailing_skip(raw: mne.io.BaseRaw) -> tuple[mne.io.BaseRaw, list[str
     return cut, [f"the last {left_out_s:.3g} s are marked as no data and were left out"]
 
 
-def _marks(raw: mne.io.BaseRaw) -> list[tuple[float, float, str]]:
+def _annotation_spans(raw: mne.io.BaseRaw) -> list[tuple[float, float, str]]:
     """Annotations as onset from the first sample and duration, in s, and text."""
     notes = raw.annotations
     onsets, durations = notes.onset - raw.first_time, np.nan_to_num(notes.duration)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import mne
 
 MAINS_HZ = (50.0, 60.0)
-_STRETCH_S = 4.0
-_N_STRETCHES = 24
+_HUM_STRETCH_S = 4.0
+_N_HUM_STRETCHES = 24
 _HALF_WIDTH_HZ = 1.0  # of the hum
 _BESIDE_HZ = (2.0, 5.0)  # from the mains frequency: what would be there without hum
 
@@ -39,11 +39,11 @@ def line_noise(raw: mne.io.BaseRaw, derivations: Sequence[Derivation]) -> LineNo
     stretches, as a root mean square in µV. The same frequency is told for all channels.
     """
     sfreq = float(raw.info["sfreq"])
-    length = round(_STRETCH_S * sfreq)
+    length = round(_HUM_STRETCH_S * sfreq)
     mains = [hz for hz in MAINS_HZ if hz + _BESIDE_HZ[1] < sfreq / 2]
     if not mains or raw.n_times < length:
         return None
-    starts = np.unique(np.linspace(0, raw.n_times - length, _N_STRETCHES).round().astype(int))
+    starts = np.unique(np.linspace(0, raw.n_times - length, _N_HUM_STRETCHES).round().astype(int))
     channels = DerivedChannels(raw, derivations)
     stretches = (channels.read(start, start + length) for start in map(int, starts))
     power = np.median(

@@ -113,15 +113,16 @@ def derive(
     lacking = [name for name, derivation in found.items() if derivation is None]
     if len(lacking) == len(channels):
         raise UserError(
-            f"no channel of the montage can be derived from {_listed(names.ch_names)}: it needs"
-            f" bipolar channels such as {channels[0]}, or electrodes of the 10-20 system with one"
-            f" reference{names.refusal()}"
+            f"no channel of the montage can be derived from {_channel_list(names.ch_names)}: it"
+            f" needs bipolar channels such as {channels[0]}, or electrodes of the 10-20 system with"
+            f" one reference{names.refusal()}"
         )
     if lacking and missing == "error":
-        reasons = "; ".join(f"{name} ({_reason(name, names)})" for name in lacking)
+        reasons = "; ".join(f"{name} ({_why_missing(name, names)})" for name in lacking)
         raise UserError(
-            f"cannot derive {reasons}. The file has {_listed(names.ch_names)}{names.refusal()}. "
-            "Rename its channels, or leave out what is missing with missing=drop"
+            f"cannot derive {reasons}. The file has"
+            f" {_channel_list(names.ch_names)}{names.refusal()}. Rename its"
+            " channels, or leave out what is missing with missing=drop"
         )
     return [derivation for derivation in found.values() if derivation is not None]
 
@@ -132,7 +133,8 @@ def referential(ch_names: Sequence[str], n_channels: int) -> list[Derivation]:
     """
     if n_channels > len(ch_names):
         raise UserError(
-            f"{n_channels} channels are wanted, the file has {len(ch_names)}: {_listed(ch_names)}"
+            f"{n_channels} channels are wanted, the file has {len(ch_names)}:"
+            f" {_channel_list(ch_names)}"
         )
     return [Derivation(name, NO_CHANNEL_ID, name, None) for name in ch_names[:n_channels]]
 
@@ -170,7 +172,7 @@ def electrodes_of(name: str) -> tuple[str, str]:
     return plus, minus
 
 
-def _reason(name: str, names: Names) -> str:
+def _why_missing(name: str, names: Names) -> str:
     """What is lacking for the channel `name`, with the nearest of the file's names that could not
     be read.
     """
@@ -196,7 +198,7 @@ def _reason(name: str, names: Names) -> str:
     )
 
 
-def _listed(ch_names: Sequence[str], limit: int = 40) -> str:
+def _channel_list(ch_names: Sequence[str], limit: int = 40) -> str:
     """The file's channels as a message names them; no more than ``limit`` of them."""
     shown = ", ".join(ascii(name)[1:-1] for name in ch_names[:limit])
     return (

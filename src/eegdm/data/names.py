@@ -3,7 +3,7 @@
 Names are read together, for one name says too little. A1 is an ear among C3, Cz and Fp1, and the
 vertex in a cap that counts A1 to A32; `Fp1-Cz_Ref` names a reference if most names end so.
 
-A label that looks like an electrode is not taken for one (`_counted`) where
+A label that looks like an electrode is not taken for one (`_counted_labels`) where
 
 1. its series steps on to numbers that its row of the 10-05 system never has: A1 A2 A3, C5 C6 C7;
 2. its series counts 1, 2, 3 as rows of 10-10 caps do (F1 F2 F3), but the list shows no cap (no
@@ -186,8 +186,8 @@ def read_names(ch_names: Sequence[str], intracranial: Iterable[str] = ()) -> Nam
         intracranial: those that the file itself says lie in or on the brain.
     """
     doubts = dict.fromkeys(intracranial, "intracranial channels by their type are left out")
-    split = {name: _words(name) for name in ch_names if name not in doubts}
-    counted, series = _counted(word for pair in split.values() for word in pair)
+    split = {name: _name_parts(name) for name in ch_names if name not in doubts}
+    counted, series = _counted_labels(word for pair in split.values() for word in pair)
     references = {*_REFERENCES, *_shared_references(split.values())}
     read: dict[str, Lead] = {}
     for name, (plus, minus) in split.items():
@@ -206,13 +206,13 @@ def read_names(ch_names: Sequence[str], intracranial: Iterable[str] = ()) -> Nam
 
 def spelt(name: str) -> str:
     """The part of a name that should be an electrode, in upper case, without type and reference."""
-    return _words(name)[0]
+    return _name_parts(name)[0]
 
 
 # ------------------------------------------------------------------------------------ single names
 
 
-def _words(name: str) -> tuple[str, str]:
+def _name_parts(name: str) -> tuple[str, str]:
     """What stands before and after the hyphen, in upper case, without the type before it and the
     number or dots after it.
     """
@@ -276,7 +276,7 @@ def _shared(leads: Mapping[Lead, Sequence[str]]) -> str | None:
 # ------------------------------------------------------------------- labels that only look like it
 
 _SERIES = re.compile(r"([^0-9]*)([0-9]{1,4})")
-_GAP = 2  # numbers that far apart still belong to one run: a contact may be left out
+_LARGEST_STEP = 2  # numbers that far apart still belong to one run: a contact may be left out
 _CAP_MIDLINE = ("AFZ", "FCZ", "CPZ", "POZ")
 
 
@@ -296,7 +296,7 @@ def _row_numbers() -> dict[str, frozenset[int]]:
 _ROWS = _row_numbers()
 
 
-def _counted(words: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+def _counted_labels(words: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Words of series that look like electrodes and are not, by the rule at the head of this
     module: each with its series; and these series.
     """
@@ -307,7 +307,7 @@ def _counted(words: Iterable[str]) -> tuple[dict[str, str], tuple[str, ...]]:
     for row, numbers in sorted(_not_rows(series, known).items()):
         members = [word for number in sorted(numbers) for word in series[row][number]]
         if any(_canonical(word) is not None for word in members):
-            told.append(_told(members, numbers))
+            told.append(_series_label(members, numbers))
             counted |= dict.fromkeys(members, told[-1])
     return counted, tuple(told)
 
@@ -319,12 +319,12 @@ def _not_rows(series: Mapping[str, Mapping[int, object]], words: set[str]) -> di
     has_contacts = _any_row(found) or _n_other_contacts(series, words) >= 2
     if _shows_cap(words - outside):
         if has_contacts and not words.intersection(_CAP_MIDLINE):
-            found |= {row: set(series[row]) for row in found if _counts(series[row])}
+            found |= {row: set(series[row]) for row in found if _counts_from_one(series[row])}
         return found
     found |= {
         row: set(series[row])
         for row in found
-        if row and (_counts(series[row]) or not _ROWS[row].issuperset(series[row]))
+        if row and (_counts_from_one(series[row]) or not _ROWS[row].issuperset(series[row]))
     }
     is_foreign = has_contacts or _any_row(found)
     return {row: set(series[row]) for row in found} if is_foreign else found
@@ -352,7 +352,7 @@ def _row_of(word: str) -> str:
 def _beyond(row: str, numbers: set[int]) -> set[int]:
     """The numbers of all runs that hold both numbers that the row has and others."""
     found: set[int] = set()
-    for run in _runs(numbers):
+    for run in _runs_of_numbers(numbers):
         has = _ROWS[row]
         if row == "T":  # T1 to T6 are old names and T7 to T10 new ones: no cap counts T1 to T8
             has = frozenset(range(1, 7)) if min(run) < 3 else frozenset(range(3, 11))
@@ -361,16 +361,16 @@ def _beyond(row: str, numbers: set[int]) -> set[int]:
     return found
 
 
-def _runs(numbers: set[int]) -> list[list[int]]:
+def _runs_of_numbers(numbers: set[int]) -> list[list[int]]:
     runs: list[list[int]] = []
-    for previous, number in pairwise([-_GAP - 1, *sorted(numbers)]):
-        if number - previous > _GAP:
+    for previous, number in pairwise([-_LARGEST_STEP - 1, *sorted(numbers)]):
+        if number - previous > _LARGEST_STEP:
             runs.append([])
         runs[-1].append(number)
     return runs
 
 
-def _counts(numbers: Iterable[int]) -> bool:
+def _counts_from_one(numbers: Iterable[int]) -> bool:
     return {1, 2, 3} <= set(numbers)
 
 
@@ -394,6 +394,6 @@ def _n_other_contacts(series: Mapping[str, Mapping[int, object]], words: set[str
     )
 
 
-def _told(members: Sequence[str], numbers: set[int]) -> str:
+def _series_label(members: Sequence[str], numbers: set[int]) -> str:
     is_whole = len(members) > 2 and len(members) == max(numbers) - min(numbers) + 1
     return f"{members[0]} to {members[-1]}" if is_whole else ", ".join(members)

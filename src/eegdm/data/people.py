@@ -17,11 +17,11 @@ from typing import NamedTuple
 from eegdm.data.files import extension
 
 
-def _listed(text: str) -> frozenset[str]:
+def _word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-RECORDINGS = _listed(
+RECORDING_WORDS = _word_set(
     "run r ses sess session rec record recording eeg edf bdf raw data rawdata file part seg segment"
     " block trial day night visit week month year baseline followup pre post before after rest"
     " resting task open opened close closed eyes eye eo ec awake wake sleep nap am pm morning"
@@ -29,14 +29,18 @@ RECORDINGS = _listed(
     " artf background artifact clean cleaned filtered derivatives sourcedata preprocessed"
 )
 """What several recordings of one person are called, with or without a number."""
-PARTS = _listed("train training test testing val valid validation eval evaluation dev")
-COLLECTIONS = _listed("group site center centre hospital clinic lab cohort batch set dataset study")
+PART_WORDS = _word_set("train training test testing val valid validation eval evaluation dev")
+COLLECTION_WORDS = _word_set(
+    "group site center centre hospital clinic lab cohort batch set dataset study"
+)
 """What holds several people, with or without a number."""
-GROUPS = _listed(
+GROUP_WORDS = _word_set(
     "control controls ctrl patient patients healthy hc case cases normal abnormal epilepsy"
 )
 """What holds several people if no number follows: `control` does, `control01` is one of them."""
-PEOPLE = _listed("sub subj subject patient pat pt participant person proband case vp id p s")
+PERSON_WORDS = _word_set(
+    "sub subj subject patient pat pt participant person proband case vp id p s"
+)
 """What a person is called if a number follows."""
 _WORD = re.compile(r"([^\W\d_]*)(\d*)")
 _DATE = re.compile(r"(19|20)\d\d[-_.]?(0\d|1[0-2])[-_.]?([0-2]\d|3[01])|19[5-9]\d|20[0-3]\d")
@@ -75,8 +79,8 @@ def telling(name: Sequence[Word], of_recordings: bool = True) -> list[Word]:
     numbers_nothing = not of_recordings
     for word, following in pairwise([*name, Word("", "")]):
         has_number = bool(word.digits) or (not following.letters and bool(following.digits))
-        if word.letters in RECORDINGS | PARTS | COLLECTIONS or (
-            word.letters in GROUPS and not has_number
+        if word.letters in RECORDING_WORDS | PART_WORDS | COLLECTION_WORDS or (
+            word.letters in GROUP_WORDS and not has_number
         ):
             numbers_nothing = False
         elif not word.letters:
@@ -88,13 +92,14 @@ def telling(name: Sequence[Word], of_recordings: bool = True) -> list[Word]:
 
 
 def _is_called(kept: list[Word]) -> bool:
-    return bool(kept) and kept[-1].letters in PEOPLE | GROUPS
+    return bool(kept) and kept[-1].letters in PERSON_WORDS | GROUP_WORDS
 
 
 def is_called_a_person(name: Sequence[Word]) -> bool:
     """Whether a name says that it is a person's: `patient0`, `sub_12`."""
     return any(
-        word.letters in PEOPLE and (word.digits or (following.digits and not following.letters))
+        word.letters in PERSON_WORDS
+        and (word.digits or (following.digits and not following.letters))
         for word, following in pairwise([*name, Word("", "")])
     )
 
@@ -162,7 +167,7 @@ def _people_above(folders: Sequence[str]) -> tuple[str, ...]:
     """Folders without those of sessions, conditions and parts of a corpus, which hold the same
     people.
     """
-    same = RECORDINGS | PARTS
+    same = RECORDING_WORDS | PART_WORDS
     return tuple(
         folder
         for folder in folders
@@ -291,11 +296,11 @@ def _shared_stems(files: Sequence[str]) -> Iterator[str]:
         f"every recording counts as a person of its own, but the names of {first!r} and"
         f" {second!r} share {label!r}; if they are of one person, a split by subject would"
         " divide that person: name subjects in the table, or by"
-        f" corpus.pattern{_example(files, first, second, label)}"
+        f" corpus.pattern{_example_pattern(files, first, second, label)}"
     )
 
 
-def _example(files: Sequence[str], first: str, second: str, label: str) -> str:
+def _example_pattern(files: Sequence[str], first: str, second: str, label: str) -> str:
     """An example of a pattern that finds the shared word, if a plain one does."""
     at = first.lower().find(label)
     after = re.escape(first[at + len(label) :][:1])
@@ -341,12 +346,12 @@ def _shared_at(
         if len(name) <= position:
             continue
         word, upto = name[position], name[n_common : position + 1]
-        if word.letters in RECORDINGS | PARTS | COLLECTIONS:
+        if word.letters in RECORDING_WORDS | PART_WORDS | COLLECTION_WORDS:
             continue
         if word.letters and word.digits:
             holders[word.text].append(i)
         elif len(name) > position + 1 and (
-            word.digits or word.letters not in GROUPS or telling(name[position + 1 :])
+            word.digits or word.letters not in GROUP_WORDS or telling(name[position + 1 :])
         ):
             holders["_".join(w.text for w in upto)].append(i)
     alike = {text: found for text, found in holders.items() if len(found) > 1}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import mne
 
 _INTRACRANIAL = ("seeg", "ecog", "dbs")  # MNE's types of channels that lie in or on the brain
-_STRETCH_S, _N_STRETCHES = 4.0, 24  # of a recording, to compare repeated channels by
+_COMPARED_S, _N_COMPARED = 4.0, 24  # of a recording, to compare repeated channels by
 _SAME = 0.005  # the spread of the difference of copies, by their own: digital steps
 
 
@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     """What a reader of the result must know of the channels."""
 
 
-def plan(raw: mne.io.BaseRaw, channels: Sequence[str], missing: str) -> Plan:
+def plan_channels(raw: mne.io.BaseRaw, channels: Sequence[str], missing: str) -> Plan:
     """Plan the channels (names of `TCP`) with missing "error", "drop" or "interpolate".
 
     Raises:
@@ -111,8 +111,8 @@ def _is_copy(one: Float[ndarray, " time"], other: Float[ndarray, " time"]) -> bo
 
 def _stretches(raw: mne.io.BaseRaw, picks: list[int]) -> Float[ndarray, "channel time"]:
     """Seconds spread over the recording; all of a short one."""
-    length = min(round(_STRETCH_S * float(raw.info["sfreq"])), raw.n_times)
-    starts = np.unique(np.linspace(0, raw.n_times - length, _N_STRETCHES).round().astype(int))
+    length = min(round(_COMPARED_S * float(raw.info["sfreq"])), raw.n_times)
+    starts = np.unique(np.linspace(0, raw.n_times - length, _N_COMPARED).round().astype(int))
     read = [read_volts(raw, picks, start, start + length) for start in map(int, starts)]
     return np.concatenate(read, axis=1)
 

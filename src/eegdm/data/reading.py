@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eegdm.data.edf import KINDS, EdfHeader, read_edf_header, read_gdf_signals
+from eegdm.data.edf import EDF_KINDS, EdfHeader, read_edf_header, read_gdf_signals
 from eegdm.data.gaps import (
     annotated_gaps,
     edf_gaps,
@@ -25,7 +25,7 @@ from eegdm.data.gaps import (
 )
 from eegdm.data.montage import TCP, derive
 from eegdm.data.positions import match_to_montage
-from eegdm.data.units import listed, refuse_unknown_unit, to_volts, volts_per
+from eegdm.data.units import list_names, refuse_unknown_unit, to_volts, volts_per
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EdfHeader", "Opening", "checked", "open_recording", "opening_of", "read_edf_header"]
 
-_ELSEWHERE = "export it as EDF+ or BrainVision with the program that recorded it"
-_AGAIN = "it is cut off or damaged; copy it again from where it was recorded"
+_EXPORT_AGAIN = "export it as EDF+ or BrainVision with the program that recorded it"
+_DAMAGED = "it is cut off or damaged; copy it again from where it was recorded"
 # What readers say in their own words, and what that means.
 _KNOWN = (
     (
@@ -42,7 +42,7 @@ _KNOWN = (
         "it holds epochs, not one continuous recording; use the data set from before it was cut"
         " into epochs",
     ),
-    (r"Unsupported file type", f"MNE-Python knows no reader for its ending; {_ELSEWHERE}"),
+    (r"Unsupported file type", f"MNE-Python knows no reader for its ending; {_EXPORT_AGAIN}"),
     (
         r"does not exist|[Cc]ould not find|[Nn]o such file|not found",
         "a file that belongs to it is not beside it or has another name; keep the files of a"
@@ -56,7 +56,7 @@ _KNOWN = (
     (
         r"[Uu]nexpected end|could be read|[Tt]runcated|is smaller than|[Cc]ould not read|reshape"
         r" array|broadcast",
-        _AGAIN,
+        _DAMAGED,
     ),
 )
 
@@ -107,7 +107,7 @@ def open_recording(
     _refuse_absent(path)
     kind = path.suffix.lower()
     header = None
-    if kind in KINDS:
+    if kind in EDF_KINDS:
         header = read_edf_header(path)
         opened = _open_edf(path, header, wanted)
     elif kind == ".gdf":
@@ -199,7 +199,7 @@ def _open_edf(path: Path, header: EdfHeader, wanted: Sequence[str]) -> _Opened:
     if others:
         notes.append(
             f"read at {rate / header.record_s:g} Hz; left out, sampled at other rates:"
-            f" {listed(others)}"
+            f" {list_names(others)}"
         )
     stated = [header.units[k] for k in kept]
     return _Opened(raw, notes, stated, list(raw._raw_extras[0]["units"]))
@@ -216,17 +216,17 @@ def _read_edf(
     names = [header.labels[k] for k in kept]
     if set(names) & set(options["exclude"]):  # MNE would leave out both: tell them apart by number
         signals = [k for k, is_signal in enumerate(header.is_signal) if is_signal]
-        unique = _read(path, encoding="latin1")[0].ch_names
+        unique = _read_by_mne(path, encoding="latin1")[0].ch_names
         options["exclude"] = [
             name for k, name in zip(signals, unique, strict=True) if is_left_out[k]
         ]
         options["exclude_after_unique"] = True
     try:
-        raw, notes = _read(path, **options)
+        raw, notes = _read_by_mne(path, **options)
     except UserError as fault:
         if not isinstance(getattr(fault.__cause__, "__cause__", None), UnicodeDecodeError):
             raise
-        raw, notes = _read(path, **options, encoding="latin1")
+        raw, notes = _read_by_mne(path, **options, encoding="latin1")
         raw.annotations.rename({text: _decoded(text) for text in set(raw.annotations.description)})
         notes.append("annotations that are not UTF-8 were read as Latin-1")
     if "exclude_after_unique" in options:
@@ -252,10 +252,10 @@ def _open_gdf(path: Path, wanted: Sequence[str]) -> _Opened:
     if rate < max(rates):
         faster = [name for name, r in zip(signals.labels, rates, strict=True) if r > rate]
         raise UserError(
-            f"{path} has signals that are faster than its EEG ({listed(faster)}), which MNE-Python"
-            " can't read apart; export the EEG alone, or convert the file to EDF"
+            f"{path} has signals that are faster than its EEG ({list_names(faster)}), which"
+            " MNE-Python can't read apart; export the EEG alone, or convert the file to EDF"
         )
-    raw, notes = _read(path)
+    raw, notes = _read_by_mne(path)
     if raw.n_times * len(raw.ch_names) > path.stat().st_size:
         raise UserError(
             f"{path} is cut off or damaged: its header promises more samples than the file has"
@@ -267,7 +267,8 @@ def _open_gdf(path: Path, wanted: Sequence[str]) -> _Opened:
         slower = [raw.ch_names[k] for k in range(len(rates)) if k not in kept]
         raw.drop_channels(slower)
         notes.append(
-            f"read at {raw.info['sfreq']:g} Hz; left out, sampled at other rates: {listed(slower)}"
+            f"read at {raw.info['sfreq']:g} Hz; left out, sampled at other rates:"
+            f" {list_names(slower)}"
         )
     return _Opened(raw, notes, [signals.units[k] for k in kept], [assumed[k] for k in kept])
 
@@ -312,7 +313,7 @@ def _open_brainvision(path: Path) -> _Opened:
             raise UserError(
                 f"{path} names the file {ascii(name)}; only a plain name beside it is allowed"
             )
-    raw, notes = _read(path)
+    raw, notes = _read_by_mne(path)
     promised = re.search(r"^\s*DataPoints\s*=\s*(\d+)\s*$", text, re.MULTILINE)
     if promised and raw.n_times < int(promised[1]):
         raise UserError(
@@ -339,7 +340,7 @@ def _header_text(path: Path) -> str:
 
 
 def _open_other(path: Path, unit: str | None) -> _Opened:
-    raw, notes = _read(path)
+    raw, notes = _read_by_mne(path)
     if path.suffix.lower() == ".fif":
         for file in raw.filenames:
             _refuse_cut_fif(Path(str(file)))
@@ -405,7 +406,7 @@ def _refuse_outside(path: Path, raw: mne.io.BaseRaw) -> None:
             )
 
 
-def _read(path: Path, **options: Any) -> tuple[mne.io.BaseRaw, list[str]]:
+def _read_by_mne(path: Path, **options: Any) -> tuple[mne.io.BaseRaw, list[str]]:
     """Open a recording by MNE, and what it leaves out."""
     import mne
 
@@ -414,7 +415,7 @@ def _read(path: Path, **options: Any) -> tuple[mne.io.BaseRaw, list[str]]:
             warnings.simplefilter("always")
             raw = mne.io.read_raw(path, preload=False, **options)
     except Exception as fault:  # readers fail in every way there is
-        raise UserError(_sentence(path, fault)) from fault
+        raise UserError(_failure_message(path, fault)) from fault
     if raw.n_times == 0 or not raw.ch_names:
         raise UserError(f"{path} holds no samples")
     return raw, _left_out_by_reader([str(warning.message) for warning in caught])
@@ -443,21 +444,21 @@ def _left_out_by_reader(warned: Sequence[str]) -> list[str]:
     return notes
 
 
-def _sentence(path: Path, fault: Exception) -> str:
+def _failure_message(path: Path, fault: Exception) -> str:
     """Why a reader failed and what to do, without its own words, which may quote the patient."""
     text = str(fault)
     reason = next((says for pattern, says in _KNOWN if re.search(pattern, text)), None)
-    if reason is None and path.suffix.lower() in KINDS and _has_odd_patient(path):
+    if reason is None and path.suffix.lower() in EDF_KINDS and _has_odd_patient(path):
         reason = (
             "MNE-Python can't read the patient field of its header (a word with more than one"
             " equals sign); empty that field with an EDF header editor"
         )
     if reason is None and isinstance(fault, EOFError | MemoryError | struct.error):
-        reason = _AGAIN
+        reason = _DAMAGED
     if reason is None:
         reason = (
             f"MNE-Python's reader of {path.suffix} files fails on it ({type(fault).__name__}): it"
-            f" is damaged, or of a kind that the reader does not know; {_ELSEWHERE}"
+            f" is damaged, or of a kind that the reader does not know; {_EXPORT_AGAIN}"
         )
     return f"{path} cannot be read as a recording: {reason}"
 

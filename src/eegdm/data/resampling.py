@@ -27,7 +27,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy import fft
 
-MARGIN_S = 10.0  # of which the outer half is faded out
+BLOCK_MARGIN_S = 10.0  # of which the outer half is faded out
 TAYLOR_TOLERANCE = 1e-6  # at the highest frequency, where filtered EEG has next to nothing
 
 
@@ -98,7 +98,7 @@ class Resampling(NamedTuple):
     def _span(self, out_start: int, out_stop: int, sfreq: float) -> Span:
         if self.is_identity:
             return Span(out_start, out_stop, out_start, out_stop, out_stop - out_start, fade=0)
-        margin = math.ceil(MARGIN_S * sfreq)
+        margin = math.ceil(BLOCK_MARGIN_S * sfreq)
         start = (self.removed + out_start) * self.circle // self.new_circle - self.pad
         stop = (self.removed + out_stop) * self.circle // self.new_circle - self.pad + 1
         start -= margin

@@ -92,7 +92,9 @@ def _sidecar_files(recording: Path) -> tuple[list[Path], list[Path]]:
     """The channels.tsv of a recording, if there is one, and its eeg.json, the nearest first."""
     if not _RECORDING.fullmatch(recording.name):
         return [], []
-    return [*_beside(recording, "channels", ".tsv")][:1], [*_beside(recording, "eeg", ".json")]
+    return [*_sidecars_of_kind(recording, "channels", ".tsv")][:1], [
+        *_sidecars_of_kind(recording, "eeg", ".json")
+    ]
 
 
 def _read_channels(file: Path) -> dict[str, Any]:
@@ -117,7 +119,7 @@ def _read_channels(file: Path) -> dict[str, Any]:
     }
 
 
-def _beside(recording: Path, suffix: str, extension: str) -> Iterator[Path]:
+def _sidecars_of_kind(recording: Path, suffix: str, extension: str) -> Iterator[Path]:
     """The sidecars of one kind that are of a recording, the nearest first."""
     entities = _entities(recording.name)
     folder = recording.parent

@@ -13,7 +13,7 @@ from numpy import ndarray
 from numpy.typing import ArrayLike
 
 from eegdm.data.channels import PER_VOLT, ChannelQuality, DerivedChannels, stand_out
-from eegdm.data.filtering import Block, Filtering, conditioned, filter_length
+from eegdm.data.filtering import FilteredBlock, Filtering, conditioned, filter_length
 from eegdm.data.montage import Derivation
 from eegdm.data.reading import open_recording
 from eegdm.data.resampling import Resampling
@@ -113,7 +113,7 @@ def preprocess(
 
     shape = (len(derivations), n_times)
     signal = np.empty(shape, np.float32) if out is None else out(shape)
-    quality = channels.quality(_write(blocks, signal, n_times))
+    quality = channels.quality(_write_blocks(blocks, signal, n_times))
     return Preprocessed(signal, sfreq, quality, [*channels.notes, *notes, *_quality_notes(quality)])
 
 
@@ -123,12 +123,16 @@ def _block_samples(block_s: float | None, sfreq: float, n_electrodes: int) -> in
     return max(BLOCK_VALUES // n_electrodes, round(SHORTEST_BLOCK_S * sfreq))
 
 
-def _unfiltered(read: Callable[[int, int], ndarray], n_times: int, block: int) -> Iterator[Block]:
+def _unfiltered(
+    read: Callable[[int, int], ndarray], n_times: int, block: int
+) -> Iterator[FilteredBlock]:
     for start in range(0, n_times, block):
-        yield Block(start, read(start, min(start + block, n_times)))
+        yield FilteredBlock(start, read(start, min(start + block, n_times)))
 
 
-def _write(blocks: Iterator[Block], signal: Any, n_times: int) -> Float[ndarray, " channel"]:
+def _write_blocks(
+    blocks: Iterator[FilteredBlock], signal: Any, n_times: int
+) -> Float[ndarray, " channel"]:
     """Write the blocks to `signal`; return the robust spread of each channel in µV, found from
     20,000 samples or more of it.
     """

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from eegdm import artifacts
 from eegdm.data.batches import WindowBatch
 from eegdm.data.recordings import channel_places
-from eegdm.data.windows import KEY
+from eegdm.data.windows import WINDOW_KEY
 from eegdm.errors import UserError, one_line
 
 _OPEN_SHARDS = 256
@@ -110,7 +110,7 @@ class TokenStore:
         self._place = {
             key: place
             for key, place in zip(
-                self.windows[KEY].itertuples(index=False, name=None),
+                self.windows[WINDOW_KEY].itertuples(index=False, name=None),
                 self.windows[["shard", "row", "n_channels"]].itertuples(index=False, name=None),
                 strict=True,
             )
@@ -160,7 +160,7 @@ class CachedTokens(Dataset):
         blocks: slice,
     ) -> None:
         self.store, self.channels, self.blocks = store, channels, blocks
-        self.keys = list(samples[KEY].itertuples(index=False, name=None))
+        self.keys = list(samples[WINDOW_KEY].itertuples(index=False, name=None))
         self.labels = samples.label.to_numpy()
         self.places = channel_places(table, channels)
         missing = next((key for key in self.keys if key not in store), None)

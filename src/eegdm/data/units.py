@@ -83,7 +83,7 @@ def to_volts(
             if said not in (None, want)
         ]
         note = f"unit={unit} was stated for all channels"
-        note += f", against what the file says of {listed(against)}" if against else ""
+        note += f", against what the file says of {list_names(against)}" if against else ""
         return [note], found
     notes = []
     if used := [
@@ -91,7 +91,7 @@ def to_volts(
         for name, said, aside in zip(raw.ch_names, file_says, beside, strict=True)
         if stated is not None and said is None and aside is not None
     ]:
-        notes.append(f"the unit of {listed(used)} was taken from channels.tsv")
+        notes.append(f"the unit of {list_names(used)} was taken from channels.tsv")
     return notes, found
 
 
@@ -106,7 +106,7 @@ def _scale(raw: mne.io.BaseRaw, factors: Sequence[float]) -> None:
             raw._cals[index] *= factors[index]
 
 
-def listed(names: Sequence[str], maximum: int = 6) -> str:
+def list_names(names: Sequence[str], maximum: int = 6) -> str:
     """Some names of a list on one line, and how many more there are."""
     shown = ", ".join(ascii(name)[1:-1] for name in names[:maximum])
     return shown if len(names) <= maximum else f"{shown} and {len(names) - maximum} more"

@@ -19,13 +19,13 @@ from numpy import ndarray
 
 from eegdm.config import WindowConfig, did_you_mean
 from eegdm.data.corpora import chbmit_split, tuev_validation_subjects
+from eegdm.data.events import SPLITS
 from eegdm.data.signal import first_sample
 from eegdm.errors import UserError
 
 log = logging.getLogger(__name__)
 
-KEY = ["recording", "start_sample", "n_times"]
-SPLITS = ("train", "val", "test")
+WINDOW_KEY = ["recording", "start_sample", "n_times"]
 LEFT_OUT = "left out"
 PUBLISHED_SPLIT = ("tuev", "synthetic", "chbmit")
 """Corpora that have one."""
@@ -150,7 +150,7 @@ def without_windows(recordings: pd.DataFrame, samples: pd.DataFrame) -> str | No
     )
 
 
-def _table(
+def _window_table(
     recording: str, start: np.ndarray, n_times: int, label: object, channel: object, sfreq: float
 ) -> pd.DataFrame:
     return pd.DataFrame(
@@ -174,7 +174,7 @@ def _event_rows(recording: Any, events: pd.DataFrame, config: WindowConfig) -> p
         np.int64
     )
     start = np.array([first_sample(t, recording.sfreq) for t in events.onset_s], np.int64) - lead
-    rows = _table(
+    rows = _window_table(
         recording.recording,
         start,
         n_times,
@@ -199,7 +199,7 @@ def _grid_rows(recording: Any, events: pd.DataFrame, config: WindowConfig) -> pd
     n_times = round(config.duration_s * sfreq)
     start = grid(recording.n_times, n_times, round((config.step_s or config.duration_s) * sfreq))
     label = _grid_labels(start / sfreq, config, events)
-    rows = _table(recording.recording, start, n_times, label, None, sfreq)
+    rows = _window_table(recording.recording, start, n_times, label, None, sfreq)
     if config.policy == "grid+seizure":
         extra = [_seizure_rows(recording, e, n_times) for e in events.itertuples()]
         rows = pd.concat([rows, *[e for e in extra if len(e)]], ignore_index=True)
@@ -250,7 +250,7 @@ def _seizure_rows(recording: Any, event: Any, n_times: int) -> pd.DataFrame:
     onset = np.arange(event.onset_s - SEIZURE_LEAD_S, end + SEIZURE_LEAD_S, SEIZURE_STEP_S)
     start = np.rint(onset * recording.sfreq).astype(np.int64)
     start = start[(start >= 0) & (start + n_times <= recording.n_times)]
-    return _table(recording.recording, start, n_times, event.label, None, recording.sfreq)
+    return _window_table(recording.recording, start, n_times, event.label, None, recording.sfreq)
 
 
 def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame) -> np.ndarray:
@@ -279,7 +279,7 @@ def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame
 
 def distinct(samples: pd.DataFrame) -> pd.DataFrame:
     """The distinct windows of samples, in order of first occurrence."""
-    return samples[KEY].drop_duplicates(ignore_index=True)
+    return samples[WINDOW_KEY].drop_duplicates(ignore_index=True)
 
 
 def pretraining_view(samples: pd.DataFrame, recordings: pd.DataFrame) -> pd.DataFrame:
@@ -296,12 +296,12 @@ def pretraining_view(samples: pd.DataFrame, recordings: pd.DataFrame) -> pd.Data
     windows["channel_id"] = windows.recording.map(ids)
     windows["row"] = windows.recording.map(names.map(lambda n: np.arange(len(n))))
     view = windows.explode(["ch_name", "channel_id", "row"], ignore_index=True)
-    last = samples.dropna(subset="channel").drop_duplicates([*KEY, "channel"], keep="last")
+    last = samples.dropna(subset="channel").drop_duplicates([*WINDOW_KEY, "channel"], keep="last")
     view = view.merge(
-        last[[*KEY, "channel", "label"]],
+        last[[*WINDOW_KEY, "channel", "label"]],
         how="left",
-        left_on=[*KEY, "ch_name"],
-        right_on=[*KEY, "channel"],
+        left_on=[*WINDOW_KEY, "ch_name"],
+        right_on=[*WINDOW_KEY, "channel"],
     )
     view["label"] = view.label.fillna(-1).astype("int64")
     return view.drop(columns="channel").astype({"channel_id": "int64", "row": "int64"})
@@ -343,10 +343,10 @@ def assign_splits(
     elif config.split == "column":
         split[used.index] = _by_column(used)
     elif config.split == "kfold":
-        units = _units(used, config.kfold_unit)
+        units = _split_units(used, config.kfold_unit)
         split[used.index] = _divided(units, _kfold, used, config, events)
     else:
-        units = _units(used, config.split)
+        units = _split_units(used, config.split)
         split[used.index] = _divided(units, _random, used, config, events)
     empty = [part for part in SPLITS if not (split == part).any()]
     if "train" in empty or ("test" in empty and config.test_fraction > 0):
@@ -391,7 +391,7 @@ def _by_column(recordings: pd.DataFrame) -> np.ndarray:
     return recordings.split.to_numpy()
 
 
-def _units(recordings: pd.DataFrame, unit: str) -> pd.Series:
+def _split_units(recordings: pd.DataFrame, unit: str) -> pd.Series:
     """What stays together: a subject, or a session or run of one."""
     if unit == "recording":
         return recordings.recording
@@ -466,7 +466,7 @@ def events_per_split(
     )
 
 
-def told_counts(counts: pd.DataFrame, corpus: str) -> Iterator[str]:
+def describe_event_counts(counts: pd.DataFrame, corpus: str) -> Iterator[str]:
     """Say how many events of each class each part has and, for TUEV, which release has as many."""
     for part in SPLITS:
         of_class = ", ".join(f"{label} {n:,}" for label, n in counts[part].items() if n)
@@ -475,15 +475,16 @@ def told_counts(counts: pd.DataFrame, corpus: str) -> Iterator[str]:
         found = tuple(int(counts[part].sum()) for part in SPLITS)
         fitting = [release for release, published in TUEV_EVENTS.items() if published == found]
         releases = "; ".join(
-            f"{release} has {_listed(published)}" for release, published in TUEV_EVENTS.items()
+            f"{release} has {_counts_and_sum(published)}"
+            for release, published in TUEV_EVENTS.items()
         )
         fits = (
             f"these are the events of TUEV {fitting[0]}"
             if fitting
             else "this fits no release of TUEV"
         )
-        yield f"{_listed(found)} events in train / val / test: {fits} ({releases})"
+        yield f"{_counts_and_sum(found)} events in train / val / test: {fits} ({releases})"
 
 
-def _listed(counts: tuple[int, ...]) -> str:
+def _counts_and_sum(counts: tuple[int, ...]) -> str:
     return f"{' / '.join(f'{n:,}' for n in counts)} ({sum(counts):,})"

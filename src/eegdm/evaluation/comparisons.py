@@ -19,7 +19,8 @@ from eegdm.compose import CONF
 from eegdm.config import Config, did_you_mean, section, with_settings
 from eegdm.console import say
 from eegdm.data.batches import SignalWindows, loader
-from eegdm.data.windows import KEY, SPLITS
+from eegdm.data.events import SPLITS
+from eegdm.data.windows import WINDOW_KEY
 from eegdm.errors import UserError
 from eegdm.evaluation.baselines import (
     band_power,
@@ -307,7 +308,7 @@ def _open_beside(
     unbound = with_settings(config, {"recipe": recipe, "explicit": [], "run.seed": run.seed or 0})
     own, model, inputs = open_classifier(unbound, run.path, source)
     data = label_data(own, inputs, model.channels)
-    columns = [*KEY, "label"]
+    columns = [*WINDOW_KEY, "label"]
     test = data.part("test")
     if not test[columns].equals(ours.data.part("test")[columns]):
         raise UserError(
@@ -419,7 +420,7 @@ def band_power_of(data: LabelledData, samples: pd.DataFrame) -> np.ndarray:
         for r in data.recordings.table.itertuples()
     }
     found = []
-    for key in windows[KEY].itertuples(index=False, name=None):
+    for key in windows[WINDOW_KEY].itertuples(index=False, name=None):
         power = band_power(data.recordings.window(*key)[None], data.recordings.sfreq).reshape(
             len(rows[key[0]]), -1
         )

@@ -17,7 +17,7 @@ import pandas as pd
 
 from eegdm.config import Config
 from eegdm.data.recordings import Recordings
-from eegdm.data.windows import KEY, WindowGrid
+from eegdm.data.windows import WINDOW_KEY, WindowGrid
 from eegdm.evaluation.decision import Rule, find_events, smoothed, window_table
 from eegdm.evaluation.event_scores import EventCounts, count_events, cover_recordings, event_scores
 from eegdm.evaluation.metrics import fit_event_threshold, fit_temperature
@@ -206,7 +206,7 @@ def _tables(
     for name, own in samples.groupby("recording"):
         row: Any = rows[name]
         of_grid = own[own.start_sample % round(step_s * row.sfreq) == 0]
-        grid = of_grid.drop_duplicates(KEY).sort_values("start_sample")
+        grid = of_grid.drop_duplicates(WINDOW_KEY).sort_values("start_sample")
         length = round(config.windows.duration_s * row.sfreq)
         windows = WindowGrid(grid.start_sample.to_numpy(), length, row.sfreq)
         yield row, window_table(windows, logits_from_table(grid), rule), grid.label.to_numpy()

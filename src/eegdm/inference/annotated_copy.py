@@ -184,18 +184,21 @@ def _records_of_events(
     texts = [b""] * header.n_records
     if start_s is None:
         texts = [
-            f"{_seconds(index * header.record_s)}\x14\x14\0".encode()
+            f"{_edf_time(index * header.record_s)}\x14\x14\0".encode()
             for index in range(header.n_records)
         ]
     for event in events.itertuples():
         index = min(int(event.onset_s / header.record_s), header.n_records - 1)
-        onset, duration = _seconds(event.onset_s + (start_s or 0.0)), _seconds(event.duration_s)[1:]
+        onset, duration = (
+            _edf_time(event.onset_s + (start_s or 0.0)),
+            _edf_time(event.duration_s)[1:],
+        )
         label = "".join(c if ord(c) >= 32 else " " for c in str(event.label))
         texts[index] += f"{onset}\x15{duration}\x14{label}\x14\0".encode()
     return [text or b"\0" for text in texts]
 
 
-def _seconds(value: float) -> str:
+def _edf_time(value: float) -> str:
     """Write a time as EDF+ has it: a sign, and no more digits than it needs, to the microsecond."""
     return f"{value:+.6f}".rstrip("0").rstrip(".")
 

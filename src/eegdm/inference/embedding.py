@@ -119,7 +119,7 @@ def embed_in(
     """Prepare a recording in ``folder``; return what stands beside the embeddings, and these in
     chunks of windows.
     """
-    reader = _Reader.of(model)
+    reader = _EmbeddingReader.of(model)
     if options.rate == "native" and reader.compat == "published":
         raise UserError(
             "rate=native: this model has compat=published, which scales time wrongly at other rates"
@@ -161,7 +161,7 @@ def embed_in(
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _EmbeddingReader:
     """A backbone and how it is read, alone or as part of a classifier."""
 
     backbone: SSMDP
@@ -172,7 +172,7 @@ class _Reader:
     compat: Compat
 
     @classmethod
-    def of(cls, model: Any) -> _Reader:
+    def of(cls, model: Any) -> _EmbeddingReader:
         from eegdm.checkpoints.load import load_backbone, load_model
         from eegdm.models.eegdm import EEGDM
         from eegdm.models.latents import TokenSpec

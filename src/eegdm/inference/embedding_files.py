@@ -81,10 +81,10 @@ def _write_npz(out: Path, about: About, chunks: Iterator[ndarray], work: Path) -
     _write_values(work / "values.npy", about, chunks)
     values = np.load(work / "values.npy", mmap_mode="r", allow_pickle=False)
     with atomic_path(out) as temporary:
-        np.savez(temporary, **{VALUES: values}, **_beside(about))
+        np.savez(temporary, **{VALUES: values}, **_npz_fields(about))
 
 
-def _beside(about: About) -> dict[str, Any]:
+def _npz_fields(about: About) -> dict[str, Any]:
     """What an .npz holds beside the values; without the notes' type NumPy would take no notes for
     no numbers.
     """

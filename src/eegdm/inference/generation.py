@@ -69,7 +69,7 @@ def generate(
     from eegdm.models.diffusion import sample_with
     from eegdm.models.pooling import SFREQ
 
-    backbone, schedule, signal = _parts(model)
+    backbone, schedule, signal = _backbone_schedule_and_signal(model)
     names = list(channels or TCP[: backbone.config["n_channel_ids"]])
     for name in names:
         electrodes_of(name)
@@ -102,7 +102,7 @@ def generate(
     )
 
 
-def _parts(model: Any) -> tuple[SSMDP, Any, Any]:
+def _backbone_schedule_and_signal(model: Any) -> tuple[SSMDP, Any, Any]:
     """The backbone, its noise schedule, and how its signals were treated."""
     from eegdm.checkpoints.load import load_backbone
     from eegdm.models.diffusion import noise_schedule
@@ -121,7 +121,7 @@ def _row_seed(seed: int, number: int, channel: int) -> int:
 # ------------------------------------------------------------------------------------------ files
 
 
-def as_raw(generated: Generated) -> mne.io.RawArray:
+def generated_recording(generated: Generated) -> mne.io.RawArray:
     """Return the windows one after another as a recording, each annotated with its number."""
     import mne
 
@@ -162,21 +162,21 @@ def generate_file(
             signals.touch()  # a folder that can't be written is found now
             generated = generate(model, channels, n, **options)
             _write_signals(signals, generated)
-            draw(generated).savefig(drawn, dpi=140)
+            draw_generated(generated).savefig(drawn, dpi=140)
     return [out, picture]
 
 
 def _write_signals(path: Path, generated: Generated) -> None:
     import mne
 
-    raw = as_raw(generated)
+    raw = generated_recording(generated)
     if path.suffix == ".fif":
         raw.save(path, overwrite=True, verbose="ERROR")
     else:
         mne.export.export_raw(path, raw, fmt="edf", overwrite=True, verbose="ERROR")
 
 
-def draw(generated: Generated) -> Figure:
+def draw_generated(generated: Generated) -> Figure:
     """Draw the first windows side by side, at one scale, in µV, negative up."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -21,7 +21,7 @@ from eegdm.evaluation.decision import Rule, smoothed
 from eegdm.report.charts import STYLE, colour, short
 from eegdm.report.traces import draw_scale_bar, draw_traces, scale_uv
 
-_COLUMNS = 1600  # of the timeline: more than its pixels show
+_TIMELINE_COLUMNS = 1600  # of the timeline: more than its pixels show
 _TICKS_S = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 _LANE = 0.26
 _BAR = 0.7
@@ -101,11 +101,11 @@ def _columns(
     sum.
     """
     times = (windows.onset_s + windows.duration_s / 2).to_numpy()
-    if len(times) <= _COLUMNS:
+    if len(times) <= _TIMELINE_COLUMNS:
         return times, probability
     best = [
         part[probability[part].sum(axis=1).argmax()]
-        for part in np.array_split(np.arange(len(times)), _COLUMNS)
+        for part in np.array_split(np.arange(len(times)), _TIMELINE_COLUMNS)
     ]
     return times[best], probability[best]
 

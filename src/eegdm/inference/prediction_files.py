@@ -22,7 +22,7 @@ NO_DEVICE = (
     " patients."
 )
 _SZCORE = {"seizure": "sz", "seiz": "sz", "sz": "sz"}
-_COLUMNS = {
+_COLUMN_DESCRIPTIONS = {
     "onset": {"Description": "start of the event, counted from the first sample", "Units": "s"},
     "duration": {"Description": "length of the event", "Units": "s"},
     "eventType": {
@@ -119,7 +119,7 @@ def write_sidecar(places: Places, found: Prediction, plan: dict[str, Any]) -> No
     artifacts.write_json(
         places.sidecar,
         {
-            **_COLUMNS,
+            **_COLUMN_DESCRIPTIONS,
             "GeneratedBy": {"Name": "eegdm", "Version": __version__},
             "Notice": NO_DEVICE,
             "Steps": found.steps,
@@ -132,7 +132,9 @@ def write_sidecar(places: Places, found: Prediction, plan: dict[str, Any]) -> No
     )
 
 
-def finished(places: Places, plan: dict[str, Any], wanted: list[Path]) -> dict[str, Any] | None:
+def finished_sidecar(
+    places: Places, plan: dict[str, Any], wanted: list[Path]
+) -> dict[str, Any] | None:
     """Return the sidecar if it is of this plan and all wanted files are there, else None."""
     if not places.sidecar.is_file() or not all(path.is_file() for path in wanted):
         return None

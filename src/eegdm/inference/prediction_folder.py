@@ -23,7 +23,7 @@ from eegdm.evaluation.decision import rule_of
 from eegdm.executor import map_unordered
 from eegdm.inference.annotated_copy import copy_name, refuse_copy, write_copy
 from eegdm.inference.prediction import Options, predict_in
-from eegdm.inference.prediction_files import Places, finished, write_sidecar, write_tables
+from eegdm.inference.prediction_files import Places, finished_sidecar, write_sidecar, write_tables
 
 if TYPE_CHECKING:
     from eegdm.models.eegdm import EEGDM
@@ -48,7 +48,7 @@ class Outputs:
     keep_identity: bool = False
 
 
-class Job(NamedTuple):
+class PredictionJob(NamedTuple):
     """A recording and where its results go: ``folder / stem``."""
 
     file: Path
@@ -56,7 +56,7 @@ class Job(NamedTuple):
     stem: str
 
 
-class Outcome(NamedTuple):
+class PredictionOutcome(NamedTuple):
     """What came of a recording."""
 
     files: list[Path]
@@ -92,9 +92,9 @@ def predict_path(
             some with ``strict``.
     """
     options, outputs = options or Options(), outputs or Outputs()
-    work = functools.partial(process, model=model, options=options, outputs=outputs)
+    work = functools.partial(predict_job, model=model, options=options, outputs=outputs)
     if not path.is_dir():
-        return _printed(work(Job(path, out or path.parent, path.stem), progress=True))
+        return _printed(work(PredictionJob(path, out or path.parent, path.stem), progress=True))
     # Faults of the rule and of the folder are reported once, not for each recording.
     rule_of(_classifier(model), **options.rule)
     if out is not None:
@@ -125,7 +125,7 @@ def predict_path(
     return written
 
 
-def find_jobs(folder: Path, out: Path | None) -> list[Job]:
+def find_jobs(folder: Path, out: Path | None) -> list[PredictionJob]:
     """List the recordings below a folder, as preprocess does: without the copies that eegdm wrote
     there and the later parts of split recordings.
     """
@@ -135,7 +135,7 @@ def find_jobs(folder: Path, out: Path | None) -> list[Job]:
     if found.left_out:
         say(f"predict: {found.left_out}")
     return [
-        Job(
+        PredictionJob(
             s.file, out / Path(s.recording).parent if out else s.file.parent, Path(s.recording).name
         )
         for s in found.sources
@@ -145,9 +145,9 @@ def find_jobs(folder: Path, out: Path | None) -> list[Job]:
 # ---------------------------------------------------------------------------------- one recording
 
 
-def process(
-    job: Job, model: str, options: Options, outputs: Outputs, progress: bool = False
-) -> Outcome:
+def predict_job(
+    job: PredictionJob, model: str, options: Options, outputs: Outputs, progress: bool = False
+) -> PredictionOutcome:
     """Do one recording, or what is left of it.
 
     Raises:
@@ -158,15 +158,15 @@ def process(
             raise UserError(f"{job.file} does not exist")
         if outputs.copy is not None:
             refuse_copy(job.file, outputs.copy)
-        return _process(job, _classifier(model), options, outputs, progress)
+        return _predict_job(job, _classifier(model), options, outputs, progress)
 
 
-def _process(
-    job: Job, classifier: EEGDM, options: Options, outputs: Outputs, progress: bool
-) -> Outcome:
+def _predict_job(
+    job: PredictionJob, classifier: EEGDM, options: Options, outputs: Outputs, progress: bool
+) -> PredictionOutcome:
     places, rule = Places.below(job.folder, job.stem), rule_of(classifier, **options.rule)
     places.refuse_foreign()
-    content = _plan(job, classifier)
+    content = _input_state(job, classifier)
     plan = {**content, "options": {**options.content, **asdict(rule)}}
     plan["options"] |= {
         name: list(value) for name, value in plan["options"].items() if isinstance(value, tuple)
@@ -178,7 +178,7 @@ def _process(
         if outputs.copy
         else []
     )
-    done = finished(places, plan, wanted)
+    done = finished_sidecar(places, plan, wanted)
     if done is None:
         artifacts.make_folder(places.events.parent, "--out")
         artifacts.refuse_long_names([*wanted, places.sidecar], "rename the recording")
@@ -205,7 +205,7 @@ def _process(
     n_events, duration_s, notes = (
         sidecar[name] for name in ("Events", "RecordingDuration", "Notes")
     )
-    return Outcome(wanted, n_events, duration_s, notes, was_finished=done is not None)
+    return PredictionOutcome(wanted, n_events, duration_s, notes, was_finished=done is not None)
 
 
 @contextmanager
@@ -226,7 +226,7 @@ def _work(places: Places, config: dict[str, Any], inputs: dict[str, Any]) -> Ite
             shutil.rmtree(places.work, ignore_errors=True)
 
 
-def _plan(job: Job, model: EEGDM) -> dict[str, Any]:
+def _input_state(job: PredictionJob, model: EEGDM) -> dict[str, Any]:
     """What tells that recording and model have not changed."""
     from eegdm.models.pretrained import weights_fingerprint
 
@@ -244,7 +244,7 @@ def _classifier(model: str) -> EEGDM:
     return load_classifier(model)
 
 
-def _printed(outcome: Outcome) -> list[Path]:
+def _printed(outcome: PredictionOutcome) -> list[Path]:
     if outcome.was_finished:
         say("predict: finished before; remove its *_events.json to do it again")
     for note in outcome.notes:
@@ -252,6 +252,6 @@ def _printed(outcome: Outcome) -> list[Path]:
     return outcome.files
 
 
-def _one_line(job: Job, error: BaseException) -> str:
+def _one_line(job: PredictionJob, error: BaseException) -> str:
     text = as_options(failure_reason(error), OPTIONS)
     return text if text.startswith(str(job.file)) else f"{job.file}: {text}"

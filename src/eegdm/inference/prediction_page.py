@@ -38,9 +38,9 @@ def write_page(
     """Write a self-contained HTML page about the recording called ``name``."""
     parts = {
         "Result": _result(name, found, rule),
-        "The whole recording": _whole(found, rule),
+        "The whole recording": _whole_recording(found, rule),
         "The strongest events": _strongest(found, prepared, rule),
-        "List of events": _listed(found),
+        "List of events": _event_list(found),
         "Signal quality": _quality(found),
         "What was done to the signal": _done(found),
         "Rule and model": _model(model, rule),
@@ -64,7 +64,7 @@ def _result(name: str, found: Prediction, rule: Rule) -> Iterator[Block]:
             f" probability of {rule.threshold:.2f} or more for at least {rule.min_duration_s:g} s."
         )
         return
-    yield Text(f"{length}. {_counted(len(found.events))} found.")
+    yield Text(f"{length}. {_n_events_found(len(found.events))} found.")
     rows = [
         [
             label,
@@ -78,7 +78,7 @@ def _result(name: str, found: Prediction, rule: Rule) -> Iterator[Block]:
     yield Table(["class", "events", "together", "of the recording"], rows)
 
 
-def _counted(n: int) -> str:
+def _n_events_found(n: int) -> str:
     return "1 event was" if n == 1 else f"{n} events were"
 
 
@@ -86,7 +86,7 @@ def _or(names: tuple[str, ...]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def _whole(found: Prediction, rule: Rule) -> Iterator[Block]:
+def _whole_recording(found: Prediction, rule: Rule) -> Iterator[Block]:
     caption = (
         "Bars: the events. Below: how probable the model holds each event class at each time,"
         " stacked, smoothed as for the rule."
@@ -166,7 +166,7 @@ def _picture(
     return Picture(figure, words, f"{words}{shown}.", wide=True)
 
 
-def _listed(found: Prediction) -> Iterator[Block]:
+def _event_list(found: Prediction) -> Iterator[Block]:
     if found.events.empty:
         return
     strongest = (

@@ -19,7 +19,7 @@ from eegdm.data import sidecars
 from eegdm.data.channels import ChannelQuality
 from eegdm.data.line_noise import LineNoise, line_noise
 from eegdm.data.montage import TCP, Derivation
-from eegdm.data.plan import names_of, plan
+from eegdm.data.plan import names_of, plan_channels
 from eegdm.data.positions import keep_nearest, match_to_montage
 from eegdm.data.reading import checked, open_recording, opening_of
 from eegdm.data.signal import Filtering, preprocess
@@ -29,7 +29,7 @@ from eegdm.errors import UserError
 if TYPE_CHECKING:
     import mne
 
-SIGNAL, ABOUT = "signal.npy", "signal.json"
+SIGNAL, ABOUT_SIGNAL = "signal.npy", "signal.json"
 # What is filtered at once; a fixed length bounds the memory, however long the recording is.
 BLOCK_S = 300.0
 MISSING_POLICIES = ("error", "drop", "interpolate")
@@ -239,7 +239,7 @@ def _channels(
                 notes.append(f"left out, {reason}: {', '.join(left_out)}")
         nearest, distance_mm = [p.nearest for p in kept], [p.distance_mm for p in kept]
         return raw, [p.derivation for p in kept], nearest, distance_mm, notes
-    source, derivations, notes = plan(raw, settings.channels, settings.missing)
+    source, derivations, notes = plan_channels(raw, settings.channels, settings.missing)
     made = [d.name for d in derivations]
     return source, derivations, made, [0.0] * len(made), notes
 
@@ -320,14 +320,14 @@ def _write_prepared(folder: Path, prepared: Prepared) -> None:
     about = asdict(prepared) | {"path": SIGNAL, "quality": [list(q) for q in prepared.quality]}
     if prepared.line_noise is not None:
         about["line_noise"] = [prepared.line_noise.mains_hz, prepared.line_noise.rms_uv.tolist()]
-    artifacts.write_json(folder / ABOUT, about)
+    artifacts.write_json(folder / ABOUT_SIGNAL, about)
 
 
 def _read_prepared(folder: Path) -> Prepared | None:
     """Return what a killed run of this version prepared."""
-    if not (folder / ABOUT).is_file():
+    if not (folder / ABOUT_SIGNAL).is_file():
         return None
-    about = artifacts.read_json(folder / ABOUT)
+    about = artifacts.read_json(folder / ABOUT_SIGNAL)
     if about.keys() != {field.name for field in fields(Prepared)}:
         return None
     noise = about["line_noise"]

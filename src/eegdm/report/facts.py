@@ -17,10 +17,10 @@ import pandas as pd
 from eegdm import __version__
 from eegdm.artifacts import Artifact
 from eegdm.config import Config
+from eegdm.data.events import SPLITS
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.data.signal import expand
-from eegdm.data.windows import SPLITS
 from eegdm.evaluation.comparisons import Opened, class_weights, n_folds, training_set_key
 from eegdm.evaluation.selection import Finished
 from eegdm.models.eegdm import EEGDM

@@ -18,7 +18,7 @@ from eegdm.console import file_size, say, track
 from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import shard_is_done, write_shard
-from eegdm.data.windows import KEY, distinct, long_events, make_samples
+from eegdm.data.windows import WINDOW_KEY, distinct, long_events, make_samples
 from eegdm.effects import finished
 from eegdm.executor import map_or_raise
 from eegdm.layout import content_config, destination
@@ -173,7 +173,7 @@ def _batches(
 ) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
     channels = {r.recording: tuple(r.ch_names) for r in recordings.table.itertuples()}
     batch: list[Any] = []
-    for key in windows[KEY].itertuples(index=False, name=None):
+    for key in windows[WINDOW_KEY].itertuples(index=False, name=None):
         if batch and (len(batch) == size or channels[key[0]] != channels[batch[0][0]]):
             yield channels[batch[0][0]], batch
             batch = []

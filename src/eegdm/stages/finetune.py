@@ -14,7 +14,7 @@ from eegdm import artifacts
 from eegdm.config import Config
 from eegdm.console import say
 from eegdm.data.batches import generator, loader
-from eegdm.data.windows import KEY
+from eegdm.data.windows import WINDOW_KEY
 from eegdm.effects import finished
 from eegdm.errors import UserError
 from eegdm.evaluation.fitting import fit_decision
@@ -104,7 +104,7 @@ def make_classifier(config: Config, data: LabelledData, backbone: SSMDP) -> EEGD
         config.corpus.classes[1:] if config.finetune.loss == "binary" else config.corpus.classes
     )
     signal = {**recordings.artifact.config["signal"], "mu": config.signal.mu}
-    n_times = recordings.window(*data.samples[KEY].iloc[0]).shape[-1]
+    n_times = recordings.window(*data.samples[WINDOW_KEY].iloc[0]).shape[-1]
     return EEGDM(
         backbone,
         fusion,

@@ -21,11 +21,11 @@ from eegdm.data import sidecars
 from eegdm.data.corpora import Source, Survey, read_events, survey, table_labels, table_path
 from eegdm.data.events import classes_of, refuse_other_classes
 from eegdm.data.montage import CHBMIT, TCP, Derivation, referential
-from eegdm.data.plan import plan
+from eegdm.data.plan import plan_channels
 from eegdm.data.reading import open_recording, opening_of
 from eegdm.data.signal import Filtering
 from eegdm.data.signal import preprocess as prepare
-from eegdm.data.units import listed
+from eegdm.data.units import list_names
 from eegdm.effects import describe
 from eegdm.errors import UserError, failure_reason
 from eegdm.executor import KILLED, map_unordered
@@ -226,7 +226,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
     if montage is None:
         derivations, channel_notes = _referential(raw, signal.n_referential)
     else:
-        _, derivations, channel_notes = plan(raw, montage, signal.missing)
+        _, derivations, channel_notes = plan_channels(raw, montage, signal.missing)
     filtering = Filtering(signal.sfreq, signal.highpass, signal.lowpass, tuple(signal.notch))
     path = job.folder / _signal_name(job.source.recording)
     with artifacts.atomic_path(path) as temporary:
@@ -273,7 +273,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
 def _referential(raw: Any, n_channels: int) -> tuple[list[Derivation], list[str]]:
     """The first channels of a file; they are taken by their place, so a bad one is only noted."""
     derivations = referential(raw.ch_names, n_channels)
-    bads = listed([d.name for d in derivations if d.name in raw.info["bads"]])
+    bads = list_names([d.name for d in derivations if d.name in raw.info["bads"]])
     note = f"marked as bad in the recording, used all the same: {bads}"
     return derivations, [note] if bads else []
 

@@ -19,15 +19,15 @@ from eegdm.artifacts import atomic_path, write_json
 from eegdm.data.montage import bipolar
 from eegdm.data.synthetic.simulate import (
     CLASSES,
-    SEIZURE,
-    Event,
+    SEIZURE_CLASS,
+    SimulatedEvent,
     Simulation,
     one_seizure,
     record,
     rest,
     six_classes,
 )
-from eegdm.data.synthetic.sources import ELECTRODES
+from eegdm.data.synthetic.sources import HEAD_ELECTRODES
 
 RANGE_UV = (-3276.8, 3276.7)
 """What 16 bits hold at 0.1 µV per step."""
@@ -113,7 +113,7 @@ def _letters(head: str, number: int) -> str:
     return head + "".join(chr(ord("a") + number // 26**place % 26) for place in (2, 1, 0))
 
 
-def _rec(events: Iterable[Event]) -> str:
+def _rec(events: Iterable[SimulatedEvent]) -> str:
     rows = [
         f"{channel},{event.onset_s},{round(event.onset_s + event.duration_s, 2)},{CLASSES.index(event.label) + 1}\n"  # noqa: E501
         for event in events
@@ -125,7 +125,7 @@ def _rec(events: Iterable[Event]) -> str:
 def _tuev_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
     eeg = [
         (f"EEG {_OLDER_NAMES.get(name, name)}-REF", row)
-        for name, row in zip(ELECTRODES, simulation.potential_uV, strict=True)
+        for name, row in zip(HEAD_ELECTRODES, simulation.potential_uV, strict=True)
     ]
     unused = np.zeros_like(simulation.ecg_uV)
     return [*eeg, ("EEG EKG1-REF", simulation.ecg_uV), ("PHOTIC-REF", unused), ("IBI", unused)]
@@ -163,7 +163,7 @@ def write_chbmit(
 
 
 def _chbmit_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
-    rows = dict(zip(ELECTRODES, simulation.potential_uV, strict=True))
+    rows = dict(zip(HEAD_ELECTRODES, simulation.potential_uV, strict=True))
     pairs = [(name, bipolar(name)) for name in CHBMIT_CHANNELS]
     return [(name, rows[pair[0]] - rows[pair[1]]) for name, pair in pairs if pair]
 
@@ -181,7 +181,7 @@ def _chbmit_channels(sfreq: int) -> str:
 def _chbmit_entry(file_name: str, number: int, simulation: Simulation) -> str:
     length = timedelta(seconds=simulation.potential_uV.shape[1] / simulation.sfreq)
     start = timedelta(hours=9) + (number - 1) * (length + timedelta(seconds=5))
-    seizures = [event for event in simulation.events if event.label == SEIZURE]
+    seizures = [event for event in simulation.events if event.label == SEIZURE_CLASS]
     lines = [
         f"File Name: {file_name}",
         f"File Start Time: {start}",
@@ -215,7 +215,7 @@ def write_folder(
     run), ``"annotations"`` into the files (EDF+). Returns the EDF files.
     """
     files, rows = [], []
-    for subject, run, simulation in _runs(seed, n_subjects, n_runs, minutes, sfreq):
+    for subject, run, simulation in _simulated_runs(seed, n_subjects, n_runs, minutes, sfreq):
         path = Path(folder) / f"{subject}_run{run}.edf"
         inside = simulation.events if events == "annotations" else []
         files.append(_write_edf(path, sfreq, _newer_signals(simulation), inside))
@@ -246,7 +246,7 @@ def write_bids(
     The classes are the ``trial_type`` of each ``_events.tsv``. Returns the EDF files.
     """
     folder, files = Path(folder), []
-    for subject, run, simulation in _runs(seed, n_subjects, n_runs, minutes, sfreq):
+    for subject, run, simulation in _simulated_runs(seed, n_subjects, n_runs, minutes, sfreq):
         stem = folder / f"sub-{subject[1:]}" / "eeg" / f"sub-{subject[1:]}_task-rest_run-{run:02d}"
         signals = _newer_signals(simulation)
         _write_rows(
@@ -275,7 +275,7 @@ def _subjects(n_subjects: int) -> list[str]:
     return [f"s{number:02d}" for number in range(1, n_subjects + 1)]
 
 
-def _runs(
+def _simulated_runs(
     seed: int, n_subjects: int, n_runs: int, minutes: float, sfreq: int
 ) -> Iterable[tuple[str, int, Simulation]]:
     for subject in _subjects(n_subjects):
@@ -290,7 +290,7 @@ def _runs(
 def _newer_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
     eeg = [
         (_NEWER_NAMES.get(name, name), row)
-        for name, row in zip(ELECTRODES, simulation.potential_uV, strict=True)
+        for name, row in zip(HEAD_ELECTRODES, simulation.potential_uV, strict=True)
     ]
     return [*eeg, ("ECG", simulation.ecg_uV)]
 
@@ -311,7 +311,10 @@ def _bids_sidecar(simulation: Simulation) -> dict[str, Any]:
 
 
 def _write_edf(
-    path: Path, sfreq: int, signals: Iterable[tuple[str, np.ndarray]], events: Sequence[Event] = ()
+    path: Path,
+    sfreq: int,
+    signals: Iterable[tuple[str, np.ndarray]],
+    events: Sequence[SimulatedEvent] = (),
 ) -> Path:
     """Write an EDF (with events an EDF+) that names no person. The amplifier saturates at its
     range.

@@ -27,10 +27,10 @@ from scipy.signal.windows import tukey
 from eegdm.data.montage import TCP
 from eegdm.data.synthetic import sources
 from eegdm.data.synthetic.sources import (
-    ELECTRODES,
+    HEAD_ELECTRODES,
     Field,
     Potential,
-    Source,
+    SimulatedSource,
     Wave,
     band,
     near,
@@ -38,16 +38,16 @@ from eegdm.data.synthetic.sources import (
 )
 from eegdm.errors import UserError
 
-SEIZURE, REST = "SEIZURE", "REST"
-SOURCES: dict[str, Callable[[Generator, Wave], Source]] = {
+SEIZURE_CLASS, REST_CLASS = "SEIZURE", "REST"
+SOURCES: dict[str, Callable[[Generator, Wave], SimulatedSource]] = {
     "SPSW": sources.spike_and_wave,
     "GPED": sources.generalised_periodic,
     "PLED": sources.lateralised_periodic,
     "EYEM": sources.eye_movement,
     "ARTF": sources.artefact,
     "BCKG": sources.slow_activity,
-    SEIZURE: sources.seizure,
-    REST: sources.slow_activity,
+    SEIZURE_CLASS: sources.seizure,
+    REST_CLASS: sources.slow_activity,
 }
 CLASSES = tuple(SOURCES)[:6]
 """In the order of TUEV's codes 1..6."""
@@ -64,7 +64,7 @@ MARGIN_S = 2.0
 SEGMENT_S = 7.0
 STRENGTH = (1.5, 4.0)
 """RMS of a source on its strongest bipolar channel, as a multiple of the background's."""
-OTHER_STRENGTHS = {SEIZURE: (3.0, 6.0), REST: (0.2, 0.8)}
+OTHER_STRENGTHS = {SEIZURE_CLASS: (3.0, 6.0), REST_CLASS: (0.2, 0.8)}
 """The same where only seizures are annotated: they stand out."""
 SLOWING = (0.5, 1.4)
 """RMS of the slow activity that occurs in all classes, as a multiple of the source's."""
@@ -78,7 +78,7 @@ class Segment(NamedTuple):
     stop_s: float
 
 
-class Event(NamedTuple):
+class SimulatedEvent(NamedTuple):
     """An annotated interval, and the TCP channels (0..21) on which an annotator would mark it."""
 
     label: str
@@ -88,13 +88,13 @@ class Event(NamedTuple):
 
 
 class Simulation(NamedTuple):
-    """A synthetic recording; the rows of ``potential_uV`` are ``ELECTRODES``."""
+    """A synthetic recording; the rows of ``potential_uV`` are ``HEAD_ELECTRODES``."""
 
     sfreq: float
     mains_hz: float
     potential_uV: Potential
     ecg_uV: Wave
-    events: list[Event]
+    events: list[SimulatedEvent]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +125,14 @@ class Subject:
             background_uV=background_uV,
             slope=rng.uniform(1.3, 2.1),
             reach=rng.uniform(0.9, 1.6),
-            gains=np.exp(0.2 * sources.mixing(1.0) @ rng.standard_normal(len(ELECTRODES))),
+            gains=np.exp(0.2 * sources.mixing(1.0) @ rng.standard_normal(len(HEAD_ELECTRODES))),
             alpha_hz=rng.uniform(8.5, 11.5),
             alpha_uV=background_uV * rng.uniform(0.5, 1.3),
             mains_hz=rng.choice([50.0, 60.0]),
             mains_uV=rng.uniform(0.3, 2.0),
             drift_uV=rng.uniform(5, 20),
-            contact_uV=rng.uniform(0.4, 1.0) * np.exp(0.3 * rng.standard_normal(len(ELECTRODES))),
+            contact_uV=rng.uniform(0.4, 1.0)
+            * np.exp(0.3 * rng.standard_normal(len(HEAD_ELECTRODES))),
             heart_hz=rng.uniform(0.9, 1.5),
         )
 
@@ -139,7 +140,7 @@ class Subject:
 # ------------------------------------------------------------------------------------- recordings
 
 
-def generator(seed: int, subject: str, *run: int) -> Generator:
+def subject_generator(seed: int, subject: str, *run: int) -> Generator:
     """The random numbers of a subject, or of one of its runs, whatever else has been drawn."""
     return np.random.default_rng([seed, *subject.encode(), *run])
 
@@ -182,12 +183,12 @@ def one_seizure(rng: Generator, minutes: float) -> list[Segment]:
         )
     stop_s, duration_s = int(60 * minutes), int(rng.integers(20, 61))
     onset_s = int(rng.integers(10, stop_s - duration_s - 10))
-    ictal = Segment(SEIZURE, onset_s, onset_s + duration_s)
+    ictal = Segment(SEIZURE_CLASS, onset_s, onset_s + duration_s)
     return [*_rest(rng, 0, ictal.start_s), ictal, *_rest(rng, ictal.stop_s, stop_s)]
 
 
 def _rest(rng: Generator, start_s: float, stop_s: float) -> list[Segment]:
-    return [Segment(REST, *edge) for edge in pairwise(_edges(rng, start_s, stop_s))]
+    return [Segment(REST_CLASS, *edge) for edge in pairwise(_edges(rng, start_s, stop_s))]
 
 
 def _edges(rng: Generator, start_s: float, stop_s: float) -> list[float]:
@@ -201,8 +202,8 @@ def record(
     seed: int, subject: str, run: int, sfreq: float, plan: Callable[[Generator], list[Segment]]
 ) -> Simulation:
     """Make up one run of a subject: what ``plan`` draws, on the background of that subject."""
-    rng = generator(seed, subject, run)
-    return simulate(Subject.draw(generator(seed, subject)), plan(rng), rng, sfreq)
+    rng = subject_generator(seed, subject, run)
+    return simulate(Subject.draw(subject_generator(seed, subject)), plan(rng), rng, sfreq)
 
 
 def simulate(
@@ -218,7 +219,7 @@ def simulate(
     """
     n_times = round(segments[-1].stop_s * sfreq)
     potential = _brain(rng, subject, segments, n_times, sfreq)
-    events: list[Event] = []
+    events: list[SimulatedEvent] = []
     for segment in segments:
         start, stop = round(segment.start_s * sfreq), round(segment.stop_s * sfreq)
         time, fade = np.arange(stop - start) / sfreq, tukey(stop - start, 0.05)
@@ -226,12 +227,12 @@ def simulate(
             rng, OTHER_STRENGTHS.get(segment.label, STRENGTH)
         )
         source = SOURCES[segment.label](rng, time)
-        activity = fade * _scaled(source.potential, strength_uV)
-        slow = _scaled(
+        activity = fade * _scaled_to_rms(source.potential, strength_uV)
+        slow = _scaled_to_rms(
             sources.slow_activity(rng, time).potential, strength_uV * _between(rng, SLOWING)
         )
         potential[:, start:stop] += activity + fade * slow
-        events += _annotated(segment, source.times_s, activity)
+        events += _events_of_segment(segment, source.times_s, activity)
     potential += _surroundings(rng, subject, n_times, sfreq)
     return Simulation(
         sfreq, subject.mains_hz, potential, _heartbeats(rng, subject, n_times, sfreq), events
@@ -239,8 +240,8 @@ def simulate(
 
 
 def tcp(potential: Potential) -> Float[np.ndarray, "channel time"]:
-    """Potentials at ``ELECTRODES`` as the 22 channels of the TCP montage."""
-    pairs = [[ELECTRODES.index(name) for name in channel.split("-")] for channel in TCP]
+    """Potentials at ``HEAD_ELECTRODES`` as the 22 channels of the TCP montage."""
+    pairs = [[HEAD_ELECTRODES.index(name) for name in channel.split("-")] for channel in TCP]
     plus, minus = np.transpose(pairs)
     return potential[plus] - potential[minus]
 
@@ -254,19 +255,24 @@ def _between(rng: Generator, bounds: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(*np.log(bounds))))
 
 
-def _scaled(potential: Potential, rms_uV: float) -> Potential:
+def _scaled_to_rms(potential: Potential, rms_uV: float) -> Potential:
     """Bring a potential to an RMS on the bipolar channel where it is strongest."""
     return potential * (rms_uV / _rms(potential).max())
 
 
-def _annotated(segment: Segment, times_s: sources.Times, activity: Potential) -> list[Event]:
+def _events_of_segment(
+    segment: Segment, times_s: sources.Times, activity: Potential
+) -> list[SimulatedEvent]:
     """Events of 1 s, each with a discharge, a second or more apart and inside the margin; onsets
     with two decimals.
     """
-    if segment.label == SEIZURE:
+    if segment.label == SEIZURE_CLASS:
         return [
-            Event(
-                SEIZURE, segment.start_s, segment.stop_s - segment.start_s, tuple(range(len(TCP)))
+            SimulatedEvent(
+                SEIZURE_CLASS,
+                segment.start_s,
+                segment.stop_s - segment.start_s,
+                tuple(range(len(TCP))),
             )
         ]
     rms = _rms(activity)
@@ -276,7 +282,9 @@ def _annotated(segment: Segment, times_s: sources.Times, activity: Potential) ->
         inside = segment.start_s + MARGIN_S <= onset <= segment.stop_s - MARGIN_S - EVENT_S
         if inside and (not onsets or onset >= onsets[-1] + 2 * EVENT_S):
             onsets.append(float(onset))
-    return [Event(segment.label, onset, EVENT_S, tuple(shown.tolist())) for onset in onsets]
+    return [
+        SimulatedEvent(segment.label, onset, EVENT_S, tuple(shown.tolist())) for onset in onsets
+    ]
 
 
 # ------------------------------------------------------------------------------------- background
@@ -290,7 +298,7 @@ def _brain(
     """
     rows = noise(
         rng,
-        (len(ELECTRODES), n_times),
+        (len(HEAD_ELECTRODES), n_times),
         sfreq,
         lambda f: np.maximum(f, 1.0) ** (-subject.slope / 2) * (f > 0.3),
     )
@@ -321,7 +329,7 @@ def _by_segment(
 
 def _surroundings(rng: Generator, subject: Subject, n_times: int, sfreq: float) -> Potential:
     """Drifts, contact noise, mains, and what the reference picks up, which all electrodes share."""
-    size = (len(ELECTRODES), n_times)
+    size = (len(HEAD_ELECTRODES), n_times)
     drift = subject.drift_uV * noise(rng, size, sfreq, band(0.0, 0.15))
     contact = subject.contact_uV[:, None] * rng.standard_normal(size)
     mains = np.sqrt(2) * np.sin(2 * np.pi * subject.mains_hz * np.arange(n_times) / sfreq)

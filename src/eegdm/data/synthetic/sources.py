@@ -1,8 +1,8 @@
 """A synthetic head and the sources of EEG events on it.
 
-A source is a function ``(rng, time) -> Source``: it draws the parameters of one stretch of EEG and
-returns potentials at the electrodes in arbitrary units. The classes are those of the TUH EEG events
-corpus (Harati et al. 2015). Negative is negative, whatever the display does.
+A source is a function ``(rng, time) -> SimulatedSource``: it draws the parameters of one stretch of
+EEG and returns potentials at the electrodes in arbitrary units. The classes are those of the TUH
+EEG events corpus (Harati et al. 2015). Negative is negative, whatever the display does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ANGLES = {
     "FT10": (112, 20),
     "ROC": (112, 48),
 }
-ELECTRODES = tuple(_ANGLES)
+HEAD_ELECTRODES = tuple(_ANGLES)
 """T3 to T6 are the newer T7, T8, P7, P8; FT9 and FT10 are the older T1 and T2; ROC is beside the
 right eye.
 """
@@ -58,9 +58,9 @@ Times = Float[np.ndarray, " discharge"]
 Spectrum = Callable[[np.ndarray], np.ndarray]
 
 
-class Source(NamedTuple):
-    """Potentials at ``ELECTRODES`` in arbitrary units, and the times of the discharges in s from
-    the start.
+class SimulatedSource(NamedTuple):
+    """Potentials at ``HEAD_ELECTRODES`` in arbitrary units, and the times of the discharges in s
+    from the start.
     """
 
     potential: Potential
@@ -70,21 +70,21 @@ class Source(NamedTuple):
 # ------------------------------------------------------------------------------------------- head
 
 
-def _positions() -> Float[np.ndarray, "electrode 3"]:
+def _unit_sphere_positions() -> Float[np.ndarray, "electrode 3"]:
     inclination, azimuth = np.radians(np.array(list(_ANGLES.values()), dtype=float)).T
     right, front = np.sin(inclination) * np.cos(azimuth), np.sin(inclination) * np.sin(azimuth)
     return np.stack([right, front, np.cos(inclination)], axis=1)
 
 
-POSITIONS = _positions()  # right, front, up; unit sphere
-DISTANCES = np.linalg.norm(POSITIONS[:, None] - POSITIONS[None], axis=2)
+POSITIONS = _unit_sphere_positions()  # right, front, up; unit sphere
+ELECTRODE_DISTANCES = np.linalg.norm(POSITIONS[:, None] - POSITIONS[None], axis=2)
 
 
 def near(electrode: str, width: float) -> Field:
     """Gaussian field of unit height centred on an electrode; neighbours in the 10-20 system are
     about 0.6 apart.
     """
-    return np.exp(-0.5 * (DISTANCES[ELECTRODES.index(electrode)] / width) ** 2)
+    return np.exp(-0.5 * (ELECTRODE_DISTANCES[HEAD_ELECTRODES.index(electrode)] / width) ** 2)
 
 
 def _generalised(rng: Generator) -> Field:
@@ -92,20 +92,20 @@ def _generalised(rng: Generator) -> Field:
     return (
         0.25
         + near(rng.choice(("FZ", "CZ", "PZ")), 0.8)
-        + 0.1 * mixing(1.0) @ rng.standard_normal(len(ELECTRODES))
+        + 0.1 * mixing(1.0) @ rng.standard_normal(len(HEAD_ELECTRODES))
     )
 
 
 def _lateralised(rng: Generator) -> Field:
     """One hemisphere, most at its temporal or parietal lobe."""
     focus = rng.choice(("T3", "T5", "P3", "T4", "T6", "P4"))
-    side = np.sign(POSITIONS[ELECTRODES.index(focus), 0])
+    side = np.sign(POSITIONS[HEAD_ELECTRODES.index(focus), 0])
     return near(focus, rng.uniform(0.7, 0.9)) / (1 + np.exp(-side * POSITIONS[:, 0] / 0.1))
 
 
 def mixing(reach: float) -> Float[np.ndarray, "electrode electrode"]:
     """Matrix that gives independent rows the correlation exp(-distance / reach)."""
-    return np.linalg.cholesky(np.exp(-DISTANCES / reach))
+    return np.linalg.cholesky(np.exp(-ELECTRODE_DISTANCES / reach))
 
 
 def noise(rng: Generator, shape: tuple[int, int], sfreq: float, spectrum: Spectrum) -> np.ndarray:
@@ -147,7 +147,7 @@ def _heights(rng: Generator, times: np.ndarray) -> np.ndarray:
     return np.exp(0.15 * rng.standard_normal(len(times)))
 
 
-def _train(
+def _discharge_train(
     time: np.ndarray,
     times: np.ndarray,
     heights: np.ndarray,
@@ -161,7 +161,7 @@ def _train(
 # ---------------------------------------------------------------------------------------- sources
 
 
-def spike_and_wave(rng: Generator, time: Wave) -> Source:
+def spike_and_wave(rng: Generator, time: Wave) -> SimulatedSource:
     """SPSW: a negative spike of 70 ms and a negative slow wave of 200-300 ms over one electrode and
     its neighbours.
     """
@@ -172,11 +172,11 @@ def spike_and_wave(rng: Generator, time: Wave) -> Source:
         return -bump(t, 0.011, 0.016) + 0.25 * bump(t - 0.05, 0.014) - slow_height * slow
 
     times = recurring(rng, time[-1], 1.4, 2.8)
-    train = _train(time, times, _heights(rng, times), wave)
-    return Source(np.outer(near(rng.choice(_FOCI), rng.uniform(0.4, 0.5)), train), times)
+    train = _discharge_train(time, times, _heights(rng, times), wave)
+    return SimulatedSource(np.outer(near(rng.choice(_FOCI), rng.uniform(0.4, 0.5)), train), times)
 
 
-def generalised_periodic(rng: Generator, time: Wave) -> Source:
+def generalised_periodic(rng: Generator, time: Wave) -> SimulatedSource:
     """GPED: triphasic complexes about once a second on both sides, largest along the midline."""
     period_s = rng.uniform(0.75, 1.25)
     times = recurring(rng, time[-1], 0.94 * period_s, 1.06 * period_s)
@@ -184,12 +184,13 @@ def generalised_periodic(rng: Generator, time: Wave) -> Source:
     def wave(t: np.ndarray) -> np.ndarray:
         return -0.45 * bump(t + 0.09, 0.025) + bump(t, 0.032, 0.042) - 0.6 * bump(t - 0.2, 0.07)
 
-    return Source(
-        np.outer(_generalised(rng), _train(time, times, _heights(rng, times), wave)), times
+    return SimulatedSource(
+        np.outer(_generalised(rng), _discharge_train(time, times, _heights(rng, times), wave)),
+        times,
     )
 
 
-def lateralised_periodic(rng: Generator, time: Wave) -> Source:
+def lateralised_periodic(rng: Generator, time: Wave) -> SimulatedSource:
     """PLED: sharp and slow waves every 0.8-1.5 s over one hemisphere, largest temporally or
     parietally.
     """
@@ -204,24 +205,27 @@ def lateralised_periodic(rng: Generator, time: Wave) -> Source:
             - 0.4 * bump(t - 0.22, 0.06)
         )
 
-    return Source(
-        np.outer(_lateralised(rng), _train(time, times, _heights(rng, times), wave)), times
+    return SimulatedSource(
+        np.outer(_lateralised(rng), _discharge_train(time, times, _heights(rng, times), wave)),
+        times,
     )
 
 
-def eye_movement(rng: Generator, time: Wave) -> Source:
+def eye_movement(rng: Generator, time: Wave) -> SimulatedSource:
     """EYEM: blinks, or gaze to left and right."""
     return (_blinks, _gaze)[rng.integers(2)](rng, time)
 
 
-def _blinks(rng: Generator, time: Wave) -> Source:
+def _blinks(rng: Generator, time: Wave) -> SimulatedSource:
     """Positive over FP1 and FP2, for 200-400 ms."""
     times, width = recurring(rng, time[-1], 0.9, 2.2), rng.uniform(0.06, 0.1)
-    train = _train(time, times, _heights(rng, times), lambda t: bump(t, width, 1.4 * width))
-    return Source(np.outer(near("FP1", 0.45) + near("FP2", 0.45), train), times)
+    train = _discharge_train(
+        time, times, _heights(rng, times), lambda t: bump(t, width, 1.4 * width)
+    )
+    return SimulatedSource(np.outer(near("FP1", 0.45) + near("FP2", 0.45), train), times)
 
 
-def _gaze(rng: Generator, time: Wave) -> Source:
+def _gaze(rng: Generator, time: Wave) -> SimulatedSource:
     """Saccades to alternating sides, of opposite sign at F7 and F8; the amplifier lets each
     position decay.
     """
@@ -231,34 +235,37 @@ def _gaze(rng: Generator, time: Wave) -> Source:
     def wave(t: np.ndarray) -> np.ndarray:
         return np.exp(-np.clip(t, 0, None) / 0.9) / (1 + np.exp(-np.clip(t / turn_s, -50, 50)))
 
-    return Source(
-        np.outer(near("F7", 0.5) - near("F8", 0.5), _train(time, times, turns, wave)), times
+    return SimulatedSource(
+        np.outer(near("F7", 0.5) - near("F8", 0.5), _discharge_train(time, times, turns, wave)),
+        times,
     )
 
 
-def artefact(rng: Generator, time: Wave) -> Source:
+def artefact(rng: Generator, time: Wave) -> SimulatedSource:
     """ARTF: bursts of muscle activity, or pops of one electrode."""
     return (_muscle, _pops)[rng.integers(2)](rng, time)
 
 
-def _muscle(rng: Generator, time: Wave) -> Source:
+def _muscle(rng: Generator, time: Wave) -> SimulatedSource:
     """Bursts of 20-80 Hz, independent at each electrode."""
     times, width = recurring(rng, time[-1], 1.0, 2.4), rng.uniform(0.1, 0.3)
-    bursts = _train(time, times, _heights(rng, times), lambda t: bump(t - 0.2, width))
+    bursts = _discharge_train(time, times, _heights(rng, times), lambda t: bump(t - 0.2, width))
     field = near(rng.choice(_MUSCLES), 0.55) + rng.uniform() * near(rng.choice(_MUSCLES), 0.55)
-    hum = noise(rng, (len(ELECTRODES), len(time)), 1 / (time[1] - time[0]), band(20, 80))
-    return Source(np.outer(field, bursts) * hum, times)
+    hum = noise(rng, (len(HEAD_ELECTRODES), len(time)), 1 / (time[1] - time[0]), band(20, 80))
+    return SimulatedSource(np.outer(field, bursts) * hum, times)
 
 
-def _pops(rng: Generator, time: Wave) -> Source:
+def _pops(rng: Generator, time: Wave) -> SimulatedSource:
     """Steps at one electrode, either way, that decay within a second."""
     times, decay_s = recurring(rng, time[-1], 0.8, 2.4), rng.uniform(0.1, 0.4)
     heights = _heights(rng, times) * rng.choice([-1, 1], size=len(times))
-    pops = _train(time, times, heights, lambda t: (t >= 0) * np.exp(-np.clip(t, 0, None) / decay_s))
-    return Source(np.outer(near(rng.choice(_FOCI), 0.1), pops), times)
+    pops = _discharge_train(
+        time, times, heights, lambda t: (t >= 0) * np.exp(-np.clip(t, 0, None) / decay_s)
+    )
+    return SimulatedSource(np.outer(near(rng.choice(_FOCI), 0.1), pops), times)
 
 
-def slow_activity(rng: Generator, time: Wave) -> Source:
+def slow_activity(rng: Generator, time: Wave) -> SimulatedSource:
     """BCKG: irregular delta or theta waves in one of the places where events occur too; the times
     mark nothing.
     """
@@ -275,17 +282,19 @@ def slow_activity(rng: Generator, time: Wave) -> Source:
         near("FP1", 0.45) + near("FP2", 0.45),
         near("F7", 0.5) + near("F8", 0.5),
     )
-    return Source(rng.choice(fields)[:, None] * waves, recurring(rng, time[-1], 1.0, 1.6))
+    return SimulatedSource(rng.choice(fields)[:, None] * waves, recurring(rng, time[-1], 1.0, 1.6))
 
 
-def seizure(rng: Generator, time: Wave) -> Source:
+def seizure(rng: Generator, time: Wave) -> SimulatedSource:
     """A rhythmic discharge that slows from 5-8 to 3-4 Hz while it grows and spreads from a temporal
     focus.
     """
     progress = time / time[-1]
     frequency_hz = np.interp(progress, [0, 1], [rng.uniform(5, 8), rng.uniform(3, 4)])
-    distance = DISTANCES[ELECTRODES.index(rng.choice(_TEMPORAL))][:, None]
+    distance = ELECTRODE_DISTANCES[HEAD_ELECTRODES.index(rng.choice(_TEMPORAL))][:, None]
     field = np.exp(-0.5 * (distance / np.interp(progress, [0, 1], [0.45, 1.3])) ** 2)
     phase = 2 * np.pi * np.cumsum(frequency_hz) * (time[1] - time[0]) - 0.6 * distance
     rhythm = np.sin(phase) + 0.45 * np.sin(2 * phase + 0.8) + 0.2 * np.sin(3 * phase + 1.6)
-    return Source(field * np.interp(progress, [0, 0.6, 1], [0.15, 1, 1]) * rhythm, time[:1])
+    return SimulatedSource(
+        field * np.interp(progress, [0, 0.6, 1], [0.15, 1, 1]) * rhythm, time[:1]
+    )
