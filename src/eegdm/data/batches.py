@@ -28,6 +28,7 @@ def generator(purpose: str, *key: int) -> np.random.Generator:
     All of the key counts, its length too: other words or integers give independent numbers.
     SeedSequence alone would take (seed, epoch) for (seed, epoch, 0).
     """
+    # JSON, since plain concatenation would take ("a", 1, 23) for ("a", 12, 3).
     digest = hashlib.sha256(json.dumps([purpose, *key]).encode()).digest()
     return np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "little")))
 
@@ -47,9 +48,8 @@ class DenoisingBatch(NamedTuple):
 class WindowBatch(NamedTuple):
     """Windows of all channels, as signals or as tokens, with their labels."""
 
-    data: Float[
-        Tensor, "batch ..."
-    ]  # signals (batch, channel, time) or tokens (batch, block, pool, query, channel, feature)
+    # signals (batch, channel, time) or tokens (batch, block, pool, query, channel, feature)
+    data: Float[Tensor, "batch ..."]
     mask: Bool[Tensor, "batch channel"]  # False where a recording lacks the channel
     label: Int[Tensor, " batch"]
     row: Int[Tensor, " batch"]  # of the dataset
@@ -63,6 +63,7 @@ class Denoising(Dataset):
 
     def __init__(self, recordings: Recordings, view: pd.DataFrame, n_steps: int, seed: int) -> None:
         self.recordings, self.n_steps, self.seed = recordings, n_steps, seed
+        # Plain tuples: pandas takes longer to hand out a row than a window takes to read.
         self.rows = list(
             view[["recording", "start_sample", "n_times", "row", "channel_id"]].itertuples(
                 index=False, name=None
@@ -118,18 +119,12 @@ class SignalWindows(Dataset):
         for k, (_, i) in enumerate(keys):
             rows, columns = self.places[self.keys[i][0]]
             data[k, columns], mask[k, columns] = windows[k][rows], True
-        noise = (
-            np.stack(
-                [
-                    generator("forward noise", self.seed, e, i).standard_normal(
-                        data.shape[1:], dtype=np.float32
-                    )
-                    for e, i in keys
-                ]
-            )
-            if self.noisy
-            else np.zeros(0, np.float32)
-        )
+        noise = np.zeros(0, np.float32)
+        if self.noisy:
+            noise = np.zeros(data.shape, np.float32)
+            for k, (epoch, i) in enumerate(keys):
+                random = generator("forward noise", self.seed, epoch, i)
+                noise[k] = random.standard_normal(data.shape[1:], dtype=np.float32)
         index = np.array([i for _, i in keys])
         return WindowBatch(*map(torch.from_numpy, (data, mask, self.labels[index], index, noise)))
 
@@ -179,6 +174,7 @@ class GlobalBatches(Sampler):
         )
         for first in range(0, self.n, self.batch_size):
             batch = order[first : first + self.batch_size]
+            # No process may skip a batch: the others would wait for its gradients for ever.
             share = batch[self.rank :: self.world] if self.rank < len(batch) else batch[:1]
             yield [(self.epoch, int(i)) for i in share]
 
@@ -193,6 +189,8 @@ def loader(
 ) -> DataLoader:
     """Return a loader of global batches over a dataset that is indexed by lists."""
     sampler = GlobalBatches(len(dataset), batch_size, seed, rank, world)  # type: ignore[arg-type]
+    # The sampler gives whole batches, which the dataset reads in one call; batch_size=None keeps
+    # the loader from making batches of them once more.
     return DataLoader(
         dataset,
         sampler=sampler,
@@ -207,7 +205,7 @@ def batch_sampler_of(loader: Any) -> GlobalBatches:
     return loader.sampler
 
 
-def in_order(found: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return logits (row, class) in the order of the dataset."""
-    index = np.concatenate([i for i, _ in found])
-    return np.concatenate([x for _, x in found])[np.argsort(index, kind="stable")]
+def in_order(batches: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return logits (row, class) in the order of the dataset, from (index, logits) of batches."""
+    index = np.concatenate([rows for rows, _ in batches])
+    return np.concatenate([logits for _, logits in batches])[np.argsort(index, kind="stable")]

@@ -56,16 +56,18 @@ class DerivedChannels:
         self._raw = raw
         self._sfreq = float(raw.info["sfreq"])
         self._names = [d.name for d in derivations]
+        # Rows of what is read, not names: a channel is then one subtraction of two rows.
         self._terms = [
             (None if d.plus is None else row[d.plus], None if d.minus is None else row[d.minus])
             for d in derivations
         ]
         self._rows = [[row[name] for name in d.sources] for d in derivations]
-        found = opening_of(raw).volts_per
-        stated = [found[raw.ch_names[pick]] for pick in self.picks if raw.ch_names[pick] in found]
+        volts_of = opening_of(raw).volts_per
+        electrodes = [raw.ch_names[pick] for pick in self.picks]
+        stated = [volts_of[name] for name in electrodes if name in volts_of]
         self._usual = max(stated, key=stated.count, default=1.0)
         # An electrode that was interpolated is in no file.
-        self._volts_per = [found.get(raw.ch_names[pick], self._usual) for pick in self.picks]
+        self._volts_per = [volts_of.get(name, self._usual) for name in electrodes]
         self._watch = _Watch(len(self.picks), max(round(self._sfreq), 1))
 
     @property
@@ -94,6 +96,8 @@ class DerivedChannels:
         return signal
 
     def _refuse_missing(self, volts: Float[ndarray, "electrode time"], start: int) -> None:
+        # NaN and infinity survive a sum, which is much faster than a look at each value; only a
+        # block whose sum overflows is looked at for nothing.
         if np.isfinite(volts.sum()):
             return
         missing = ~np.isfinite(volts)
@@ -149,7 +153,8 @@ def read_volts(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             volts = raw.get_data(picks, start, stop, verbose="WARNING")
-    except Exception as fault:  # readers fail in every way there is
+    # MNE's readers have no exception in common.
+    except Exception as fault:
         at = start / float(raw.info["sfreq"])
         raise UserError(
             f"the data cannot be read from {at:.3f} s on: the file is cut off or changed while it"
@@ -176,6 +181,7 @@ def stand_out(spread_uv: Float[ndarray, " channel"]) -> Bool[ndarray, " channel"
     """Say which channels spread a hundred times more or less than most; flat ones don't."""
     if not (spread_uv > 0).any():
         return np.zeros(len(spread_uv), bool)
+    # Against the median, which a few wild channels do not move.
     ratio = spread_uv / _middle(spread_uv)
     return (ratio > _STANDS_OUT) | ((ratio > 0) & (ratio < 1 / _STANDS_OUT))
 
@@ -226,15 +232,15 @@ class _Watch:
         self._second = second
         self._n_seconds = 0
         self._n_flat = np.zeros(n_electrodes, int)
-        self._extreme = np.full(
-            (2, n_electrodes), -np.inf
-        )  # largest value, largest of the negated values
+        # Largest value, and largest of the negated values: one routine then counts both sides.
+        self._extreme = np.full((2, n_electrodes), -np.inf)
         self._n_extreme = np.zeros((2, n_electrodes), int)
 
     def see(self, volts: Float[ndarray, "electrode time"], start: int) -> None:
         """Take in the whole seconds that continue what was seen; `start` is the first sample's
         place in the recording.
         """
+        # Blocks overlap by the reach of the filters: what was counted already is skipped.
         skipped = self._n_seconds * self._second - start
         n_seconds = (volts.shape[1] - skipped) // self._second
         if skipped < 0 or n_seconds <= 0:
@@ -246,6 +252,7 @@ class _Watch:
         flat = high == low
         self._n_flat += flat.sum(axis=1)
         self._n_seconds += n_seconds
+        # A flat second is at its extreme throughout; it counts as flat, not as clipped.
         self._count(0, new, np.where(flat, -np.inf, high), sign=1)
         self._count(1, new, np.where(flat, -np.inf, -low), sign=-1)
 

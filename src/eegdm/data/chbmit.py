@@ -55,6 +55,7 @@ def read_seizures_of(file: Path, summary: Path) -> list[Event]:
             recording.
     """
     known = read_summary(summary)
+    # A summary with a recording of no seizures is one that lists every recording.
     if file.name not in known and not all(known.values()):
         raise UserError(f"{summary}: does not list {file.name}, so that its seizures are not known")
     intervals = known.get(file.name, [])
@@ -154,6 +155,7 @@ def read_seizures(path: Path) -> SeizureIntervals:
         raise UserError(f"{path}: does not say how many samples a second has")
     if [code for code, _ in marks] != [_CODE_START, _CODE_END] * (len(marks) // 2):
         raise UserError(f"{path}: starts and ends of seizures do not alternate")
+    # Files of several seizures list them in time, so a time that falls is a damaged file.
     samples = [sample for _, sample in marks]
     if any(b <= a for a, b in pairwise([-1, *samples])):
         raise UserError(f"{path}: times do not rise")
@@ -193,6 +195,7 @@ def _wfdb_words(data: bytes) -> Iterator[tuple[int, int, bytes]]:
             high, low = struct.unpack_from("<hH", data, at)
             number, at = (high << 16) + low, at + 4
         elif code == _CODE_AUX:
+            # Words begin at even bytes, so a text of odd length is followed by a filler.
             payload, at = data[at : at + number], at + number + number % 2
         yield code, number, payload
     if at + 2 != len(data):

@@ -105,12 +105,12 @@ def survey(corpus: CorpusConfig) -> Survey:
     root = _root(corpus)
     layout = _LAYOUTS[corpus.name]
     every = {place.file: place for place in layout.find(root, corpus)}
-    found = sort_out(every)
-    places = [every[file] for file in found.recordings]
+    files = sort_out(every)
+    places = [every[file] for file in files.recordings]
     if not places:
         raise UserError(
             f"{root}: holds no recordings as corpus={corpus.name} lays them out; looked for"
-            f" {layout.looked_for}{found.left_out and f' ({found.left_out})'}"
+            f" {layout.looked_for}{files.left_out and f' ({files.left_out})'}"
         )
     places = _guessed(root, places)
     if corpus.events == "table":
@@ -127,9 +127,10 @@ def survey(corpus: CorpusConfig) -> Survey:
         Source(name, *place[:5], _annotation(place.file, corpus))
         for name, place in zip(recording_ids(names), places, strict=True)
     ]
+    # What a layout or a table says is no guess; only recognised names can be wrong.
     doubtful = [i for i, p in enumerate(places) if p.named_by not in (_BY_LAYOUT, _BY_TABLE)]
     warnings = people.doubts([names[i] for i in doubtful], [places[i].subject for i in doubtful])
-    return Survey(sorted(sources), _subjects_from(places), list(warnings), found.left_out)
+    return Survey(sorted(sources), _subjects_from(places), list(warnings), files.left_out)
 
 
 def _subjects_from(places: Sequence[_Place]) -> str:
@@ -173,6 +174,8 @@ def _tuev(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
     base = root / "edf" if (root / "edf").is_dir() else root
     for file in visible(root, base.glob("train/*/*.edf")):
         yield _Place(file, file.stem.split("_")[0], split="train")
+    # Only the training files are named after their patient; in eval the folder's number is all
+    # that tells people apart.
     for file in visible(root, base.glob("eval/*/*.edf")):
         yield _Place(file, file.parent.name, split="test")
 
@@ -192,6 +195,7 @@ def _bids(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
     files = [*root.glob("sub-*/eeg/*_eeg.*"), *root.glob("sub-*/ses-*/eeg/*_eeg.*")]
     for file in visible(root, files):
         if file.suffix in BIDS_EXTENSIONS:
+            # "sub-01_task-rest_run-02_eeg": pairs of key and value, and the kind of data.
             entities = dict(part.split("-", 1) for part in file.stem.split("_") if "-" in part)
             subject = file.relative_to(root).parts[0].removeprefix("sub-")
             yield _Place(file, subject, entities.get("ses"), entities.get("run"))
@@ -204,12 +208,13 @@ def _folder(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
         suffix = extension(file.name)
         if suffix and file.is_file():
             match = pattern.search(file.relative_to(root).as_posix())
-            found = match.groupdict() if match else {}
-            subject = found.get("subject") or ""
+            groups = match.groupdict() if match else {}
+            subject = groups.get("subject") or ""
             named_by = _BY_KNOWN_NAMES if is_default else _BY_PATTERN
+            # A name that is all subject (rec12.edf) may as well number the recordings.
             if is_default and subject in ("", file.name.removesuffix(suffix)):
                 named_by = _BY_FILES
-            yield _Place(file, subject, found.get("session"), found.get("run"), None, named_by)
+            yield _Place(file, subject, groups.get("session"), groups.get("run"), None, named_by)
 
 
 _LAYOUTS = {
@@ -279,12 +284,15 @@ def read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame:
             recording: one of TUEV or CHB-MIT, or all of them else.
     """
     length = raw.n_times / raw.info["sfreq"]
-    found = _read_events(source, corpus, raw)
-    notes = list(found.attrs.get("notes", []))
-    found = found.assign(duration_s=found.duration_s.fillna(length))  # of the whole recording
-    late = found.onset_s > length
+    table = _read_events(source, corpus, raw)
+    notes = list(table.attrs.get("notes", []))
+    # An event without a duration is of the whole recording.
+    table = table.assign(duration_s=table.duration_s.fillna(length))
+    late = table.onset_s > length
     if late.any():
-        first_s = found.onset_s[late].iloc[0]
+        first_s = table.onset_s[late].iloc[0]
+        # One late row of a table is a slip; of a corpus's own files, or where all rows are late,
+        # it means that the annotation is another recording's.
         if late.all() or corpus.events in ("rec", "summary"):
             raise UserError(
                 f"{source.annotation or source.file}: an event starts at {first_s:g} s,"
@@ -294,9 +302,9 @@ def read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame:
             f"{late.sum()} of {len(late)} events start after the recording's end ({length:g} s)"
             f" and are left out, the first at {first_s:g} s"
         )
-        found = found[~late].reset_index(drop=True)
-    found.attrs = {"notes": notes}
-    return found
+        table = table[~late].reset_index(drop=True)
+    table.attrs = {"notes": notes}
+    return table
 
 
 def _read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame:
@@ -342,6 +350,7 @@ def _rows_by_file(corpus: CorpusConfig) -> dict[str, pd.DataFrame]:
     file.
     """
     path = table_path(corpus)
+    # Each recording asks for the table; in a notebook it may be edited between two runs.
     state = path.stat()
     return _read_table(path, Path(corpus.source or ""), state.st_mtime_ns, state.st_size)
 
@@ -355,6 +364,7 @@ def _rows_of(file: Path, root: Path, table: dict[str, pd.DataFrame]) -> pd.DataF
     """The rows that name a file by its path below the root, or by its bare name, in the table's
     order.
     """
+    # A file in the root has one name for both; its rows must not count twice.
     names = dict.fromkeys([file.relative_to(root).as_posix(), file.name])
     rows = [table[name] for name in names if name in table]
     return pd.concat(rows).sort_index() if rows else None
@@ -410,6 +420,7 @@ def _refuse_two_whole_labels(rows: pd.DataFrame | None, corpus: CorpusConfig) ->
     if rows is None:
         return
     whole = rows[rows.duration_s.isna() & (rows.label != "")]
+    # The same label twice is a repeated row, not a contradiction.
     labels = list(whole[whole.channel.isna()].label.unique())
     if len(labels) > 1:
         raise UserError(
@@ -421,7 +432,7 @@ def _refuse_two_whole_labels(rows: pd.DataFrame | None, corpus: CorpusConfig) ->
 
 def _overridden(place: _Place, rows: pd.DataFrame | None, corpus: CorpusConfig) -> _Place:
     _refuse_two_whole_labels(rows, corpus)
-    told = {}
+    columns = {}
     for name in ("subject", "session", "run", "split"):
         values = [] if rows is None else list(rows[name].dropna().unique())
         if len(values) > 1:
@@ -430,10 +441,10 @@ def _overridden(place: _Place, rows: pd.DataFrame | None, corpus: CorpusConfig) 
                 f" {', '.join(map(repr, values[:3]))}"
             )
         if values:
-            told[name] = values[0]
-    if "subject" in told:
-        told["named_by"] = _BY_TABLE
-    return place._replace(**told)
+            columns[name] = values[0]
+    if "subject" in columns:
+        columns["named_by"] = _BY_TABLE
+    return place._replace(**columns)
 
 
 # ------------------------------------------------------------------------------- published splits
@@ -448,6 +459,7 @@ def tuev_validation_subjects(
     names = sorted(set(subjects))
     if not names:
         return []
+    # The published subjects are those that this legacy generator picks; numpy's newer ones differ.
     picked = np.random.RandomState(seed).choice(
         names, size=int(fraction * len(names)), replace=False
     )

@@ -38,7 +38,7 @@ TUEV, the TUH EEG Events Corpus, is free of charge and given out by Temple Unive
 3. The answer holds a user name and how to log in; fetch tuh_eeg_events, v2.0.1, with rsync as it describes.
 4. `eegdm download tuev --out DIR` checks the folder; then `eegdm preprocess corpus=tuev source=DIR`."""  # noqa: E501
 
-_CHUNK_BYTES = 2**14  # bytes; a break loses what has come of one
+_CHUNK_BYTES = 2**14  # a break loses what has come of one
 _CHECKS = 3  # a file that arrives this often with another checksum is given up
 
 
@@ -110,7 +110,10 @@ def _known_patients(patients: Sequence[str]) -> Sequence[str]:
 def _fetch_all(
     out: Path, patients: Sequence[str], base_url: str, connections: int, patience: Patience
 ) -> None:
+    # Threads can't be ended from outside: they look at this between chunks, so that an interrupted
+    # download ends within seconds.
     stopped = threading.Event()
+    # The list comes anew each time: an old one would take a corrected file for a damaged one.
     with atomic_path(out / SUMS) as temporary:
         _receive(base_url + SUMS, temporary, patience, stopped, lambda n_bytes: None)
     sums = {
@@ -132,6 +135,7 @@ def _fetch_all(
         pool = ThreadPoolExecutor(connections)
         try:
             for future in as_completed([pool.submit(store.fetch, name) for name in sorted(sums)]):
+                # One file that can't be had does not stop the others; a bug does.
                 if isinstance(fault := future.exception(), UserError):
                     faults.append(str(fault))
                 elif fault is not None:
@@ -196,12 +200,11 @@ class _Store:
 
         pooch.get_logger().setLevel("WARNING")
         for name in {name.rpartition("/")[0] for name in sums}:
-            (out / name).mkdir(
-                exist_ok=True
-            )  # before the threads: pooch looks whether it is there, then makes it
-            for leftover in (out / name).glob(
-                "tmp????????"
-            ):  # pooch's, of a run killed while it checked a file
+            # Pooch looks whether a folder is there and then makes it, which two threads may do at
+            # once.
+            (out / name).mkdir(exist_ok=True)
+            # Pooch's temporary files, of a run that was killed while it checked one.
+            for leftover in (out / name).glob("tmp????????"):
                 leftover.unlink()
         self._pooch = pooch.create(path=out, base_url=base_url, registry=sums)
         self._out, self._patience, self._stopped, self._seen = out, patience, stopped, seen
@@ -216,7 +219,8 @@ class _Store:
                 return
             except UserError:
                 raise
-            except ValueError:  # pooch's word for another checksum
+            # Pooch has no exception of its own for a wrong checksum.
+            except ValueError:
                 continue
         raise UserError(
             f"{self._pooch.get_url(name)}: came {_CHECKS} times with another SHA-256 than {SUMS}"
@@ -227,6 +231,8 @@ class _Store:
         """Pooch's downloader: bring the file into `.<name>.part` however many attempts that takes,
         then hand it over.
         """
+        # Pooch compares the checksum of what lies at output_file before it moves it into place; the
+        # part must not lie there, or pooch would delete it after a break.
         target = self._out / url.removeprefix(store.base_url)
         part = target.with_name(f".{target.name}.part")
         _receive(url, part, self._patience, self._stopped, self._seen)
@@ -252,6 +258,8 @@ def _receive(
         try:
             return _receive_rest(url, part, patience.timeout_s, stopped, seen)
         except RequestException as error:
+            # 43 GB over a slow line break off many times; only a server that gives nothing any more
+            # is given up.
             failures = 0 if _size_on_disk(part) > before else failures + 1
             if failures >= patience.attempts or _is_refusal(error):
                 raise UserError(f"{url}: {_innermost(error)}") from error
@@ -264,12 +272,14 @@ def _receive_rest(
     import requests
 
     have = _size_on_disk(part)
+    # Of a compressed answer the bytes on disk would not be those that the next Range counts.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             # There is nothing beyond what is there; the checksum tells whether it is the file
             return
         response.raise_for_status()
+        # A server that knows no ranges answers with the whole file.
         resumed = response.status_code == requests.codes.partial_content
         length = response.headers.get("Content-Length")
         with part.open("ab" if resumed else "wb") as file:
@@ -278,6 +288,7 @@ def _receive_rest(
                     raise UserError(f"{url}: stopped")
                 file.write(chunk)
                 seen(len(chunk))
+    # Some versions of urllib3 take a connection that breaks for the end of the file.
     if length is not None and _size_on_disk(part) < (have if resumed else 0) + int(length):
         raise requests.ConnectionError(f"the connection ended after {_size_on_disk(part)} bytes")
 
@@ -299,6 +310,7 @@ def _innermost(error: BaseException) -> str:
     """What happened at the bottom of what requests and urllib3 wrapped: `Connection refused`,
     `timed out`, `404 Client Error`.
     """
+    # What requests says of its own quotes objects and pool settings.
     while error.__context__ is not None:
         error = error.__context__
     # Alone, the text of an OSError begins with its number, which says nothing to most people.

@@ -26,6 +26,7 @@ _HEADER_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _FIXED = 256  # bytes of the header before the signals' part, and of that part per signal
 _STAMP = re.compile(rb"([+-]?[0-9]+(?:\.[0-9]*)?)\x14[\x14\x00]")
 _COPY_AGAIN = "copy it again from where it was recorded"
+# Codes of ISO/IEEE 11073-10101; their last five bits are the decimal prefix.
 _GDF_UNITS = {4256: "V", 4274: "mV", 4275: "uV", 4276: "nV"}
 
 
@@ -77,6 +78,7 @@ def read_edf_header(path: Path) -> EdfHeader:
         if len(fixed) < _FIXED:
             raise UserError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
         n_signals = _header_integer(path, fixed[252:256], "number of signals", minimum=1)
+        # The length follows from the number of signals: where they differ, one of them is damaged.
         _header_integer(
             path,
             fixed[184:192],
@@ -88,6 +90,7 @@ def read_edf_header(path: Path) -> EdfHeader:
     if len(signals) < _FIXED * n_signals:
         raise UserError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
     record_s = _header_number(path, fixed[244:252], "duration of a record")
+    # EDF+ allows 0 s for a file of annotations alone, which holds no EEG.
     if not record_s > 0:
         raise UserError(
             f"{path}: a record lasts {record_s:g} s by its header; it must be longer than 0"
@@ -112,6 +115,7 @@ def _with_records(path: Path, header: EdfHeader, size: int) -> EdfHeader:
     """The header with its number of records, found from the file if the recorder left it at -1,
     checked against it else.
     """
+    # -1 stands there while a recorder writes, and stays if it was switched off.
     held = (size - header.data_offset) // header.record_bytes
     promised = held if header.n_records == -1 else header.n_records
     if promised == 0:
@@ -152,7 +156,8 @@ def _scales(path: Path, signals: bytes, n_signals: int) -> list[bool]:
         for at, name in names.items()
     )
     ranges = zip(physical_low, physical_high, digital_low, digital_high, strict=True)
-    return [low != high and least < most for low, high, least, most in ranges]
+    # A physical range may fall, which turns the signal upside down; a digital one may not.
+    return [low != high and lowest < highest for low, high, lowest, highest in ranges]
 
 
 def unit_text(field: bytes) -> str:
@@ -165,6 +170,7 @@ def unit_text(field: bytes) -> str:
 
 
 def _text(field: bytes) -> str:
+    # Fields are padded with spaces; some writers end them with a zero byte, as C does.
     return field.split(b"\x00")[0].strip().decode("latin-1")
 
 
@@ -188,9 +194,8 @@ def _header_integer(
 
 
 def _header_number(path: Path, field: bytes, what: str) -> float:
-    text = _text(field).replace(
-        ",", "."
-    )  # some recorders write their country's decimal comma, MNE reads it too
+    # Some recorders write their country's decimal comma, which MNE reads too.
+    text = _text(field).replace(",", ".")
     if not _HEADER_NUMBER.fullmatch(text) or not np.isfinite(float(text)):
         raise UserError(f"{path}: {what} is {ascii(text)} in its header, not a number")
     return float(text)
@@ -225,19 +230,20 @@ def record_stamps(path: Path, header: EdfHeader) -> Stamps:
     start = sum(header.samples_per_record[:at]) * header.bytes_per_sample
     stop = start + header.samples_per_record[at] * header.bytes_per_sample
     shape = (header.n_records, header.record_bytes)
+    # Mapped, so that only the annotations of each record are read, not the samples between them.
     fields = np.memmap(path, np.uint8, "r", header.data_offset, shape)[:, start:stop]
-    found = [_STAMP.match(bytes(field)) for field in fields]
-    if header.is_discontinuous and None in found:
-        record = found.index(None)
+    matches = [_STAMP.match(bytes(field)) for field in fields]
+    if header.is_discontinuous and None in matches:
+        record = matches.index(None)
         text = bytes(fields[record]).split(b"\x14")[0][:20].decode("latin-1")
         raise UserError(
             f"{path} may have gaps (EDF+D), and the time stamp of record {record + 1} is"
             f" {ascii(text)}, not a number; export it again from the program that wrote it"
         )
-    stamps = [match[1] for match in found if match is not None]
+    stamps = [match[1] for match in matches if match is not None]
     decimals = max((len(stamp.partition(b".")[2]) for stamp in stamps), default=0)
     return Stamps(
-        np.array([k for k, match in enumerate(found) if match is not None], int),
+        np.array([k for k, match in enumerate(matches) if match is not None], int),
         np.array([float(stamp) for stamp in stamps]),
         10.0**-decimals,
     )
@@ -268,12 +274,14 @@ def read_gdf_signals(path: Path) -> GdfSignals:
                 f"{path} cannot be read as a recording: it is not a GDF file (unexpected first"
                 " bytes)"
             )
+        # From 1.9 on the number of signals has two bytes, and units are codes.
         is_version_2 = fixed[4:5] >= b"2" or fixed[4:8] >= b"1.9"
         n_signals = int.from_bytes(fixed[252 : 254 if is_version_2 else 256], "little")
         signals = file.read(_FIXED * n_signals)
     if len(signals) < _FIXED * n_signals or not n_signals:
         raise UserError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
-    if is_version_2:  # codes, after 6 bytes per signal that are no longer used
+    if is_version_2:
+        # The field of 8 bytes that held the unit's text: 6 are no longer used, 2 are the code.
         codes = np.frombuffer(signals, "<u2", n_signals, 102 * n_signals)
         units = [_GDF_UNITS.get(int(code), "") for code in codes]
     else:

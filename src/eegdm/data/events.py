@@ -40,9 +40,8 @@ SPLITS = ("train", "val", "test")
 
 log = logging.getLogger(__name__)
 
-_DECIMAL = re.compile(
-    r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII
-)  # float() alone takes 1_0, nan and Arabic digits too
+# float() alone takes 1_0, nan and Arabic digits too.
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _UP_TO_4_DIGITS = re.compile(r"\d{1,4}", re.ASCII)
 
 
@@ -80,8 +79,8 @@ def map_labels(events: pd.DataFrame, label_map: Mapping[str, str]) -> pd.DataFra
     classes = events.label.map(
         {label: _class_of(label, label_map) for label in events.label.unique()}
     )
-    named = classes.notna()
-    return events[named].assign(label=classes[named].astype(object)).reset_index(drop=True)
+    has_class = classes.notna()
+    return events[has_class].assign(label=classes[has_class].astype(object)).reset_index(drop=True)
 
 
 def classes_of(labels: Iterable[str], label_map: Mapping[str, str]) -> list[str]:
@@ -90,10 +89,10 @@ def classes_of(labels: Iterable[str], label_map: Mapping[str, str]) -> list[str]
     return sorted({name for name in mapped if name})
 
 
-def refuse_other_classes(found: Iterable[str], classes: Iterable[str]) -> None:
+def refuse_other_classes(labels: Iterable[str], classes: Iterable[str]) -> None:
     """Refuse labels that are none of the classes, each with its nearest."""
     classes = list(classes)
-    if others := [name for name in found if name not in classes]:
+    if others := [name for name in labels if name not in classes]:
         raise UserError(
             f"events are labelled {', '.join(map(shown, others[:5]))}, which is none of"
             f" corpus.classes={classes}{did_you_mean(others[0], classes)}; add it there, or leave"
@@ -104,6 +103,7 @@ def refuse_other_classes(found: Iterable[str], classes: Iterable[str]) -> None:
 def _class_of(label: str, label_map: Mapping[str, str]) -> str | None:
     if label in label_map:
         return label_map[label]
+    # The first pattern that fits, in the order in which the map was written.
     return next(
         (name for key, name in label_map.items() if "*" in key and fnmatchcase(label, key)), None
     )
@@ -133,6 +133,7 @@ def read_any_text(path: Path) -> tuple[str, list[str]]:
     except UserError as fault:
         if not isinstance(fault.__cause__, UnicodeDecodeError):
             raise
+        # Nearly any bytes are some text in Windows-1252: UTF-16 and binary files are refused first.
         content = Path(path).read_bytes()
         if b"\0" in content or content.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise
@@ -208,6 +209,7 @@ def _rec_event(line: str) -> Event:
     code = _parse_integer("code", fields[3], 1, len(TUEV_CLASSES))
     if end <= start:
         raise UserError(f"end_s={fields[2]} must be after start_s={fields[1]}")
+    # Of binary fractions 3.3 - 1.1 is 2.1999999999999997.
     return Event(TCP[channel], start, round(end - start, 9), TUEV_CLASSES[code - 1])
 
 
@@ -240,6 +242,7 @@ def read_event_table(path: Path, root: Path | None = None) -> pd.DataFrame:
     cells = read_cells(Path(path))
     for note in cells.attrs.get("notes", []):
         log.warning("%s", note)
+    # A misspelt column must not turn events into labels of whole recordings.
     times = TABLE_TIMES if _has_times(cells) else ()
     _require_columns(path, cells, ("file", *times, "label"))
     for name in (*TABLE_TIMES, *TABLE_OPTIONAL):
@@ -293,6 +296,7 @@ def _table_event(row: dict[str, str]) -> Event:
 
 
 def _relative(file: str, root: Path | None) -> str:
+    # Compared as text and never opened, but a path out of the folder is a mistake in any case.
     path = PurePosixPath(file)
     if root is not None and path.is_absolute() and path.is_relative_to(root.absolute()):
         path = path.relative_to(root.absolute())
@@ -338,7 +342,8 @@ def read_cells(path: Path) -> pd.DataFrame:
     if path.suffix.lower() not in (".parquet", ".pq"):
         raise UserError(f"{path}: a table must be .csv, .tsv or .parquet")
     frame = artifacts.read_table(path)
-    try:  # whole numbers in a column with gaps are "1", not "1.0"
+    try:
+        # By pandas's nullable types, whole numbers in a column with gaps are "1", not "1.0".
         cells = frame.convert_dtypes().astype("string").fillna("").astype(object)
     except (ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: holds text that is not UTF-8") from error
@@ -375,6 +380,7 @@ def _read_delimited(path: Path) -> pd.DataFrame:
         index=[line for line, _ in body],
         dtype=object,
     )
+    # Spreadsheets that separate cells by semicolons do so because they write decimal commas.
     if delimiter == ";":
         for name in (name for name in TABLE_TIMES if name in cells):
             cells[name] = cells[name].str.replace(",", ".")
@@ -399,6 +405,7 @@ def from_annotations(raw: Any) -> pd.DataFrame:
     still has.
     """
     notes = raw.annotations
+    # Of a cropped recording, MNE's onsets still count from where it once began.
     onsets = notes.onset - raw.first_time
     rows = zip(notes.ch_names, onsets, notes.duration, notes.description, strict=True)
     return event_table(
@@ -430,6 +437,7 @@ def read_bids_events(path: Path) -> pd.DataFrame:
     labelled = cells[~cells[label].isin(["", "n/a"])]
     notes = list(cells.attrs.get("notes", []))
     if label == "trial_type":
+        # BIDS: "n/a" is an instant, which has a place all the same.
         labelled = labelled.assign(duration=labelled.duration.replace("n/a", "0"))
         is_placed = labelled.onset.map(lambda text: text != "n/a" and not _is_negative(text))
         if not is_placed.all():

@@ -41,7 +41,7 @@ class Found(NamedTuple):
     @property
     def left_out(self) -> str:
         """A sentence on the files that are not recordings of their own; "" if there is none."""
-        said = [
+        groups = [
             f"{what}: {len(files)}, the first {files[0].name}"
             for files, what in (
                 (self.parts, "later parts of split recordings, which are read with their first"),
@@ -49,7 +49,7 @@ class Found(NamedTuple):
             )
             if files
         ]
-        return f"not recordings of their own: {'; '.join(said)}" if said else ""
+        return f"not recordings of their own: {'; '.join(groups)}" if groups else ""
 
 
 def sort_out(files: Iterable[Path]) -> Found:
@@ -86,14 +86,15 @@ def recording_ids(files: Sequence[str]) -> list[str]:
     ['a/x.edf', 'a/x.bdf', 'b/x']
     """
     stems = [file.removesuffix(extension(file)) for file in files]
+    # Whole names count too: of a.edf and a.edf.edf, the second's stem is the first's name.
     count = Counter([*stems, *files])
     return [stem if count[stem] == 1 else file for stem, file in zip(stems, files, strict=True)]
 
 
 def is_copy(file: Path) -> bool:
     """Whether `eegdm predict --copy` wrote the file: the sidecar of its original lies beside it."""
-    original, found, _ = file.name.rpartition("_annotated")
-    return bool(found) and file.with_name(f"{original}_events.json").is_file()
+    original, separator, _ = file.name.rpartition("_annotated")
+    return bool(separator) and file.with_name(f"{original}_events.json").is_file()
 
 
 # ------------------------------------------------------------------------------- parts of a FIF
@@ -110,6 +111,7 @@ def later_parts(files: Iterable[Path]) -> set[Path]:
         beside[file.parent].add(file)
     parts: set[Path] = set()
     for siblings in beside.values():
+        # To open a file takes long beside listing it.
         if len(siblings) == 1:
             continue
         read_with = {file: _read_with(file) for file in siblings}
@@ -128,11 +130,14 @@ def _read_with(file: Path) -> set[Path] | None:
     import mne
 
     try:
+        # Data of MEG with active shielding and missing parts are no fault here: only the names of
+        # the parts are wanted.
         with mne.utils.use_log_level("ERROR"):
             raw = mne.io.read_raw_fif(
                 file, preload=False, allow_maxshield=True, on_split_missing="ignore"
             )
-    except Exception:  # readers fail in every way there is; opening it later says why
+    # MNE's readers have no exception in common; opening the file later says what is wrong.
+    except Exception:
         return None
     return {file.with_name(Path(name).name) for name in raw.filenames[1:] if name is not None}
 
@@ -150,5 +155,5 @@ def _first_by_name(file: Path, siblings: set[Path]) -> Path | None:
         names = [match["before"]]
     else:
         return None
-    found = (file.with_name(name + suffix) for name in names)
-    return next((first for first in found if first in siblings), None)
+    candidates = (file.with_name(name + suffix) for name in names)
+    return next((first for first in candidates if first in siblings), None)

@@ -25,9 +25,8 @@ from eegdm.data.resampling import Resampling
 from eegdm.errors import UserError
 
 ALLOWED_SFREQ_HZ = (20.0, 20_000.0)
-JOIN_REACH_S = (
-    600.0  # farther from where MNE joins a recording's ends, the jump's ringing is below 2e-6 of it
-)
+# Farther from where MNE joins a recording's ends, the jump's ringing is below 2e-6 of it.
+JOIN_REACH_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -110,15 +109,18 @@ def conditioned(
     def padded(start: int, stop: int) -> Iterator[Float[ndarray, "some time"]]:
         return _filtered_piece(read, Reflected(start, stop, n_times), file_sfreq, filtering)
 
+    # Of a block shorter than the filters, most of what is read would be margin.
     spans = plan.spans(max(block, filter_length(file_sfreq, filtering)), file_sfreq)
+    # At once, the FFT is MNE's own and rings by itself; behind long padding nothing is heard of it.
     is_heard = len(spans) > 1 and plan.pad < JOIN_REACH_S * file_sfreq
     jump = np.concatenate(list(_jump(padded, plan))) if is_heard else np.zeros((1, 1))
     for span in (
         track(spans, progress, len(spans)) if progress is not None and len(spans) > 1 else spans
     ):
         parts = [padded(*piece) for piece in plan.pieces(span)]
+        # A generator: only a few channels are held in float64 at a time.
         signals = (
-            np.concatenate(some, axis=1, dtype=precision) for some in zip(*parts, strict=True)
+            np.concatenate(rows, axis=1, dtype=precision) for rows in zip(*parts, strict=True)
         )
         yield FilteredBlock(span.out_start, plan.resampled(signals, span, jump))
 
@@ -131,6 +133,7 @@ def _jump(
     """
     after = padded(-plan.pad, -plan.pad + 2)
     before = padded(plan.circle - plan.pad - 2, plan.circle - plan.pad)
+    # The join lies between two samples, so both sides are extrapolated by half a sample.
     for first, last in zip(after, before, strict=True):
         yield first @ [[1.5], [-0.5]] - last @ [[-0.5], [1.5]]
 
@@ -145,13 +148,14 @@ def _filtered_piece(
     taps = _taps(file_sfreq, filtering.highpass, filtering.lowpass, filtering.notch)
     start, stop = piece.source
     half = len(taps) // 2
-    if half >= piece.n_times:  # too short to be reflected far enough for both filters at once
+    # Too short to be reflected far enough for both filters at once.
+    if half >= piece.n_times:
         filtered = _filtered_by_mne(read(start, stop), file_sfreq, filtering)
-        yield from (piece.continued(some) for some in _row_batches(filtered))
+        yield from (piece.continued(rows) for rows in _row_batches(filtered))
         return
     wider = Reflected(start - half, stop + half, piece.n_times)
-    for some in _row_batches(read(*wider.source)):
-        yield piece.continued(_convolved(wider.continued(some), taps))
+    for rows in _row_batches(read(*wider.source)):
+        yield piece.continued(_convolved(wider.continued(rows), taps))
 
 
 def _row_batches(signal: Float[ndarray, "channel time"]) -> Iterator[Float[ndarray, "some time"]]:
@@ -190,6 +194,7 @@ class Reflected(NamedTuple):
         """The stretch itself, from the samples that `source` names."""
         low, last = self.source[0], self.n_times - 1
         parts = [source[:, max(self.start, 0) - low : max(min(self.stop, last + 1) - low, 0)]]
+        # Odd reflection: 2 x(end) - x(mirrored), which goes on without a step and without a kink.
         if self.start < 0:
             mirror = source[:, 1 - min(self.stop, 0) : 1 - self.start]
             parts.insert(0, 2 * source[:, :1] - mirror[:, ::-1])
@@ -201,6 +206,7 @@ class Reflected(NamedTuple):
         return np.concatenate(parts, axis=1)
 
 
+# Each block of a recording asks for them, and MNE takes long to design so long a filter.
 @lru_cache(maxsize=8)
 def _taps(
     sfreq: float, highpass: float, lowpass: float, notch: tuple[float, ...]
@@ -229,6 +235,8 @@ def _convolved(
     processor's cache.
     """
     n_fft = 2 ** math.ceil(math.log2(6 * len(taps)))
+    # A circular convolution wraps around: its first samples mix the end of the stretch into the
+    # start, and are thrown away.
     skipped = len(taps) - 1
     step = n_fft - skipped
     response = fft.rfft(taps, n_fft)

@@ -68,6 +68,7 @@ def annotated_gaps(raw: mne.io.BaseRaw) -> list[Gap]:
     is_gdf = any(str(file).lower().endswith(".gdf") for file in raw.filenames)
     for onset_s, duration_s, text in _annotation_spans(raw):
         start, stop = round(onset_s * sfreq), round((onset_s + duration_s) * sfreq)
+        # Marks before the first sample or behind the last one interrupt nothing.
         is_skip = _SKIP.fullmatch(text) and stop > max(start, 0) and start < raw.n_times
         says_so = _JOINT.fullmatch(text) or _SKIP.fullmatch(text)
         is_joint = (says_so or (is_gdf and text == _GDF_JOINT)) and 0 < start < raw.n_times
@@ -84,6 +85,7 @@ def without_trailing_skip(raw: mne.io.BaseRaw) -> tuple[mne.io.BaseRaw, list[str
     sfreq, keep = float(raw.info["sfreq"]), int(raw.n_times)
     for onset_s, duration_s, text in sorted(_annotation_spans(raw), reverse=True):
         start, stop = round(onset_s * sfreq), round((onset_s + duration_s) * sfreq)
+        # Onset and duration are rounded apart, so the mark may end a sample too early.
         if _SKIP.fullmatch(text) and 0 < start < keep <= stop + 1:
             keep = start
     if keep == raw.n_times:
@@ -94,7 +96,8 @@ def without_trailing_skip(raw: mne.io.BaseRaw) -> tuple[mne.io.BaseRaw, list[str
     at_end = [
         k for k in marks if round((cut.annotations.onset[k] - cut.first_time) * sfreq) >= keep
     ]
-    cut.annotations.delete(at_end)  # crop leaves a mark of no length at the new end
+    # crop() leaves a mark of no length at the new end.
+    cut.annotations.delete(at_end)
     return cut, [f"the last {left_out_s:.3g} s are marked as no data and were left out"]
 
 
@@ -117,6 +120,8 @@ def edf_gaps(path: Path, header: EdfHeader) -> list[Gap]:
     """
     stamps = record_stamps(path, header)
     rounded_s = stamps.resolution_s
+    # Stamps with fewer decimals than a record's length (0.125 s in hundredths) can't be even; then
+    # a step of their rounding is not a gap.
     is_even = np.isclose(header.record_s / rounded_s, round(header.record_s / rounded_s), 0, 1e-6)
     allowed_s = _EXACT_S if is_even else max(_EXACT_S, rounded_s)
     expected_s = np.diff(stamps.record) * header.record_s
@@ -132,6 +137,7 @@ def persyst_gaps(path: Path, sfreq: float, n_times: int) -> list[Gap]:
 
     A clock may drift against the samples by 100 ppm, and pass midnight.
     """
+    # Names of patients may be in any encoding; Latin-1 reads all bytes, and the times are ASCII.
     text = path.read_bytes().decode("latin-1")
     section = re.search(r"^\[SampleTimes\]\s*$(.*?)(?=^\[|\Z)", text, re.M | re.S | re.I)
     pairs = re.findall(r"^\s*(\d+)\s*=\s*([0-9.]+)\s*$", section[1] if section else "", re.M)
@@ -139,6 +145,7 @@ def persyst_gaps(path: Path, sfreq: float, n_times: int) -> list[Gap]:
     gaps = []
     for (sample, time), (after, time_after) in zip(times, times[1:], strict=False):
         passed_s = (after - sample) / sfreq
+        # Within half a day on either side: at midnight the clock starts from 0 again.
         excess_s = (time_after - time - passed_s + _DAY_S / 2) % _DAY_S - _DAY_S / 2
         if abs(excess_s) > _CLOCK[0] + _CLOCK[1] * passed_s:
             gaps.append(Gap(after / sfreq, "its SampleTimes"))

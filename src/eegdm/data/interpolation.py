@@ -57,8 +57,10 @@ class Interpolated:
                 f" be interpolated. missing=drop leaves out what the file lacks{names.refusal()}"
             )
         wanted = dict.fromkeys(name for channel in channels for name in electrodes_of(channel))
-        wanted.pop(group.reference, None)  # it is zero, and its pairs are the file's channels
+        # The reference is zero, so that its pairs are channels of the file.
+        wanted.pop(group.reference, None)
         self.made = [name for name in wanted if name not in group.names]
+        # All electrodes of the reference feed a spline, not only those that the model needs.
         self._raw, self._sources = raw, [raw.ch_names.index(name) for name in group.names.values()]
         self.n_sources = len(self._sources)
         self._weights = (
@@ -69,7 +71,8 @@ class Interpolated:
         for name in self.made:
             lead = group.lead(name)
             label = lead.label()
-            if label in raw.ch_names:  # a channel of that name that is not this electrode
+            # A channel of that name is there, but not as an electrode of this reference.
+            if label in raw.ch_names:
                 label = f"{label} (interpolated)"
             names = names.with_lead(lead, label)
         self.names, self.ch_names = names, list(names.ch_names)
@@ -79,15 +82,21 @@ class Interpolated:
         self, picks: Sequence[int], start: int, stop: int, verbose: Any = None
     ) -> Float[ndarray, "pick time"]:
         """As MNE's: samples start..stop of the channels with these indices, in volts."""
-        n_own = len(self._raw.ch_names)
-        own = sorted(
-            {p for p in picks if p < n_own} | (set(self._sources) if max(picks) >= n_own else set())
-        )
-        read = self._raw.get_data(own, start, stop, verbose=verbose)
-        row = {pick: index for index, pick in enumerate(own)}
-        sources = read[[row[pick] for pick in self._sources]] if max(picks) >= n_own else None
+        n_in_file = len(self._raw.ch_names)
+        needs_sources = max(picks) >= n_in_file
+        in_file = {pick for pick in picks if pick < n_in_file}
+        if needs_sources:
+            in_file |= set(self._sources)
+        # Each channel of the file is read once, though it may be wanted and a source too.
+        file_picks = sorted(in_file)
+        volts = self._raw.get_data(file_picks, start, stop, verbose=verbose)
+        row = {pick: index for index, pick in enumerate(file_picks)}
+        sources = volts[[row[pick] for pick in self._sources]] if needs_sources else None
         return np.stack(
-            [read[row[p]] if p < n_own else self._weights[p - n_own] @ sources for p in picks]
+            [
+                volts[row[pick]] if pick < n_in_file else self._weights[pick - n_in_file] @ sources
+                for pick in picks
+            ]
         )
 
 
@@ -102,6 +111,8 @@ def spline_weights(
     montage = template()
     spelling = {name.upper(): name for name in montage.ch_names}
     names = [spelling[name] for name in (*present, *lacking)]
+    # Splines know places only, so any sampling rate does; "sample" k is an impulse at electrode k,
+    # and what becomes of it is column k of the matrix.
     info = mne.create_info(names, 1000.0, "eeg")
     impulses = np.vstack([np.eye(len(present)), np.zeros((len(lacking), len(present)))])
     raw = mne.io.RawArray(impulses, info, verbose="ERROR").set_montage(montage, verbose="ERROR")

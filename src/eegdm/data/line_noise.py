@@ -46,6 +46,7 @@ def line_noise(raw: mne.io.BaseRaw, derivations: Sequence[Derivation]) -> LineNo
     starts = np.unique(np.linspace(0, raw.n_times - length, _N_HUM_STRETCHES).round().astype(int))
     channels = DerivedChannels(raw, derivations)
     stretches = (channels.read(start, start + length) for start in map(int, starts))
+    # A median over stretches, so that a minute of artefacts doesn't decide.
     power = np.median(
         [[_hum(x / PER_VOLT * 1e6, sfreq, hz) for hz in mains] for x in stretches], axis=0
     )
@@ -58,8 +59,10 @@ def _hum(
 ) -> Float[ndarray, " channel"]:
     from scipy.signal import welch
 
+    # Bins of half a hertz: fine enough to part the hum from what lies beside it.
     frequency, density = welch(microvolts, sfreq, nperseg=round(2 * sfreq))
     away = np.abs(frequency - hz)
     within, beside = away <= _HALF_WIDTH_HZ, (away >= _BESIDE_HZ[0]) & (away <= _BESIDE_HZ[1])
     above = density[:, within] - np.median(density[:, beside], axis=1, keepdims=True)
+    # By chance the band beside it may be the stronger one; there is no negative hum.
     return np.maximum(above, 0).sum(axis=1) * (frequency[1] - frequency[0])

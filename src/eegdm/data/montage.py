@@ -86,6 +86,7 @@ def common_reference(names: Names) -> ReferenceGroup:
     """Return the largest group of electrodes with the same reference; of repeated names the first
     counts. The reference may be an electrode if most channels have it.
     """
+    # Pairs against one electrode that most channels share are referential in all but name.
     groups: dict[str, dict[str, str]] = {}
     for lead, (channel, *_) in names.leads.items():
         if not lead.is_bipolar or lead.minus == names.reference:
@@ -109,8 +110,8 @@ def derive(
             each lacks, what the file has.
     """
     names = ch_names if isinstance(ch_names, Names) else read_names(ch_names)
-    found = {name: _derive_one(name, names) for name in channels}
-    lacking = [name for name, derivation in found.items() if derivation is None]
+    derivations = {name: _derive_one(name, names) for name in channels}
+    lacking = [name for name, derivation in derivations.items() if derivation is None]
     if len(lacking) == len(channels):
         raise UserError(
             f"no channel of the montage can be derived from {_channel_list(names.ch_names)}: it"
@@ -124,7 +125,7 @@ def derive(
             f" {_channel_list(names.ch_names)}{names.refusal()}. Rename its"
             " channels, or leave out what is missing with missing=drop"
         )
-    return [derivation for derivation in found.values() if derivation is not None]
+    return [derivation for derivation in derivations.values() if derivation is not None]
 
 
 def referential(ch_names: Sequence[str], n_channels: int) -> list[Derivation]:
@@ -148,10 +149,13 @@ def bipolar(name: str) -> tuple[str, str] | None:
 def _derive_one(name: str, names: Names) -> Derivation | None:
     plus, minus = electrodes_of(name)
     leads = {lead: channels[0] for lead, channels in names.leads.items()}
+    # What the file holds as a pair comes first: a difference of two channels adds their noise.
     held, reversed_ = leads.get(Lead(plus, minus)), leads.get(Lead(minus, plus))
     if held or reversed_:
         return Derivation(name, CHANNEL_ID[name], held, None if held else reversed_)
-    for first, second in leads:  # two against one reference; or one reference against each
+    # A third electrode or reference cancels, whether both are measured against it or it against
+    # both.
+    for first, second in leads:
         for a, b in (
             (Lead(plus, second), Lead(minus, second)),
             (Lead(first, minus), Lead(first, plus)),
@@ -176,6 +180,7 @@ def _why_missing(name: str, names: Names) -> str:
     """What is lacking for the channel `name`, with the nearest of the file's names that could not
     be read.
     """
+    # Of an electrode that stands in pairs only, nothing is known by itself.
     present = {
         lead.plus for lead in names.leads if not lead.is_bipolar or lead.minus == names.reference
     } | {names.reference}

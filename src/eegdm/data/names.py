@@ -196,10 +196,11 @@ def read_names(ch_names: Sequence[str], intracranial: Iterable[str] = ()) -> Nam
             doubts[name] = what
         elif lead is not None:
             read[name] = lead
-    own = {lead for name, lead in read.items() if split[name][0] not in _STAND_INS}
+    # A mastoid stands in for an ear only where the file has no ear against the same reference.
+    not_stand_ins = {lead for name, lead in read.items() if split[name][0] not in _STAND_INS}
     leads: dict[Lead, tuple[str, ...]] = {}
     for name, lead in read.items():
-        if split[name][0] not in _STAND_INS or lead not in own:
+        if split[name][0] not in _STAND_INS or lead not in not_stand_ins:
             leads[lead] = (*leads.get(lead, ()), name)
     return Names(tuple(ch_names), leads, doubts, series, _shared(leads))
 
@@ -216,9 +217,13 @@ def _name_parts(name: str) -> tuple[str, str]:
     """What stands before and after the hyphen, in upper case, without the type before it and the
     number or dots after it.
     """
-    text = re.sub(r"[\u2010-\u2015\u2212]", "-", " ".join(name.upper().split()))  # typists' dashes
+    # Typists' dashes, and the minus sign, are hyphens.
+    text = re.sub(r"[\u2010-\u2015\u2212]", "-", " ".join(name.upper().split()))
+    # EDF+ puts the type of a signal before its name; Nihon Kohden writes POL.
     text = re.sub(r"^(EEG|POL)[ _.:-]+(?=.)", "", text)
+    # PhysioNet's motor imagery data set fills names with dots: "Fc5.".
     text = re.sub(r" *([-_/:]) *", r"\1", text).rstrip(".")
+    # MNE numbers names that occur twice: T8-P8-0, T8-P8-1.
     text = re.sub(r"(?<=.)-\d$", "", text)
     plus, minus = _parted(text)
     return plus.replace(" ", "").rstrip("."), minus.replace(" ", "").rstrip(".")
@@ -228,6 +233,7 @@ def _parted(text: str) -> tuple[str, str]:
     if "-" in text:
         plus, _, minus = text.partition("-")
         return plus, minus
+    # Other separators count only behind an electrode: AUX_1 and "left hand" are names.
     for separator in "_/: ":
         plus, _, minus = text.partition(separator)
         if minus and _canonical(plus) is not None:
@@ -257,6 +263,7 @@ def _shared_references(split: Iterable[tuple[str, str]]) -> set[str]:
     """Words that are not electrodes, but what more than half of the electrodes are measured
     against.
     """
+    # Laboratories name their references as they like; a majority is what gives one away.
     ends = Counter(minus for plus, minus in split if _canonical(plus) is not None)
     return {
         word
@@ -303,31 +310,34 @@ def _counted_labels(words: Iterable[str]) -> tuple[dict[str, str], tuple[str, ..
     known = set(words)
     series = _series(known)
     counted: dict[str, str] = {}
-    told = []
+    labels = []
     for row, numbers in sorted(_not_rows(series, known).items()):
         members = [word for number in sorted(numbers) for word in series[row][number]]
         if any(_canonical(word) is not None for word in members):
-            told.append(_series_label(members, numbers))
-            counted |= dict.fromkeys(members, told[-1])
-    return counted, tuple(told)
+            labels.append(_series_label(members, numbers))
+            counted |= dict.fromkeys(members, labels[-1])
+    return counted, tuple(labels)
 
 
 def _not_rows(series: Mapping[str, Mapping[int, object]], words: set[str]) -> dict[str, set[int]]:
     """The numbers of each row that are not electrodes."""
-    found = {row: _beyond(row, set(series[row])) for row in series if row in _ROWS}
-    outside = {f"{row}{number}" for row, numbers in found.items() for number in numbers}
-    has_contacts = _any_row(found) or _n_other_contacts(series, words) >= 2
+    # Rule 1 needs no company: its numbers are in no row.
+    not_rows = {row: _beyond(row, set(series[row])) for row in series if row in _ROWS}
+    outside = {f"{row}{number}" for row, numbers in not_rows.items() for number in numbers}
+    has_contacts = _any_row(not_rows) or _n_other_contacts(series, words) >= 2
+    # Rule 2, by the names that are left: contacts must not make a cap themselves.
     if _shows_cap(words - outside):
         if has_contacts and not words.intersection(_CAP_MIDLINE):
-            found |= {row: set(series[row]) for row in found if _counts_from_one(series[row])}
-        return found
-    found |= {
+            not_rows |= {row: set(series[row]) for row in not_rows if _counts_from_one(series[row])}
+        return not_rows
+    not_rows |= {
         row: set(series[row])
-        for row in found
+        for row in not_rows
         if row and (_counts_from_one(series[row]) or not _ROWS[row].issuperset(series[row]))
     }
-    is_foreign = has_contacts or _any_row(found)
-    return {row: set(series[row]) for row in found} if is_foreign else found
+    # Rule 3: without a cap one foreign series makes all the others doubtful.
+    is_foreign = has_contacts or _any_row(not_rows)
+    return {row: set(series[row]) for row in not_rows} if is_foreign else not_rows
 
 
 def _any_row(beyond: Mapping[str, set[int]]) -> bool:
@@ -351,14 +361,15 @@ def _row_of(word: str) -> str:
 
 def _beyond(row: str, numbers: set[int]) -> set[int]:
     """The numbers of all runs that hold both numbers that the row has and others."""
-    found: set[int] = set()
+    beyond: set[int] = set()
     for run in _runs_of_numbers(numbers):
         has = _ROWS[row]
-        if row == "T":  # T1 to T6 are old names and T7 to T10 new ones: no cap counts T1 to T8
+        # T1 to T6 are old names and T7 to T10 new ones: no cap counts T1 to T8.
+        if row == "T":
             has = frozenset(range(1, 7)) if min(run) < 3 else frozenset(range(3, 11))
         if not has.isdisjoint(run) and not has.issuperset(run):
-            found |= set(run)
-    return found
+            beyond |= set(run)
+    return beyond
 
 
 def _runs_of_numbers(numbers: set[int]) -> list[list[int]]:
@@ -390,6 +401,7 @@ def _n_other_contacts(series: Mapping[str, Mapping[int, object]], words: set[str
     return sum(
         set(range(1, 6)) <= set(numbers) and f"{letters}Z" not in words
         for letters, numbers in series.items()
+        # Depth electrodes have one letter, and a prime on the left or the right: A, B'.
         if letters not in _ROWS and (len(letters) == 1 or letters.endswith("'"))
     )
 

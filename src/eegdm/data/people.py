@@ -64,7 +64,8 @@ def words(name: str) -> list[Word]:
     ['subject01', 'eyesopen2', 'b']
     """
     without_dates = re.sub(rf"(?<![^\W_])(?:{_DATE.pattern})(?![^\W_])", " ", name)
-    return [Word(*found) for found in _WORD.findall(without_dates.lower()) if any(found)]
+    # Dates are no numbers of people, and differ between the recordings of one.
+    return [Word(*parts) for parts in _WORD.findall(without_dates.lower()) if any(parts)]
 
 
 def telling(name: Sequence[Word], of_recordings: bool = True) -> list[Word]:
@@ -78,6 +79,7 @@ def telling(name: Sequence[Word], of_recordings: bool = True) -> list[Word]:
     kept: list[Word] = []
     numbers_nothing = not of_recordings
     for word, following in pairwise([*name, Word("", "")]):
+        # The number may be a word of its own: "control 01".
         has_number = bool(word.digits) or (not following.letters and bool(following.digits))
         if word.letters in RECORDING_WORDS | PART_WORDS | COLLECTION_WORDS or (
             word.letters in GROUP_WORDS and not has_number
@@ -122,12 +124,15 @@ def guess(files: Sequence[str]) -> tuple[list[str], list[bool]]:
         subjects, and for each whether a folder named it.
     """
     paths = [PurePosixPath(file) for file in files]
+    # The safest sign first: a folder whose name the file repeats (chb01/chb01_03.edf).
     n_common = _common_folders(paths)
     depths = [_begins_like(path, n_common) for path in paths]
     if any(depth is None for depth in depths):
         levels = _person_levels(paths, n_common)
-        told = _says_more(paths, levels)
-        if 2 * sum(told) < len(told):
+        says_more = _says_more(paths, levels)
+        # The majority decides for all: half of a data set named by folders and half by files would
+        # give one person two names.
+        if 2 * sum(says_more) < len(says_more):
             depths = [
                 level if depth is None else depth
                 for depth, level in zip(depths, levels, strict=True)
@@ -136,6 +141,7 @@ def guess(files: Sequence[str]) -> tuple[list[str], list[bool]]:
         _stem(path.name) if depth is None else path.parts[depth]
         for path, depth in zip(paths, depths, strict=True)
     ]
+    # The same name in two places may be two people, so the folders above it belong to it then.
     above = [
         _people_above(path.parts[:-1] if depth is None else path.parts[:depth])
         for path, depth in zip(paths, depths, strict=True)
@@ -167,6 +173,7 @@ def _people_above(folders: Sequence[str]) -> tuple[str, ...]:
     """Folders without those of sessions, conditions and parts of a corpus, which hold the same
     people.
     """
+    # The same person may be in several of these, so they must not become part of a name.
     same = RECORDING_WORDS | PART_WORDS
     return tuple(
         folder
@@ -201,8 +208,10 @@ def _person_levels(paths: Sequence[PurePosixPath], n_common: int) -> list[int | 
             name = words(folder)
             if depth < n_common and not is_called_a_person(name):
                 break
+            # A folder that several people have is a session or a condition, whatever its name; s1
+            # may be a session too.
             repeats = len(parents[folder]) > 1 and not (
-                is_called_a_person(name) and name[0].letters != "s"  # s1 may be a session
+                is_called_a_person(name) and name[0].letters != "s"
             )
             if telling(name, of_recordings=False) and not repeats:
                 levels[-1] = depth
@@ -223,15 +232,15 @@ def _says_more(paths: Sequence[PurePosixPath], levels: Sequence[int | None]) -> 
     for folder, name in below:
         for word in name:
             folders[word].add(folder)
-    told = []
+    says_more = []
     for folder, name in below:
-        own = [word for word in telling(name) if word not in words(folder)]
-        told.append(
-            not is_called_a_person(words(folder))
-            if is_called_a_person(own)
-            else any(folders[word] == {folder} for word in own)
-        )
-    return told
+        beyond_folder = [word for word in telling(name) if word not in words(folder)]
+        if is_called_a_person(beyond_folder):
+            says_more.append(not is_called_a_person(words(folder)))
+        else:
+            # A word that other folders' files have too counts recordings, not people.
+            says_more.append(any(folders[word] == {folder} for word in beyond_folder))
+    return says_more
 
 
 # ---------------------------------------------------------------------------------------- doubts
@@ -244,15 +253,16 @@ def doubts(files: Sequence[str], subjects: Sequence[str]) -> Iterator[str]:
         files: posix paths below the corpus's folder.
         subjects: who was recognised in each.
     """
+    # Nobody was recorded twice? Then the names may have been read as too fine.
     if len(set(subjects)) == len(files) > 1:
         yield from _shared_stems(files)
     folders: dict[str, set[str]] = defaultdict(set)
     for file, subject in zip(files, subjects, strict=True):
         folders[subject].add("/".join(_strangers(file, subject)))
-    spread = [(subject, sorted(found)) for subject, found in folders.items() if len(found) > 1]
+    spread = [(subject, sorted(names)) for subject, names in folders.items() if len(names) > 1]
     if spread:
-        subject, found = spread[0]
-        where = ", ".join(f"{folder or '.'}/" for folder in found[:3])
+        subject, names = spread[0]
+        where = ", ".join(f"{folder or '.'}/" for folder in names[:3])
         yield (
             f"{len(spread)} of {len(folders)} subjects have recordings in several folders that may"
             f" be different people ({subject!r} in {where});"
@@ -273,8 +283,8 @@ def _strangers(file: str, subject: str) -> tuple[str, ...]:
     latter.
     """
     parts = PurePosixPath(file).parts[:-1]
-    own = [i for i, part in enumerate(parts) if subject.split("/")[-1] in part]
-    return _people_above(parts[: own[0]] if own else parts)
+    named_so = [i for i, part in enumerate(parts) if subject.split("/")[-1] in part]
+    return _people_above(parts[: named_so[0]] if named_so else parts)
 
 
 def _repeated_names(files: Sequence[str], subjects: Sequence[str]) -> list[list[str]]:
@@ -282,16 +292,16 @@ def _repeated_names(files: Sequence[str], subjects: Sequence[str]) -> list[list[
     for subject in subjects:
         if "/" in subject:
             of_name[subject.rpartition("/")[2]].add(subject)
-    return [sorted(found) for found in of_name.values() if len(found) > 1]
+    return [sorted(same) for same in of_name.values() if len(same) > 1]
 
 
 def _shared_stems(files: Sequence[str]) -> Iterator[str]:
     """Say which names begin alike though each counts as a person: Subject01_1, Subject01_2."""
     stems = [_stem(PurePosixPath(file).name) for file in files]
-    found = shared(stems)
-    if found is None:
+    label_and_names = shared(stems)
+    if label_and_names is None:
         return
-    label, first, second = found
+    label, first, second = label_and_names
     yield (
         f"every recording counts as a person of its own, but the names of {first!r} and"
         f" {second!r} share {label!r}; if they are of one person, a split by subject would"
@@ -309,10 +319,11 @@ def _example_pattern(files: Sequence[str], first: str, second: str, label: str) 
         rf"(?:^|/)(?P<subject>[^/{after}]+){after}" if at == 0 and after in ("_", "-") else "",
         rf"(?P<subject>{first[at : at + len(letters)]}\d+)" if at >= 0 and letters != label else "",
     ]
+    # A pattern is offered only if it fits every file: one that fails would be tried and reported.
     for pattern in filter(None, candidates):
-        found = {file: re.search(pattern, file) for file in files}
-        names = {_stem(PurePosixPath(f).name): m["subject"] for f, m in found.items() if m}
-        if all(found.values()) and names[first] == names[second]:
+        matches = {file: re.search(pattern, file) for file in files}
+        names = {_stem(PurePosixPath(f).name): m["subject"] for f, m in matches.items() if m}
+        if all(matches.values()) and names[first] == names[second]:
             return f", for example corpus.pattern='{pattern}'"
     return ""
 
@@ -329,8 +340,8 @@ def shared(stems: Sequence[str]) -> tuple[str, str, str] | None:
     while all(len(s) > n_common + 1 and s[n_common] == split[0][n_common] for s in split):
         n_common += 1
     for position in range(n_common, max(map(len, split))):
-        if found := _shared_at(position, n_common, split, stems):
-            return found
+        if shared_word := _shared_at(position, n_common, split, stems):
+            return shared_word
     lead = split[0][:n_common]
     if any(word.digits for word in lead) and not any(telling(s[n_common:]) for s in split):
         return "_".join(word.text for word in lead), stems[0], stems[1]
@@ -354,7 +365,7 @@ def _shared_at(
             word.digits or word.letters not in GROUP_WORDS or telling(name[position + 1 :])
         ):
             holders["_".join(w.text for w in upto)].append(i)
-    alike = {text: found for text, found in holders.items() if len(found) > 1}
+    alike = {text: names for text, names in holders.items() if len(names) > 1}
     if not alike or len(holders) < 2 or _are_kinds(holders, split, position):
         return None
     text, (first, second, *_) = next(iter(alike.items()))
@@ -367,7 +378,8 @@ def _are_kinds(
     """Whether words without a number are rather kinds of people (adhd_p01, adhd_p02, ctrl_p03),
     each name with an own word behind it.
     """
-    behind = [tuple(telling(split[i][position + 1 :])) for found in holders.values() for i in found]
+    numbers = [i for names in holders.values() for i in names]
+    behind = [tuple(telling(split[i][position + 1 :])) for i in numbers]
     return (
         all(behind)
         and len(set(behind)) == len(behind)

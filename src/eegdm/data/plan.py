@@ -19,9 +19,12 @@ from eegdm.data.names import Lead, Names, read_names
 if TYPE_CHECKING:
     import mne
 
-_INTRACRANIAL = ("seeg", "ecog", "dbs")  # MNE's types of channels that lie in or on the brain
-_COMPARED_S, _N_COMPARED = 4.0, 24  # of a recording, to compare repeated channels by
-_SAME = 0.005  # the spread of the difference of copies, by their own: digital steps
+# MNE's types of channels that lie in or on the brain
+_INTRACRANIAL = ("seeg", "ecog", "dbs")
+# Length and number of the stretches by which repeated channels are compared
+_COMPARED_S, _N_COMPARED = 4.0, 24
+# Copies may differ by the digital steps of their own scales: this much of their spread.
+_SAME = 0.005
 
 
 class Plan(NamedTuple):
@@ -87,7 +90,9 @@ def settle(
     for lead, channels in names.leads.items():
         if len(channels) == 1:
             continue
+        # NaN is refused when a channel is read; here it would make copies look different.
         signals = np.nan_to_num(sample(channels))
+        # A dummy that does not move contradicts nothing.
         moving = [i for i in range(len(channels)) if np.ptp(signals[i]) > 0]
         first = moving[0] if moving else 0
         if all(_is_copy(signals[first], signals[i]) for i in moving):
@@ -112,17 +117,18 @@ def _is_copy(one: Float[ndarray, " time"], other: Float[ndarray, " time"]) -> bo
 def _stretches(raw: mne.io.BaseRaw, picks: list[int]) -> Float[ndarray, "channel time"]:
     """Seconds spread over the recording; all of a short one."""
     length = min(round(_COMPARED_S * float(raw.info["sfreq"])), raw.n_times)
+    # Spread over the recording, since an electrode may be connected late; short recordings overlap.
     starts = np.unique(np.linspace(0, raw.n_times - length, _N_COMPARED).round().astype(int))
     read = [read_volts(raw, picks, start, start + length) for start in map(int, starts)]
     return np.concatenate(read, axis=1)
 
 
-def _count_note(found: Sequence[str], wanted: Sequence[str]) -> str | None:
+def _count_note(available: Sequence[str], wanted: Sequence[str]) -> str | None:
     """How many channels there are and which, or which are missing: whichever list is shorter."""
-    missing = [name for name in wanted if name not in found]
+    missing = [name for name in wanted if name not in available]
     if not missing:
         return None
-    count = f"{len(found)} of {len(wanted)} channels"
-    if len(found) < len(missing):
-        return f"{count}: {', '.join(found)}"
+    count = f"{len(available)} of {len(wanted)} channels"
+    if len(available) < len(missing):
+        return f"{count}: {', '.join(available)}"
     return f"{count}, left out: {', '.join(missing)}"

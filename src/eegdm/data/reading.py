@@ -116,6 +116,7 @@ def open_recording(
         opened = _open_brainvision(path)
     else:
         opened = _open_other(path, unit)
+    # Only now is it known which files the reader takes the data from; no sample was read yet.
     _refuse_outside(path, opened.raw)
     gaps = edf_gaps(path, header) if header else []
     if kind == ".lay":
@@ -144,6 +145,7 @@ def checked(raw: mne.io.BaseRaw, unit: str | None, name: str) -> mne.io.BaseRaw:
     refuse_gaps(name, annotated_gaps(whole))
     if unit is None and not trailing:
         return raw
+    # The caller's recording stays as it is; without_trailing_skip has copied already if it cut.
     scaled = raw.copy() if whole is raw else whole
     decided = to_volts(scaled, None, [1.0] * len(raw.ch_names), unit)[0] if unit else []
     return _noted(scaled, [*before.notes, *trailing, *decided], {} if unit else before.volts_per)
@@ -153,6 +155,7 @@ def _noted(
     raw: mne.io.BaseRaw, notes: list[str], volts_per: Mapping[str, float | None]
 ) -> mne.io.BaseRaw:
     """Keep with a recording what was decided of it, in the place that MNE leaves to its users."""
+    # Others may use that place too.
     kept = raw.info["temp"] if "temp" in raw.info and raw.info["temp"] else {}
     raw.info["temp"] = {**kept, "eegdm": Opening(tuple(notes), dict(volts_per))}
     return raw
@@ -173,13 +176,9 @@ class _Opened(NamedTuple):
 
 
 def _open_edf(path: Path, header: EdfHeader, wanted: Sequence[str]) -> _Opened:
-    usable = [
-        index
-        for index, (is_signal, scaled) in enumerate(
-            zip(header.is_signal, header.has_scale, strict=True)
-        )
-        if is_signal and scaled
-    ]
+    # MNE would divide by the width of the range, which is 0 for the dummy channels of CHB-MIT.
+    has_samples = zip(header.is_signal, header.has_scale, strict=True)
+    usable = [k for k, (is_signal, has_scale) in enumerate(has_samples) if is_signal and has_scale]
     if not usable:
         raise UserError(f"{path} holds no samples: none of its signals has a scale")
     rate = _wanted_rate(
@@ -191,6 +190,8 @@ def _open_edf(path: Path, header: EdfHeader, wanted: Sequence[str]) -> _Opened:
     kept = [k for k in usable if header.samples_per_record[k] == rate]
     raw, notes = _read_edf(path, header, kept)
     n_times, n_annotations = header.n_records * rate, len(raw.annotations)
+    # MNE counts records by the size of the file; bytes behind those that the header counts are
+    # something else.
     if raw.n_times > n_times:
         raw.crop(tmax=(n_times - 1) / raw.info["sfreq"], verbose="ERROR")
         if beyond := n_annotations - len(raw.annotations):
@@ -214,7 +215,9 @@ def _read_edf(
         "exclude": [label for label, out in zip(header.labels, is_left_out, strict=True) if out]
     }
     names = [header.labels[k] for k in kept]
-    if set(names) & set(options["exclude"]):  # MNE would leave out both: tell them apart by number
+    # MNE leaves out by name. Where a name is on both sides, the numbers that MNE appends to
+    # repeated names tell the signals apart, at the price of opening the file once more.
+    if set(names) & set(options["exclude"]):
         signals = [k for k, is_signal in enumerate(header.is_signal) if is_signal]
         unique = _read_by_mne(path, encoding="latin1")[0].ch_names
         options["exclude"] = [
@@ -224,16 +227,18 @@ def _read_edf(
     try:
         raw, notes = _read_by_mne(path, **options)
     except UserError as fault:
+        # EDF+ wants UTF-8, but recorders write what their computer has. Latin-1 reads any bytes, so
+        # each text that is UTF-8 after all is put right afterwards.
         if not isinstance(getattr(fault.__cause__, "__cause__", None), UnicodeDecodeError):
             raise
         raw, notes = _read_by_mne(path, **options, encoding="latin1")
         raw.annotations.rename({text: _decoded(text) for text in set(raw.annotations.description)})
         notes.append("annotations that are not UTF-8 were read as Latin-1")
     if "exclude_after_unique" in options:
+        # Names that are unique among those kept get back what the file calls them.
         once = [name for name in names if names.count(name) == 1]
-        raw.rename_channels(
-            {own: name for own, name in zip(raw.ch_names, names, strict=True) if name in once}
-        )
+        numbered = zip(raw.ch_names, names, strict=True)
+        raw.rename_channels({unique: name for unique, name in numbered if name in once})
     return raw, notes
 
 
@@ -256,6 +261,7 @@ def _open_gdf(path: Path, wanted: Sequence[str]) -> _Opened:
             " MNE-Python can't read apart; export the EEG alone, or convert the file to EDF"
         )
     raw, notes = _read_by_mne(path)
+    # A sample takes one byte or more, whatever its type.
     if raw.n_times * len(raw.ch_names) > path.stat().st_size:
         raise UserError(
             f"{path} is cut off or damaged: its header promises more samples than the file has"
@@ -280,6 +286,7 @@ def _wanted_rate(
     are EEG by their names, of most voltages, of most signals; of several such, the fastest.
     """
 
+    # Tuples compare from the left: a later count decides only between rates that tie before it.
     def rank(rate: int) -> tuple[int, ...]:
         at_rate = [k for k, r in enumerate(rates) if r == rate]
         names = [labels[k] for k in at_rate]
@@ -308,6 +315,7 @@ def _n_placed(names: Sequence[str]) -> int:
 
 def _open_brainvision(path: Path) -> _Opened:
     text = _header_text(path)
+    # The header names its data file: a stranger's may name any file of this computer.
     for name in re.findall(r"^\s*(?:DataFile|MarkerFile)\s*=\s*(.*?)\s*$", text, re.MULTILINE):
         if "/" in name or "\\" in name or name == "..":
             raise UserError(
@@ -320,12 +328,9 @@ def _open_brainvision(path: Path) -> _Opened:
             f"{path} is cut off or damaged: {promised[1]} samples promised, {raw.n_times} there;"
             " copy it again from where it was recorded"
         )
-    found = {
-        int(number): line.split(",")
-        for number, line in re.findall(r"^\s*Ch(\d+)\s*=(.*?)\s*$", text, re.MULTILINE)
-        if line.count(",") >= 2  # a place on the head has the same key
-    }
-    parts = [found.get(number + 1, []) for number in range(len(raw.ch_names))]
+    lines = re.findall(r"^\s*Ch(\d+)\s*=(.*?)\s*$", text, re.MULTILINE)
+    entries = {int(number): line.split(",") for number, line in lines if line.count(",") >= 2}
+    parts = [entries.get(number + 1, []) for number in range(len(raw.ch_names))]
     # A unit that is left out means microvolts in this format.
     stated = [fields[3].strip() or "uV" if len(fields) > 3 else "uV" for fields in parts]
     return _Opened(raw, notes, stated, [float(ch["range"]) for ch in raw.info["chs"]])
@@ -344,21 +349,23 @@ def _open_other(path: Path, unit: str | None) -> _Opened:
     if path.suffix.lower() == ".fif":
         for file in raw.filenames:
             _refuse_cut_fif(Path(str(file)))
-    own = {".fif": 1.0, ".gz": 1.0, ".set": 1e-6}.get(path.suffix.lower())
-    if own is None and unit is not None:
+    # Formats that state no unit: numbers are taken for volts, those of EEGLAB for microvolts.
+    volts_per_number = {".fif": 1.0, ".gz": 1.0, ".set": 1e-6}.get(path.suffix.lower())
+    if volts_per_number is None and unit is not None:
         raise UserError(
             f"{path}: unit={unit} can be stated for EDF, BDF, GDF, BrainVision, EEGLAB and FIF"
             " files; others say it themselves"
         )
     for file in raw.filenames:
         if file is not None and Path(file).suffix.lower() == ".fdt":
+            # EEGLAB's data file is bare float32: its size says how many samples it holds.
             held = Path(file).stat().st_size // (4 * len(raw.ch_names))
             if held < raw.n_times:
                 raise UserError(
                     f"{file} is cut off or damaged: {raw.n_times} samples promised, {held} there;"
                     " copy it again from where it was recorded"
                 )
-    return _Opened(raw, notes, None, [own or 1.0] * len(raw.ch_names))
+    return _Opened(raw, notes, None, [volts_per_number or 1.0] * len(raw.ch_names))
 
 
 def _refuse_cut_fif(path: Path) -> None:
@@ -367,6 +374,7 @@ def _refuse_cut_fif(path: Path) -> None:
     with path.open("rb") as file:
         while at + 16 <= size:
             file.seek(at)
+            # A tag has kind, type, length, and where the next one is (0: behind it; -1: nowhere).
             _, _, length, following = struct.unpack(">4i", file.read(16))
             after = following if following > 0 else at + 16 + length
             if following == -1 or after <= at:
@@ -397,6 +405,7 @@ def _refuse_outside(path: Path, raw: mne.io.BaseRaw) -> None:
     """Refuse data files elsewhere; links beside the recording may lead anywhere, as git-annex
     has it.
     """
+    # Not resolve(): it would follow the links by which git-annex stores every file elsewhere.
     folder = os.path.abspath(path.parent)
     for name in raw.filenames:
         if name is not None and not Path(os.path.abspath(name)).is_relative_to(folder):
@@ -414,7 +423,8 @@ def _read_by_mne(path: Path, **options: Any) -> tuple[mne.io.BaseRaw, list[str]]
         with mne.utils.use_log_level("WARNING"), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             raw = mne.io.read_raw(path, preload=False, **options)
-    except Exception as fault:  # readers fail in every way there is
+    # MNE's readers have no exception in common.
+    except Exception as fault:
         raise UserError(_failure_message(path, fault)) from fault
     if raw.n_times == 0 or not raw.ch_names:
         raise UserError(f"{path} holds no samples")
@@ -435,10 +445,10 @@ def _left_out_by_reader(warned: Sequence[str]) -> list[str]:
     """Of what MNE warns of, what a user would miss."""
     notes = []
     for text in warned:
-        if found := re.match(r"Omitted (\d+) annotation", text):
-            notes.append(_outside(int(found[1])))
-        elif found := re.match(r"(\d+) events have an onset that is NaN", text):
-            notes.append(f"events without a time, left out: {found[1]}")
+        if match := re.match(r"Omitted (\d+) annotation", text):
+            notes.append(_outside(int(match[1])))
+        elif match := re.match(r"(\d+) events have an onset that is NaN", text):
+            notes.append(f"events without a time, left out: {match[1]}")
         elif re.match(r"MarkerFile .* not found; no annotations", text):
             notes.append("its marker file is missing, so it has no annotations")
     return notes
@@ -466,4 +476,5 @@ def _failure_message(path: Path, fault: Exception) -> str:
 def _has_odd_patient(path: Path) -> bool:
     with path.open("rb") as file:
         words = file.read(88)[8:].split()
+    # EDF+: code, sex, birthday and name come first; words of others' own follow, as key=value.
     return any(word.count(b"=") > 1 for word in words[4:])

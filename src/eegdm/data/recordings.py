@@ -15,9 +15,10 @@ from eegdm import artifacts
 from eegdm.data.events import map_labels
 from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.signal import published_chbmit_window, to_model_units, wrap
-from eegdm.errors import UserError
+from eegdm.errors import UserError, one_line
 
-_OPEN_SIGNALS = 256  # memory maps kept open in a process; each holds a file descriptor
+# Memory maps kept open in a process: each holds a file descriptor, and many systems allow 1024.
+_OPEN_SIGNALS = 256
 
 
 def _open_signal(path: Path) -> np.ndarray:
@@ -33,7 +34,9 @@ def _map_signal(path: Path, state: tuple[int, ...]) -> np.ndarray:
         signal = np.load(path, mmap_mode="r", allow_pickle=False)
     # NumPy parses the header with Python's own tokenizer, which raises errors of its own
     except Exception as error:
-        raise UserError(f"{path}: can't be read as a recording's signal ({error})") from error
+        raise UserError(
+            f"{path}: can't be read as a recording's signal ({one_line(error)})"
+        ) from error
     if signal.ndim != 2 or signal.dtype != np.float32:
         raise UserError(
             f"{path}: holds {signal.dtype} of shape {signal.shape}, expected float32 (channels,"
@@ -73,9 +76,9 @@ class Recordings:
         self.mu, self.rate = mu, rate
         self.per_window = bool(self.artifact.config["signal"]["per_window"])
         self._files = {r.recording: self.artifact / r.signal for r in self.table.itertuples()}
-        if outside := [
-            r.signal for r in self.table.itertuples() if r.signal not in self.artifact.files
-        ]:
+        # The table may be a stranger's: a path out of the folder is in no manifest.
+        outside = [name for name in self.table.signal if name not in self.artifact.files]
+        if outside:
             raise UserError(
                 f"{path}: recordings.parquet names {outside[0]!r}, no file of this folder; run"
                 " `eegdm preprocess` again"
@@ -88,22 +91,22 @@ class Recordings:
     @property
     def ch_names(self) -> list[str]:
         """All channels that any recording has, in montage order."""
-        ids = {
-            name: i
-            for r in self.table.itertuples()
-            for name, i in zip(r.ch_names, r.channel_ids, strict=True)
-        }
+        ids: dict[str, int] = {}
+        for r in self.table.itertuples():
+            ids.update(zip(r.ch_names, r.channel_ids, strict=True))
+        # Channels of the montage by their id; referential ones, whose ids are all -1, by name.
         return sorted(ids, key=lambda name: (ids[name] < 0, ids[name], name))
 
     @property
     def sfreq(self) -> float:
         """Sampling frequency of the windows that :meth:`window` gives, in Hz."""
-        found = sorted(set(self.table.sfreq))
-        if len(found) > 1:
+        rates = sorted(set(self.table.sfreq))
+        if len(rates) > 1:
             raise UserError(
-                f"{self.artifact.path}: recordings have different sampling frequencies {found}"
+                f"{self.artifact.path}: recordings have different sampling frequencies {rates}"
             )
-        return self.rate * (200.0 if self.per_window else float(found[0]))
+        # Windows that are treated one by one lie on disk at the file's rate (256 Hz).
+        return self.rate * (200.0 if self.per_window else float(rates[0]))
 
     def require_channel_ids(self) -> None:
         """Refuse channels that the backbone has no id for."""
@@ -125,6 +128,7 @@ class Recordings:
         wraps at the recording's ends.
         """
         signal = self.signal(recording)
+        # A slice of one row, not the row: the window keeps its axis of channels.
         cut = wrap(signal if row is None else signal[row : row + 1], start, n_times)
         if self.per_window:
             return published_chbmit_window(cut * 100.0).astype(np.float32)

@@ -28,7 +28,8 @@ from numpy import ndarray
 from scipy import fft
 
 BLOCK_MARGIN_S = 10.0  # of which the outer half is faded out
-TAYLOR_TOLERANCE = 1e-6  # at the highest frequency, where filtered EEG has next to nothing
+# Of the amplitude at the highest frequency, where filtered EEG has next to nothing.
+TAYLOR_TOLERANCE = 1e-6
 
 
 class Span(NamedTuple):
@@ -63,6 +64,8 @@ class Resampling(NamedTuple):
         """
         if math.isclose(sfreq_in, sfreq_out, rel_tol=1e-6):
             return cls(n_times, 0, n_times, n_times, 0, n_times)
+        # MNE's own rule (npad="auto"): at least 100 samples of padding on either side, or an eighth
+        # of a short recording, up to the next power of two.
         ratio = sfreq_out / sfreq_in
         circle = 2 ** math.ceil(math.log2(n_times + 2 * min(n_times // 8, 100)))
         pad = (circle - n_times) // 2
@@ -102,6 +105,7 @@ class Resampling(NamedTuple):
         start = (self.removed + out_start) * self.circle // self.new_circle - self.pad
         stop = (self.removed + out_stop) * self.circle // self.new_circle - self.pad + 1
         start -= margin
+        # Where a block with its margins is as long as the circle, the circle itself is exact.
         length = self._good_length(stop + margin - start)
         if length >= self.circle:
             return self._whole(out_start, out_stop)
@@ -120,6 +124,8 @@ class Resampling(NamedTuple):
 
     def _cost(self, length: int) -> tuple[bool, float]:
         new_length = self._n_resampled(length)
+        # Speed goes before a whole number of output samples: a slow FFT costs several times as
+        # much, a drift only a few terms of a Taylor series.
         is_slow = fft.next_fast_len(new_length, real=True) != new_length
         return is_slow, abs(length * self.new_circle / self.circle - new_length)
 
@@ -155,7 +161,9 @@ class Resampling(NamedTuple):
         grid = self._grid(span)
         angle = 2j * np.pi / length * np.arange(min(length, new_length) // 2 + 1)
         gain = np.exp(grid.shift * angle) * (new_length / length)
-        if min(length, new_length) % 2 == 0:  # the one frequency that is its own mirror image
+        # At the highest frequency of an even length, two bins of the longer spectrum are one:
+        # they are added going down, and it is halved between them going up.
+        if min(length, new_length) % 2 == 0:
             gain[-1] *= 2 if new_length < length else 0.5
         series = [
             grid.drift**order / math.factorial(order)
@@ -166,12 +174,16 @@ class Resampling(NamedTuple):
         for signal in signals:
             _fade_out(signal, span.fade)
             spectrum = fft.rfft(signal)[:, : len(gain)]
-            spectrum *= gain  # in place, here and below: the precision stays that of the signals
+            # In place, here and below: the precision stays that of the signals.
+            spectrum *= gain
             results.append(fft.irfft(spectrum, new_length)[:, kept])
+            # x(t + drift) = x + drift x' + drift² x'' / 2 ..., each derivative by one more factor
+            # of i omega; the phase above has moved the block's middle, so the drift is small.
             for term in series:
                 spectrum *= angle
                 results[-1] += term * fft.irfft(spectrum, new_length)[:, kept]
         result = np.concatenate(results)
+        # A block of the whole circle rings as MNE's does.
         if new_length != self.new_circle:
             result -= jump * self._missing_ringing(span)
         return result
@@ -180,7 +192,7 @@ class Resampling(NamedTuple):
         """What a block's samples lack, after a rise of 1 at the join."""
         position = (self.removed + np.arange(span.out_start, span.out_stop)) * (
             self.circle / self.new_circle
-        ) + 0.5
+        ) + 0.5  # the join lies half a sample before the first
         missing = _ringing(position, self.circle, self.new_circle)
         length = span.stop - span.start
         if span.start < -self.pad:
@@ -192,8 +204,8 @@ class Resampling(NamedTuple):
     def _grid(self, span: Span) -> _Grid:
         length, new_length = span.stop - span.start, span.n_resampled
         middle = (span.out_start + span.out_stop) // 2
-        # where the middle output sample lies, in file samples from the span's start; exact integers
-        # until divided
+        # Where the middle output sample lies, in file samples from the span's start. Integers until
+        # the division: after a day of EEG, floats would have lost the digits that matter.
         position = (
             (self.removed + middle) * self.circle - (span.start + self.pad) * self.new_circle
         ) / self.new_circle

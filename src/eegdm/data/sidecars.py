@@ -68,12 +68,14 @@ def sidecars_of(recording: Path) -> Sidecars:
     """
     tables, descriptions = _sidecar_files(recording)
     about: dict[str, Any] = {}
-    for file in reversed(descriptions):  # the nearest one's keys replace those above
-        found = artifacts.read_json(file)
-        if not isinstance(found, dict):
+    # By the inheritance principle, keys of the nearest file replace those of files above.
+    for file in reversed(descriptions):
+        content = artifacts.read_json(file)
+        if not isinstance(content, dict):
             raise UserError(f"{file}: is not a JSON object, as BIDS wants it")
-        about |= found
+        about |= content
     reference, mains = about.get("EEGReference"), about.get("PowerLineFrequency")
+    # BIDS allows "n/a" for a frequency, and in Python True is a number.
     is_hertz = isinstance(mains, int | float) and not isinstance(mains, bool) and 1 <= mains <= 500
     return Sidecars(
         files=(*tables, *descriptions),
@@ -131,7 +133,10 @@ def _sidecars_of_kind(recording: Path, suffix: str, extension: str) -> Iterator[
             and re.fullmatch(rf"(.*_)?{suffix}", file.name.removesuffix(extension))
             and _entities(file.name) <= entities
         ]
+        # In one folder, the one that names more entities is of fewer recordings, so it is nearer.
         yield from sorted(fitting, key=lambda file: (-len(_entities(file.name)), file.name))
+        # The root of a data set may have any name, but a recording lies only in folders of these
+        # names: the first other one is the root, and nothing above it is of BIDS.
         if not re.match(r"eeg$|ses-|sub-", folder.name):
             return
         folder = folder.parent

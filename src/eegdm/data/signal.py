@@ -39,7 +39,9 @@ __all__ = [
 ]
 
 BLOCK_VALUES = 2**24  # float64 values of a block, all electrodes: 128 MiB
-SHORTEST_BLOCK_S = 120.0  # of a block that is chosen here
+# Blocks overlap by the filters (33 s at a high-pass of 0.1 Hz): of shorter ones too much is read
+# twice.
+SHORTEST_BLOCK_S = 120.0
 NOTED_FLAT, NOTED_CLIPPED = 0.5, 0.01
 
 
@@ -97,10 +99,8 @@ def preprocess(
         n_times, sfreq, notes = int(raw.n_times), file_sfreq, []
         blocks = _unfiltered(channels.read, raw.n_times, block)
     else:
-        n_times, sfreq = (
-            Resampling.of(int(raw.n_times), file_sfreq, applied.sfreq).n_out,
-            applied.sfreq,
-        )
+        sfreq = applied.sfreq
+        n_times = Resampling.of(int(raw.n_times), file_sfreq, sfreq).n_out
         notes = [] if note is None else [note]
         if raw.n_times < (length := filter_length(file_sfreq, applied)):
             notes.append(
@@ -141,9 +141,10 @@ def _write_blocks(
     for start, block in blocks:
         signal[:, start : start + block.shape[1]] = block
         _release_written(signal)
-        sampled.append(
-            block[:, -start % stride :: stride].copy()
-        )  # a view would keep the whole block
+        # On one grid over the whole recording, so that the spread does not depend on the blocks. A
+        # copy, since a view would keep the whole block in memory.
+        sampled.append(block[:, -start % stride :: stride].copy())
+    # The interquartile range of a normal distribution is 1.349 standard deviations.
     low, high = np.percentile(np.concatenate(sampled, axis=1), (25, 75), axis=1)
     return (high - low) / 1.349 * (1e6 / PER_VOLT)
 
@@ -192,7 +193,8 @@ def first_sample(onset_s: ArrayLike, sfreq: float) -> Any:
     end; int64 as `onset_s` is shaped.
     """
     onset_s = np.asarray(onset_s, np.float64)
-    index = np.ceil(onset_s * sfreq)  # the product is rounded, so it may be one off either way
+    # The product is rounded, so it may be one off either way.
+    index = np.ceil(onset_s * sfreq)
     index = np.where((index - 1) / sfreq >= onset_s, index - 1, index)
     index = np.where(index / sfreq < onset_s, index + 1, index)
     return np.maximum(index, 0).astype(np.int64)[()]

@@ -46,23 +46,23 @@ def shard_is_done(folder: Path, shard: int, dtype: str) -> bool:
     """Whether a shard was written whole; the tokens are renamed into place after what they are read
     with.
     """
-    needed = [
-        shard_name(shard),
-        *([_scale_name(shard), _feature_name(shard)] if dtype == "int8" else []),
-    ]
+    needed = [shard_name(shard)]
+    if dtype == "int8":
+        needed += [_scale_name(shard), _feature_name(shard)]
     return all((folder / name).is_file() for name in needed)
 
 
 def write_shard(folder: Path, shard: int, rows: np.ndarray, dtype: str) -> None:
     """Write tokens (row, block, pool, query, feature) in the given number format, atomically."""
     if dtype == "int8":
+        # A feature that never changes has no spread to divide by.
         tiny = np.finfo(np.float32).tiny
-        mean = rows.mean(axis=(0, 2), dtype=np.float64).astype(
-            np.float32
-        )  # (block, query, feature)
+        # (block, query, feature)
+        mean = rows.mean(axis=(0, 2), dtype=np.float64).astype(np.float32)
         spread = np.maximum(rows.std(axis=(0, 2), dtype=np.float64), tiny).astype(np.float32)
         rows = (rows - mean[:, None]) / spread[:, None]
         scale = np.maximum(np.abs(rows).max(-1, keepdims=True) / 127, tiny)
+        # The tokens come last: with them a shard is whole, whenever a run is killed.
         artifacts.write_array(folder / _scale_name(shard), scale[..., 0])
         artifacts.write_array(folder / _feature_name(shard), np.stack([mean, spread]))
         rows = np.rint(rows / scale)
@@ -79,16 +79,16 @@ def _map_shard(
     path: Path, state: tuple[int, ...], dtype: str, shape: tuple[int | None, ...]
 ) -> np.ndarray:
     try:
-        array = np.load(
-            path, mmap_mode="c", allow_pickle=False
-        )  # torch takes no read-only array; nobody writes
-    except Exception as error:  # a damaged header fails in NumPy's parser in several ways
+        # Copy on write, since torch takes no read-only array; nobody writes.
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    # A damaged header fails in NumPy's parser in several ways.
+    except Exception as error:
         raise UserError(
             f"{path}: can't be read as a shard of tokens ({one_line(error)}); remove it and run"
             " `eegdm cache` again"
         ) from error
     is_right = array.ndim == len(shape) and all(
-        n in (None, found) for n, found in zip(shape, array.shape, strict=True)
+        n in (None, length) for n, length in zip(shape, array.shape, strict=True)
     )
     if array.dtype != dtype or not is_right:
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
@@ -107,14 +107,10 @@ class TokenStore:
         self.windows = artifacts.read_table(self.artifact / "windows.parquet")
         self.dtype = self.artifact.config["latents"]["dtype"]
         self._n_rows = self.windows.groupby("shard").n_channels.sum().to_dict()
-        self._place = {
-            key: place
-            for key, place in zip(
-                self.windows[WINDOW_KEY].itertuples(index=False, name=None),
-                self.windows[["shard", "row", "n_channels"]].itertuples(index=False, name=None),
-                strict=True,
-            )
-        }
+        # A dict, since looking up a key in a table is slow beside reading the tokens.
+        keys = self.windows[WINDOW_KEY].itertuples(index=False, name=None)
+        places = self.windows[["shard", "row", "n_channels"]].itertuples(index=False, name=None)
+        self._place = dict(zip(keys, places, strict=True))
 
     def __contains__(self, key: tuple[str, int, int]) -> bool:
         return key in self._place
@@ -143,7 +139,8 @@ class TokenStore:
             standardised = stored * torch.from_numpy(scales[row : row + n, blocks, ..., None])
             mean, spread = torch.from_numpy(features[:, blocks, None])
             return torch.addcmul(mean, standardised, spread).numpy()
-        return stored.float().numpy()  # numpy converts float16 one number at a time
+        # By torch, for NumPy converts float16 one number at a time.
+        return stored.float().numpy()
 
 
 class CachedTokens(Dataset):

@@ -28,7 +28,9 @@ def volts_per(unit: str) -> float | None:
     >>> volts_per("µV"), volts_per("uv"), volts_per("MV"), volts_per("%")
     (1e-06, 1e-06, 0.001, None)
     """
-    text = unicodedata.normalize("NFKC", unit).replace(" ", "").lower()  # the micro sign is a mu
+    # NFKC makes the micro sign (U+00B5) the Greek letter (U+03BC), which looks the same. Without
+    # regard to case, for "MV" and "UV" are common and nobody records megavolts.
+    text = unicodedata.normalize("NFKC", unit).replace(" ", "").lower()
     return _VOLTS.get(text)
 
 
@@ -68,31 +70,32 @@ def to_volts(
     elif stated is None:
         wanted = list(assumed)
     else:
-        wanted = [said or aside for said, aside in zip(file_says, beside, strict=True)]
+        wanted = [in_file or aside for in_file, aside in zip(file_says, beside, strict=True)]
+    # Codes of triggers are no voltages.
     is_trigger = [kind == "stim" for kind in raw.get_channel_types()]
     factors = [
         1.0 if want is None or trigger else want / have
         for want, have, trigger in zip(wanted, assumed, is_trigger, strict=True)
     ]
     _scale(raw, factors)
-    found = dict(zip(raw.ch_names, wanted, strict=True))
+    volts_of = dict(zip(raw.ch_names, wanted, strict=True))
     if unit is not None:
         against = [
             name
-            for name, said, want in zip(raw.ch_names, file_says, wanted, strict=True)
-            if said not in (None, want)
+            for name, in_file, want in zip(raw.ch_names, file_says, wanted, strict=True)
+            if in_file not in (None, want)
         ]
         note = f"unit={unit} was stated for all channels"
         note += f", against what the file says of {list_names(against)}" if against else ""
-        return [note], found
+        return [note], volts_of
     notes = []
     if used := [
         name
-        for name, said, aside in zip(raw.ch_names, file_says, beside, strict=True)
-        if stated is not None and said is None and aside is not None
+        for name, in_file, aside in zip(raw.ch_names, file_says, beside, strict=True)
+        if stated is not None and in_file is None and aside is not None
     ]:
         notes.append(f"the unit of {list_names(used)} was taken from channels.tsv")
-    return notes, found
+    return notes, volts_of
 
 
 def _scale(raw: mne.io.BaseRaw, factors: Sequence[float]) -> None:
@@ -102,7 +105,8 @@ def _scale(raw: mne.io.BaseRaw, factors: Sequence[float]) -> None:
         for index in changed:
             raw._data[index] *= factors[index]
     else:
-        for index in changed:  # MNE has no public way to do so without loading the data
+        # MNE has no public way to do so without loading the data.
+        for index in changed:
             raw._cals[index] *= factors[index]
 
 

@@ -182,6 +182,7 @@ def _event_rows(recording: Any, events: pd.DataFrame, config: WindowConfig) -> p
         events.channel.to_numpy(),
         recording.sfreq,
     )
+    # The event's, which is not where its window starts.
     rows["onset_s"] = events.onset_s.to_numpy()
     if config.edge == "wrap":
         inside = (events.onset_s.to_numpy() >= 0) & (
@@ -234,6 +235,8 @@ class WindowGrid(NamedTuple):
             raise UserError(
                 f"{n_times / sfreq:.1f} s long; this model looks at windows of {window_s:g} s"
             )
+        # A step that is not a whole number of samples is rounded at each window: rounded once, its
+        # error would add up over a day.
         step = step_s * sfreq
         if step.is_integer():
             return cls(grid(n_times, length, int(step)), length, sfreq)
@@ -258,7 +261,7 @@ def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame
     or ends in it (``published``); the background (or None) where there is none.
     """
     label = np.full(len(onset_s), config.background, dtype=object)
-    most = np.zeros(len(onset_s))
+    longest = np.zeros(len(onset_s))
     stop_s = onset_s + config.duration_s
     for event in events.itertuples():
         end = event.onset_s + event.duration_s
@@ -271,9 +274,10 @@ def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame
             )
         else:
             hit = shared > config.min_overlap_s
-        better = hit & (shared >= most)
+        # Of events that share as much, the later row wins.
+        better = hit & (shared >= longest)
         label[better] = event.label
-        most[better] = shared[better]
+        longest[better] = shared[better]
     return label
 
 
@@ -296,6 +300,8 @@ def pretraining_view(samples: pd.DataFrame, recordings: pd.DataFrame) -> pd.Data
     windows["channel_id"] = windows.recording.map(ids)
     windows["row"] = windows.recording.map(names.map(lambda n: np.arange(len(n))))
     view = windows.explode(["ch_name", "channel_id", "row"], ignore_index=True)
+    # An event is marked on some channels only; of several on one window and channel the last
+    # counts, as published.
     last = samples.dropna(subset="channel").drop_duplicates([*WINDOW_KEY, "channel"], keep="last")
     view = view.merge(
         last[[*WINDOW_KEY, "channel", "label"]],
@@ -374,10 +380,12 @@ def published_split(recordings: pd.DataFrame, corpus: str, config: WindowConfig)
     """
     if corpus == "chbmit":
         return np.array([chbmit_split(int(s[3:5])) for s in recordings.session])
-    own = recordings.split.to_numpy()
-    subjects = sorted(set(recordings.subject[own == "train"]))
+    # The corpus has training and evaluation only; the publication takes some of the former to
+    # validate.
+    split = recordings.split.to_numpy()
+    subjects = sorted(set(recordings.subject[split == "train"]))
     held_out = tuev_validation_subjects(subjects, config.split_seed, config.val_fraction)
-    return np.where((own == "train") & recordings.subject.isin(held_out), "val", own)
+    return np.where((split == "train") & recordings.subject.isin(held_out), "val", split)
 
 
 def _by_column(recordings: pd.DataFrame) -> np.ndarray:
@@ -419,6 +427,7 @@ def _divided(
     is_only_events = config.policy == "event" or config.background is None
     if events is None or events.empty or not is_only_events:
         return divide(units, config)
+    # A part without any labelled unit could neither be learned from nor scored.
     labelled = set(units[recordings.recording.isin(events.recording)])
     has_labels = units.isin(labelled)
     part = np.full(len(units), "train", dtype=object)
@@ -427,8 +436,10 @@ def _divided(
 
 
 def _random(units: pd.Series, config: WindowConfig) -> np.ndarray:
+    # Sorted, so that the order in which recordings were found changes nothing.
     names = np.array(sorted(units.unique()))
     order = np.random.default_rng(config.split_seed).permutation(names)
+    # A part that is asked for has someone, however few there are.
     n_test = round(config.test_fraction * len(names)) or int(config.test_fraction > 0)
     n_val = round(config.val_fraction * (len(names) - n_test)) or int(config.val_fraction > 0)
     part = {
@@ -444,6 +455,8 @@ def _kfold(units: pd.Series, config: WindowConfig) -> np.ndarray:
         raise UserError(
             f"windows.n_folds={config.n_folds}: only {len(names)} {config.kfold_unit}s to divide"
         )
+    # Dealt out in turn, so that folds differ by no more than one; the next fold validates, and over
+    # all folds everybody tests once and validates once.
     order = np.random.default_rng(config.split_seed).permutation(names)
     fold = {name: i % config.n_folds for i, name in enumerate(order)}
     number = units.map(fold).to_numpy()
@@ -472,8 +485,8 @@ def describe_event_counts(counts: pd.DataFrame, corpus: str) -> Iterator[str]:
         of_class = ", ".join(f"{label} {n:,}" for label, n in counts[part].items() if n)
         yield f"events in the published {part} part: {of_class or 'none'} ({counts[part].sum():,})"
     if corpus == "tuev":
-        found = tuple(int(counts[part].sum()) for part in SPLITS)
-        fitting = [release for release, published in TUEV_EVENTS.items() if published == found]
+        n_events = tuple(int(counts[part].sum()) for part in SPLITS)
+        fitting = [release for release, published in TUEV_EVENTS.items() if published == n_events]
         releases = "; ".join(
             f"{release} has {_counts_and_sum(published)}"
             for release, published in TUEV_EVENTS.items()
@@ -483,7 +496,7 @@ def describe_event_counts(counts: pd.DataFrame, corpus: str) -> Iterator[str]:
             if fitting
             else "this fits no release of TUEV"
         )
-        yield f"{_counts_and_sum(found)} events in train / val / test: {fits} ({releases})"
+        yield f"{_counts_and_sum(n_events)} events in train / val / test: {fits} ({releases})"
 
 
 def _counts_and_sum(counts: tuple[int, ...]) -> str:

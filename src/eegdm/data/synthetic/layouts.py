@@ -89,13 +89,17 @@ def write_tuev(
 
     Args:
         folder: where ``edf`` will be.
-        n_train, n_eval: subjects; no subject is in both.
+        n_train: subjects of ``edf/train``.
+        n_eval: subjects of ``edf/eval``; none is in both.
         minutes: length of each recording, 1 or more.
         seed: another seed makes other subjects.
         sfreq: sampling rate in Hz.
 
     Returns:
-        The EDF files.
+        The EDF files, in order of split and subject.
+
+    Raises:
+        UserError: ``minutes`` is too short for all six classes.
     """
     subjects = [("train", _letters("aaaaa", i)) for i in range(n_train)]
     subjects += [("eval", _letters("aaaab", i)) for i in range(n_eval)]
@@ -110,6 +114,7 @@ def write_tuev(
 
 def _letters(head: str, number: int) -> str:
     """Eight letters, as TUH names its patients."""
+    # The last three are the number to base 26.
     return head + "".join(chr(ord("a") + number // 26**place % 26) for place in (2, 1, 0))
 
 
@@ -127,6 +132,7 @@ def _tuev_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
         (f"EEG {_OLDER_NAMES.get(name, name)}-REF", row)
         for name, row in zip(HEAD_ELECTRODES, simulation.potential_uV, strict=True)
     ]
+    # Channels that are no EEG stand in every file of TUEV; readers must not take them for it.
     unused = np.zeros_like(simulation.ecg_uV)
     return [*eeg, ("EEG EKG1-REF", simulation.ecg_uV), ("PHOTIC-REF", unused), ("IBI", unused)]
 
@@ -144,8 +150,20 @@ def write_chbmit(
     """Write a corpus in the layout of CHB-MIT: ``chbNN/chbNN_YY.edf`` at 256 Hz and
     ``chbNN/chbNN-summary.txt``.
 
-    Every other recording, beginning with the first, holds one seizure of 20-60 s. Returns the EDF
-    files.
+    Every other recording, beginning with the first, holds one seizure of 20-60 s.
+
+    Args:
+        folder: where ``chb01`` and so on will be.
+        patients: their numbers; of the database, 1 to 24.
+        n_recordings: recordings of each patient.
+        minutes: length of each recording, 1.5 or more.
+        seed: another seed makes other patients.
+
+    Returns:
+        The EDF files, in order of patient and number.
+
+    Raises:
+        UserError: ``minutes`` is too short for a seizure.
     """
     sfreq = 256
     files = []
@@ -180,6 +198,7 @@ def _chbmit_channels(sfreq: int) -> str:
 
 def _chbmit_entry(file_name: str, number: int, simulation: Simulation) -> str:
     length = timedelta(seconds=simulation.potential_uV.shape[1] / simulation.sfreq)
+    # CHB-MIT's recordings follow each other with gaps of some seconds.
     start = timedelta(hours=9) + (number - 1) * (length + timedelta(seconds=5))
     seizures = [event for event in simulation.events if event.label == SEIZURE_CLASS]
     lines = [
@@ -211,8 +230,21 @@ def write_folder(
     """Write recordings ``s01_run1.edf`` side by side, electrodes named as in the 10-05 system, of
     the six classes.
 
-    ``events="table"`` writes them to ``events.csv`` (file, onset_s, duration_s, label, subject,
-    run), ``"annotations"`` into the files (EDF+). Returns the EDF files.
+    Args:
+        folder: where the files will be.
+        events: "table" writes events to ``events.csv`` (file, onset_s, duration_s, label, subject,
+            run), "annotations" into the files (EDF+).
+        n_subjects: subjects ``s01`` and so on.
+        n_runs: recordings of each subject.
+        minutes: length of each recording, 1 or more.
+        seed: another seed makes other subjects.
+        sfreq: sampling rate in Hz.
+
+    Returns:
+        The EDF files, in order of subject and run.
+
+    Raises:
+        UserError: ``minutes`` is too short for all six classes.
     """
     files, rows = [], []
     for subject, run, simulation in _simulated_runs(seed, n_subjects, n_runs, minutes, sfreq):
@@ -243,7 +275,21 @@ def write_bids(
     """Write a BIDS-EEG dataset (1.9.0) of the six classes:
     ``sub-01/eeg/sub-01_task-rest_run-01_eeg.edf`` and so on.
 
-    The classes are the ``trial_type`` of each ``_events.tsv``. Returns the EDF files.
+    The classes are the ``trial_type`` of each ``_events.tsv``.
+
+    Args:
+        folder: root of the dataset.
+        n_subjects: subjects ``sub-01`` and so on.
+        n_runs: recordings of each subject.
+        minutes: length of each recording, 1 or more.
+        seed: another seed makes other subjects.
+        sfreq: sampling rate in Hz.
+
+    Returns:
+        The EDF files, in order of subject and run.
+
+    Raises:
+        UserError: ``minutes`` is too short for all six classes.
     """
     folder, files = Path(folder), []
     for subject, run, simulation in _simulated_runs(seed, n_subjects, n_runs, minutes, sfreq):

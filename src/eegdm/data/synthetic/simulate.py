@@ -159,6 +159,7 @@ def six_classes(rng: Generator, minutes: float) -> list[Segment]:
             f"minutes={minutes:g}: too short for a synthetic recording with all six classes; give"
             f" {needed:g} or more"
         )
+    # Cycle by cycle, so that any part of the recording has about as many segments of each class.
     labels = np.concatenate([rng.permutation(CYCLE) for _ in range(0, len(edges), len(CYCLE))])
     return [
         Segment(str(label), *edge) for label, edge in zip(labels, pairwise(edges), strict=False)
@@ -217,6 +218,8 @@ def simulate(
         rng: source of all randomness of this recording.
         sfreq: sampling rate in Hz.
     """
+    # All draws come from one generator in this order: a new one has to be the last, or every seed
+    # would give another recording.
     n_times = round(segments[-1].stop_s * sfreq)
     potential = _brain(rng, subject, segments, n_times, sfreq)
     events: list[SimulatedEvent] = []
@@ -226,6 +229,7 @@ def simulate(
         strength_uV = np.median(_rms(potential[:, start:stop])) * _between(
             rng, OTHER_STRENGTHS.get(segment.label, STRENGTH)
         )
+        # Relative to the background of its own segment: strength must not betray the class.
         source = SOURCES[segment.label](rng, time)
         activity = fade * _scaled_to_rms(source.potential, strength_uV)
         slow = _scaled_to_rms(
@@ -275,6 +279,7 @@ def _events_of_segment(
                 tuple(range(len(TCP))),
             )
         ]
+    # An annotator marks the channels on which a discharge stands out, not all that it reaches.
     rms = _rms(activity)
     shown = np.flatnonzero(rms >= 0.5 * rms.max())
     onsets: list[float] = []
@@ -303,12 +308,15 @@ def _brain(
         lambda f: np.maximum(f, 1.0) ** (-subject.slope / 2) * (f > 0.3),
     )
     background = subject.background_uV * sources.mixing(subject.reach) @ rows
+    # Envelopes are complex Gaussian, whose amplitude waxes and wanes as alpha does; the common part
+    # lets both hemispheres do so together. 2 (1 + 0.7²) is its variance.
     parts = noise(rng, (6, n_times), sfreq, band(0.0, 0.7))
     common = parts[4] + 1j * parts[5]
     envelopes = (parts[:2] + 1j * parts[2:4] + 0.7 * common) / np.sqrt(2 * 1.49)
     carrier = np.exp(2j * np.pi * subject.alpha_hz * np.arange(n_times) / sfreq)
     left, right = np.sqrt(2) * subject.alpha_uV * np.real(envelopes * carrier)
     alpha = np.outer(near("O1", 0.65), left) + np.outer(near("O2", 0.65), right)
+    # Levels that change with the segment keep a classifier from telling classes by amplitude alone.
     level, opened = _by_segment(rng, segments, n_times, sfreq)
     return (
         subject.gains[:, None] * np.exp(0.35 * level) * (background + np.exp(0.4 * opened) * alpha)
@@ -321,6 +329,7 @@ def _by_segment(
     """Two standard normal numbers for each segment, with a second of transition between
     segments.
     """
+    # Each level twice, at both inner edges of its segment: between segments np.interp goes over.
     levels = rng.standard_normal((2, len(segments)))
     edges = [(segment.start_s + 0.5, segment.stop_s - 0.5) for segment in segments]
     time = np.arange(n_times) / sfreq
@@ -333,6 +342,7 @@ def _surroundings(rng: Generator, subject: Subject, n_times: int, sfreq: float) 
     drift = subject.drift_uV * noise(rng, size, sfreq, band(0.0, 0.15))
     contact = subject.contact_uV[:, None] * rng.standard_normal(size)
     mains = np.sqrt(2) * np.sin(2 * np.pi * subject.mains_hz * np.arange(n_times) / sfreq)
+    # An electrode with a bad contact has more noise and picks up more of the mains.
     mains_uV = subject.mains_uV * subject.contact_uV / subject.contact_uV.mean()
     reference = (
         0.5
@@ -353,6 +363,7 @@ def _heartbeats(rng: Generator, subject: Subject, n_times: int, sfreq: float) ->
             (0.03, 0.01, -250),
             (0.25, 0.04, 220),
         ):
+            # Six standard deviations: what is beyond is below 1e-7 of the wave.
             around = slice(*np.searchsorted(time, beat + delay + np.array([-6, 6]) * width))
             ecg[around] += height * sources.bump(time[around] - beat - delay, width)
     return ecg

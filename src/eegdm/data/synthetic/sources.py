@@ -105,6 +105,7 @@ def _lateralised(rng: Generator) -> Field:
 
 def mixing(reach: float) -> Float[np.ndarray, "electrode electrode"]:
     """Matrix that gives independent rows the correlation exp(-distance / reach)."""
+    # L of a correlation matrix L L' gives its correlation to independent rows.
     return np.linalg.cholesky(np.exp(-ELECTRODE_DISTANCES / reach))
 
 
@@ -113,6 +114,7 @@ def noise(rng: Generator, shape: tuple[int, int], sfreq: float, spectrum: Spectr
     amplitudes.
     """
     bins = np.fft.rfft(rng.standard_normal(shape)) * spectrum(np.fft.rfftfreq(shape[1], 1 / sfreq))
+    # Of unit RMS over all rows together: single rows differ, as they would by chance.
     signal = np.fft.irfft(bins, n=shape[1])
     return signal / np.sqrt(np.mean(signal**2))
 
@@ -136,6 +138,8 @@ def recurring(rng: Generator, length_s: float, shortest_s: float, longest_s: flo
     """Times whose distances are uniform between two bounds, one of them near the middle, all clear
     of both ends.
     """
+    # From the middle outwards, since a window around the middle must hold a discharge; more are
+    # drawn than can fit.
     distances = rng.uniform(shortest_s, longest_s, size=2 * int(length_s / shortest_s))
     before, after = np.cumsum(distances.reshape(2, -1), axis=1)
     times = rng.uniform(0.45, 0.53) * length_s + np.concatenate([-before[::-1], [0.0], after])
@@ -276,6 +280,7 @@ def slow_activity(rng: Generator, time: Wave) -> SimulatedSource:
         1 / (time[1] - time[0]),
         lambda f: bump(np.log(np.maximum(f, 0.1) / centre_hz), 0.5),
     )
+    # At the places of the other classes, so that place alone does not give the class away.
     fields = (
         _generalised(rng),
         _lateralised(rng),
@@ -293,6 +298,7 @@ def seizure(rng: Generator, time: Wave) -> SimulatedSource:
     frequency_hz = np.interp(progress, [0, 1], [rng.uniform(5, 8), rng.uniform(3, 4)])
     distance = ELECTRODE_DISTANCES[HEAD_ELECTRODES.index(rng.choice(_TEMPORAL))][:, None]
     field = np.exp(-0.5 * (distance / np.interp(progress, [0, 1], [0.45, 1.3])) ** 2)
+    # The sum of the momentary frequency is the phase; electrodes farther away are later.
     phase = 2 * np.pi * np.cumsum(frequency_hz) * (time[1] - time[0]) - 0.6 * distance
     rhythm = np.sin(phase) + 0.45 * np.sin(2 * phase + 0.8) + 0.2 * np.sin(3 * phase + 1.6)
     return SimulatedSource(
