@@ -104,6 +104,13 @@ def test_spellings_in_brainvision(tmp_path, unit):
     assert_is_made_up(open_recording(brainvision(tmp_path / "a.vhdr", unit)))
 
 
+def test_places_on_the_head_are_not_taken_for_channels_of_brainvision(tmp_path):
+    path = brainvision(tmp_path / "a.vhdr", "mV")
+    places = "".join(f"Ch{k}=1,-92,{k}\n" for k in range(1, len(made_up(20.0).ch_names) + 1))
+    path.write_text(f"{path.read_text('utf8')}\n\n[Coordinates]\n{places}", "utf8")
+    assert_is_made_up(open_recording(path), 1000.0)
+
+
 def test_what_is_no_voltage_has_no_factor():
     for text in ("", "%", "mmHg", "n/a", "Ohm", "degC", "bpm", "1"):
         assert volts_per(text) is None

@@ -328,8 +328,10 @@ def _open_brainvision(path: Path) -> _Opened:
             f"{path} is cut off or damaged: {promised[1]} samples promised, {raw.n_times} there;"
             " copy it again from where it was recorded"
         )
-    lines = re.findall(r"^\s*Ch(\d+)\s*=(.*?)\s*$", text, re.MULTILINE)
-    entries = {int(number): line.split(",") for number, line in lines if line.count(",") >= 2}
+    # Places on the head ([Coordinates]) stand under the same keys in a section of their own.
+    section = re.search(r"^\[Channel Infos\]\s*$(.*?)(?=^\[|\Z)", text, re.M | re.S | re.I)
+    lines = re.findall(r"^\s*Ch(\d+)\s*=(.*?)\s*$", section[1] if section else "", re.MULTILINE)
+    entries = {int(number): line.split(",") for number, line in lines}
     parts = [entries.get(number + 1, []) for number in range(len(raw.ch_names))]
     # A unit that is left out means microvolts in this format.
     stated = [fields[3].strip() or "uV" if len(fields) > 3 else "uV" for fields in parts]
