@@ -59,6 +59,19 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
 
     Parameters
     ----------
+    n_outputs : int
+        Number of classes.
+    n_chans : int
+        Number of channels; follows from `chs_info` where that is given.
+    chs_info : list of dict
+        A dict for each channel, as in `info["chs"]` of MNE; only `ch_name` is read, which gives the
+        channel's place on the head.
+    n_times : int
+        Samples of a window.
+    input_window_seconds : float
+        Length of a window, s; any two of this, `n_times` and `sfreq` give the third.
+    sfreq : float
+        Sampling rate, Hz.
     backbone : dict or None
         Arguments of :class:`eegdm.SSMDP`; None: the published size.
     tokens : dict or None
@@ -75,6 +88,13 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     train_backbone : bool
         Whether the backbone learns too; published: no. At full size that wants a GPU. The weights
         of a frozen backbone get no gradients; windows that require them do (saliency).
+
+    Raises
+    ------
+    UserError
+        If `unit` is unknown, or `tokens` wants a noisy forward process or has unknown entries.
+    ValueError
+        From braindecode, if sizes are missing or contradict each other.
 
     References
     ----------
@@ -107,6 +127,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         train_backbone: bool = True,
     ) -> None:
         super().__init__(n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq)
+        # The mixin keeps these, with what it inferred: the arguments may be None.
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         if unit not in MODEL_UNITS_PER_UNIT:
             raise UserError(f"unit={unit!r}: choose from {', '.join(MODEL_UNITS_PER_UNIT)}")
@@ -119,6 +140,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
             )
         self.backbone = _with_mean_channel(SSMDP(**(backbone or {}))).requires_grad_(train_backbone)
         self._channel_ids = self._conditions()
+        # A custom operation takes tensors and text: all else that reading depends on goes as JSON.
         names = [name for name, _ in self.backbone.named_parameters()]
         self._reading = json.dumps(
             [self.backbone.config, self.spec.to_dict(), self._channel_ids, self.sfreq, names]
@@ -147,6 +169,17 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         **options
             The constructor's other arguments, but `backbone`. `mu` and the noise schedule in
             `tokens` are by default those of the backbone's pretraining.
+
+        Returns
+        -------
+        EEGDM
+            A model of its own: the backbone's weights are copied, the fusion's and the final
+            layer's are random.
+
+        Raises
+        ------
+        UserError
+            If there is no such model, or it can't be read; or what the constructor raises.
         """
         trained = load_backbone(path_or_hub_id)
         options["tokens"] = noise_of(trained) | (options.get("tokens") or {})
@@ -158,8 +191,25 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     def forward(
         self, x: Float[Tensor, "batch channel time"], return_features: bool = False
     ) -> Float[Tensor, "batch output"] | dict[str, Tensor | None]:
-        """Return logits of windows in `unit`; or, with ``return_features``, what the final layer is
-        given, by braindecode's names.
+        """Return the logits of windows.
+
+        Parameters
+        ----------
+        x
+            Windows (batch, channel, time) in `unit`, of `n_chans` channels and `n_times` samples.
+        return_features
+            Return what the final layer is given, by braindecode's names.
+
+        Returns
+        -------
+        tensor of shape (batch, n_outputs), or dict
+            Logits; with ``return_features`` a dict of `features` (batch, d_model) and `cls_token`,
+            which is None.
+
+        Raises
+        ------
+        UserError
+            If ``x`` has another shape.
         """
         if x.ndim != 3 or x.shape[1:] != (self.n_chans, self.n_times):
             raise UserError(
@@ -172,7 +222,13 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         return self.final_layer(features)
 
     def reset_head(self, n_outputs: int) -> None:
-        """Replace the final layer by an untrained one of ``n_outputs``."""
+        """Replace the final layer by an untrained one.
+
+        Parameters
+        ----------
+        n_outputs
+            Number of classes of the new layer.
+        """
         EEGModuleMixin._set_n_outputs(self, n_outputs)
         old = self.final_layer
         self.final_layer = nn.Linear(
@@ -238,6 +294,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     def _tokens(
         self, x: Float[Tensor, "batch channel time"]
     ) -> Float[Tensor, "batch block pool query channel feature"]:
+        # An exported program holds operations only: the backbone becomes one of them.
         exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
         wanted = self.train_backbone or x.requires_grad  # of weights; or of the signal: saliency
         graph = wanted and torch.is_grad_enabled() and not exporting
@@ -318,6 +375,7 @@ class _Extracting(nn.Module):
 
 @functools.lru_cache(maxsize=4)
 def _empty_backbone(config: str) -> SSMDP:
+    # Without memory: the weights come with each call.
     with torch.device("meta"):
         backbone = SSMDP(**json.loads(config))
     return backbone.eval()

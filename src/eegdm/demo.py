@@ -16,7 +16,7 @@ UNSEEN_SEED = 4711  # another seed than the corpus's: a subject that no stage ha
 
 def run_demo(root: Path) -> Path:
     """Run the five stages with recipe `demo`, the same fusion on random weights, and mark an unseen
-    recording; the report's path.
+    recording; return the report's path.
     """
     make_folder(root, "--out")
     start = time.monotonic()
@@ -72,6 +72,7 @@ def _demo_steps() -> list[tuple[str, list[str], str]]:
 
 def _unseen(root: Path) -> Path:
     folder = root / "synthetic" / "unseen"
+    # Written once: repeating the command finds the recording unchanged, and its prediction done.
     if not folder.is_dir():
         write_tuev(folder, n_train=0, n_eval=1, minutes=2, seed=UNSEEN_SEED)
     return next(folder.rglob("*.edf"))

@@ -59,27 +59,35 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         A backbone or classifier (of which the backbone is taken), or its folder, checkpoint or hub
         id.
     ch_names
-        The channels of arrays: electrodes (`C3`, `EEG C3-REF`), or pairs of them (`C3-CZ`).
+        The channels of arrays, in the order of their second axis: electrodes (`C3`, `EEG C3-REF`),
+        or pairs of them (`C3-CZ`).
     sfreq
         Sampling rate of arrays, Hz.
     unit
-        Of arrays: V, mV or uV. `mne.Epochs` are in volts; what they mark as bad is left out.
+        Unit of arrays: V, mV or uV. `mne.Epochs` are in volts; what they mark as bad is left out.
     channels
         As in :func:`eegdm.embed`. "file": each channel as it is, conditioned on the nearest of the
         22 by its place on the head. "montage": those of the 22 bipolar channels that can be
         derived, which the backbone was trained on.
-    query, pool
-        Activities to read (gate, filter or inter) and how to pool them over each second (std or
-        mean); several go in pairs.
+    query
+        Activities to read: gate, filter or inter, or a list of these.
+    pool
+        How they are pooled over each second: std or mean, or a list of as many as `query` has.
     step
         The diffusion step that the backbone is told.
-    first_block, last_block
-        Blocks to read, first_block .. last_block - 1 (None: to the last).
+    first_block
+        First block to read, counted from 0.
+    last_block
+        Block before which reading ends; None reads to the last.
     over_time
         "mean" over the seconds of a window, or "concat": the seconds side by side.
-    highpass, lowpass, notch
-        Filters for each window, Hz; none by default. A window of a few seconds is too short for the
-        0.1 Hz high-pass: filter the recording instead.
+    highpass
+        High-pass for each window, Hz; None for none. A window of a few seconds is too short for
+        0.1 Hz: filter the recording instead.
+    lowpass
+        Low-pass for each window, Hz; None for none.
+    notch
+        Frequencies to notch in each window, Hz; none by default.
     mu
         Companding of amplitudes above 100 µV; None: as in the model's pretraining (its config.json
         says it, 255 where it does not), 0 leaves them.
@@ -93,13 +101,17 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     backbone_ : SSMDP
+        A backbone of its own, on the CPU.
     ch_names_ : list of str
         The channels that are read.
     channel_ids_ : list of int
         The id that the backbone is told for each of them.
     sfreq_ : float
-    n_channels_in_, n_times_in_ : int
-        Shape of the windows it was fitted on; others are refused.
+        Sampling rate of the windows it was fitted on, Hz; others are refused, as for the next two.
+    n_channels_in_ : int
+        Their number of channels.
+    n_times_in_ : int
+        Their length in samples.
 
     Examples
     --------
@@ -130,6 +142,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         device: str = "auto",
         montage: str | None = None,
     ) -> None:
+        # As they come, and checked by fit: scikit-learn's clone() compares them with get_params().
         self.model = model
         self.ch_names = ch_names
         self.sfreq = sfreq
@@ -150,7 +163,19 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         self.montage = montage
 
     def fit(self, X: Windows, y: Any = None) -> Self:
-        """Load the backbone and note what the windows look like; `y` is not used.
+        """Load the backbone and note what the windows look like.
+
+        Parameters
+        ----------
+        X
+            Windows: an array (window, channel, time) in `unit`, or `mne.Epochs`. It stays as it is.
+        y
+            Not used; pipelines hand it over.
+
+        Returns
+        -------
+        EEGDMFeatures
+            The estimator itself.
 
         Raises
         ------
@@ -171,6 +196,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         plan = _derivations(cut, MONTAGES[self.montage] if self.montage else self.channels)
         _refuse_not_eeg(cut, self.unit)
         self.backbone_ = _backbone(self.model)
+        # How many pools a window has is asked of the backbone itself, by one window of one channel.
         self.n_pools_ = len(self._tokens(cut.volts[:1, [0]], [plan[0].channel_id], cut.sfreq)[0, 0])
         self.n_channels_in_, self.n_times_in_ = cut.volts.shape[1:]
         self.sfreq_, self.plan_ = cut.sfreq, plan
@@ -179,7 +205,25 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Windows) -> Float[ndarray, "window feature"]:
-        """Return the features of windows like those it was fitted on, float32; X stays as it is."""
+        """Return the features of windows.
+
+        Parameters
+        ----------
+        X
+            Windows with the channels, length and sampling rate of those it was fitted on: an array
+            (window, channel, time) in `unit`, or `mne.Epochs`. It stays as it is.
+
+        Returns
+        -------
+        array of shape (window, feature), float32
+            Pooled activities, which have no unit; :meth:`get_feature_names_out` names them.
+
+        Raises
+        ------
+        UserError
+            If the windows differ from those it was fitted on, hold missing or infinite values, or
+            cannot be EEG in the unit said.
+        """
         check_is_fitted(self)
         cut = self._cut(X)
         self._refuse_others(cut)
@@ -188,16 +232,32 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         batches = np.array_split(derived, -(-len(derived) // self.batch_size))
         self.backbone_.to(_device(self.device))
         try:
-            found = [
+            pooled = [
                 self._pooled(self._tokens(batch, self.channel_ids_, cut.sfreq)) for batch in batches
             ]
         finally:
-            self.backbone_.cpu()  # where a pickled estimator can be read on any machine
-        return np.concatenate(found).reshape(len(derived), -1)
+            # From the CPU, a pickled estimator can be read on any machine.
+            self.backbone_.cpu()
+        return np.concatenate(pooled).reshape(len(derived), -1)
 
     def get_feature_names_out(self, input_features: Any = None) -> ndarray:
         """Name each feature `block_second_query_pool_channel_feature`, such as
         `b3_s0_gate_std_C3-CZ_f17`; "all" for a mean over time.
+
+        Parameters
+        ----------
+        input_features
+            Not used; scikit-learn hands it over.
+
+        Returns
+        -------
+        array of shape (feature,) of str
+            In the order of the columns of :meth:`transform`.
+
+        Raises
+        ------
+        NotFittedError
+            If it was not fitted yet.
         """
         check_is_fitted(self)
         blocks = self.backbone_.chosen_blocks(slice(self.first_block, self.last_block))
@@ -228,17 +288,14 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
     def _cut(self, X: Windows) -> _Cut:
         import mne
 
-        epochs: list[Any] = (
-            X if isinstance(X, list) else [X]
-        )  # scikit-learn divides epochs into a list of single ones
-        if epochs and all(isinstance(some, mne.BaseEpochs) for some in epochs):
-            bads = {name for some in epochs for name in some.info["bads"]}
+        # scikit-learn divides epochs into a list of single ones, for cross-validation for example.
+        epochs: list[Any] = X if isinstance(X, list) else [X]
+        if epochs and all(isinstance(part, mne.BaseEpochs) for part in epochs):
+            bads = {name for part in epochs for name in part.info["bads"]}
             first = epochs[0]
-            names, sfreq = (
-                [name for name in first.ch_names if name not in bads],
-                float(first.info["sfreq"]),
-            )
-            volts = np.concatenate([some.get_data(names, verbose="ERROR") for some in epochs])
+            names = [name for name in first.ch_names if name not in bads]
+            sfreq = float(first.info["sfreq"])
+            volts = np.concatenate([part.get_data(names, verbose="ERROR") for part in epochs])
             inside = [name for name in intracranial(first) if name not in bads]
             return _Cut(_refuse_bad_windows(volts), names, sfreq, inside)
         if self.ch_names is None or self.sfreq is None:
@@ -260,13 +317,8 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         return _Cut(values * VOLTS_PER_UNIT[self.unit], list(self.ch_names), float(self.sfreq), [])
 
     def _refuse_others(self, cut: _Cut) -> None:
-        fitted, got = (
-            (self.n_channels_in_, self.n_times_in_, self.sfreq_),
-            (
-                *cut.volts.shape[1:],
-                cut.sfreq,
-            ),
-        )
+        fitted = self.n_channels_in_, self.n_times_in_, self.sfreq_
+        got = *cut.volts.shape[1:], cut.sfreq
         if got != fitted:
             raise UserError(
                 "X has {} channels, {} samples at {:g} Hz".format(*got)
@@ -323,8 +375,8 @@ def _backbone(model: SSMDP | EEGDM | str | Path) -> SSMDP:
 
     from eegdm.checkpoints.load import load_backbone
 
-    own = model if isinstance(model, str | Path) else copy.deepcopy(model)
-    return load_backbone(own).eval()
+    unshared = model if isinstance(model, str | Path) else copy.deepcopy(model)
+    return load_backbone(unshared).eval()
 
 
 def _refuse_bad_windows(
@@ -344,6 +396,7 @@ def _refuse_bad_windows(
 
 
 def _refuse_not_eeg(cut: _Cut, unit: str) -> None:
+    # The interquartile range of a normal distribution is 1.349 standard deviations.
     low, high = np.percentile(cut.volts, (25, 75), axis=(0, 2))
     try:
         refuse_implausible((high - low) / 1.349 * 1e6, cut.ch_names)
@@ -381,6 +434,7 @@ def _derivable(cut: _Cut) -> list[Derivation]:
 
 def _derived(cut: _Cut, plan: list[Derivation]) -> Float[ndarray, "window channel time"]:
     row = {name: index for index, name in enumerate(cut.ch_names)}
+    # `difference` takes rows of the first axis.
     by_channel = np.moveaxis(cut.volts, 1, 0)
     terms = [[None if name is None else row[name] for name in (d.plus, d.minus)] for d in plan]
     return np.stack([difference(by_channel, *pair) for pair in terms], axis=1)

@@ -36,13 +36,10 @@ _EDF_SUFFIXES = (".edf", ".bdf")
 _LABEL = {".edf": "EDF Annotations", ".bdf": "BDF Annotations"}
 _TEXT_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # widths of a signal's header fields, in order
 _DIGITAL_RANGE = {".edf": ("-32768", "32767"), ".bdf": ("-8388608", "8388607")}
-_NO_IDENTITY = (
-    "X X X X",
-    "Startdate X X X X",
-    "01.01.85",
-    "00.00.00",
-)  # EDF+'s words for an unknown patient, recording and time
-_TIME_STAMP = re.compile(rb"([+-][0-9]+(?:\.[0-9]*)?)\x14\x14")  # of a record: a list without text
+# EDF+'s words for an unknown patient, recording and time.
+_NO_IDENTITY = ("X X X X", "Startdate X X X X", "01.01.85", "00.00.00")
+# A record's time stamp is an annotation list without text.
+_TIME_STAMP = re.compile(rb"([+-][0-9]+(?:\.[0-9]*)?)\x14\x14")
 _RECORDS_AT_ONCE_BYTES = 2**24
 
 
@@ -107,6 +104,7 @@ def _write_fif(
     """Beyond 2 GB MNE writes parts that name each other, so they get their names at once and are
     moved together.
     """
+    # First, since annotations count from the measurement date, which anonymizing moves.
     if not keep_identity:
         raw.anonymize(verbose="ERROR")
     raw.set_annotations(annotations_with(events, raw), verbose="ERROR")
@@ -114,9 +112,8 @@ def _write_fif(
     shutil.rmtree(parts, ignore_errors=True)  # of a killed run
     with atomic_folder(parts) as folder:
         raw.save(folder / path.name, verbose="ERROR")
-    for part in sorted(
-        parts.iterdir(), reverse=True
-    ):  # the first part, which names the others, last
+    # The first part names the others, so it is moved last: whoever sees it finds them all.
+    for part in sorted(parts.iterdir(), reverse=True):
         os.replace(part, path.with_name(part.name))
 
 
@@ -135,16 +132,15 @@ def _copy_edf(
     start_s = _start_of_first_record(source.read(header.record_bytes), header, _LABEL[suffix])
     source.seek(header.data_offset)
     texts = _records_of_events(events, header, start_s)
+    # All records have the same size: the longest list decides, and shorter ones are filled with
+    # zero bytes, as EDF+ wants it.
     n_samples = -(-max(map(len, texts)) // header.bytes_per_sample)
     width = n_samples * header.bytes_per_sample
     copy.write(_copied_header(old_header, header, suffix, n_samples, keep_identity))
     for first, records in _records(source, header):
-        added = b"".join(text.ljust(width, b"\0") for text in texts[first : first + len(records)])
-        copy.write(
-            np.hstack(
-                [records, np.frombuffer(added, np.uint8).reshape(len(records), width)]
-            ).tobytes()
-        )
+        padded = b"".join(text.ljust(width, b"\0") for text in texts[first : first + len(records)])
+        lists = np.frombuffer(padded, np.uint8).reshape(len(records), width)
+        copy.write(np.hstack([records, lists]).tobytes())
 
 
 def _start_of_first_record(record: bytes, header: EdfHeader, label: str) -> float | None:
@@ -153,7 +149,8 @@ def _start_of_first_record(record: bytes, header: EdfHeader, label: str) -> floa
     """
     if label not in header.labels:
         return None
-    at = header.labels.index(label)  # of several annotation signals the first keeps the time
+    # Of several annotation signals the first keeps the time.
+    at = header.labels.index(label)
     start = sum(header.samples_per_record[:at]) * header.bytes_per_sample
     stamp = _TIME_STAMP.match(record, start)
     return float(stamp[1]) if stamp else 0.0
@@ -164,12 +161,8 @@ def _records(source: BinaryIO, header: EdfHeader) -> Iterator[tuple[int, np.ndar
     at_once = max(1, _RECORDS_AT_ONCE_BYTES // header.record_bytes)
     for first in range(0, header.n_records, at_once):
         n = min(at_once, header.n_records - first)
-        yield (
-            first,
-            np.frombuffer(source.read(n * header.record_bytes), np.uint8).reshape(
-                n, header.record_bytes
-            ),
-        )
+        data = np.frombuffer(source.read(n * header.record_bytes), np.uint8)
+        yield first, data.reshape(n, header.record_bytes)
 
 
 def _records_of_events(
@@ -188,11 +181,13 @@ def _records_of_events(
             for index in range(header.n_records)
         ]
     for event in events.itertuples():
+        # An event that begins at the very end is in the last record.
         index = min(int(event.onset_s / header.record_s), header.n_records - 1)
         onset, duration = (
             _edf_time(event.onset_s + (start_s or 0.0)),
             _edf_time(event.duration_s)[1:],
         )
+        # Control characters would end the list.
         label = "".join(c if ord(c) >= 32 else " " for c in str(event.label))
         texts[index] += f"{onset}\x15{duration}\x14{label}\x14\0".encode()
     return [text or b"\0" for text in texts]
@@ -228,9 +223,10 @@ def _copied_header(
     )
     # label, transducer, dimension, physical range, digital range, prefilter, samples per record,
     # reserved
-    own = [_LABEL[suffix], "", "", "-1", "1", *_DIGITAL_RANGE[suffix], "", str(n_samples), ""]
+    added = [_LABEL[suffix], "", "", "-1", "1", *_DIGITAL_RANGE[suffix], "", str(n_samples), ""]
+    # EDF keeps each field of all signals together, so the new signal adds to every field.
     merged, start = [], 0
-    for width, text in zip(_TEXT_FIELDS, own, strict=True):
+    for width, text in zip(_TEXT_FIELDS, added, strict=True):
         merged += [signals[start : start + width * n_signals], text.encode().ljust(width)]
         start += width * n_signals
     return new_fixed + b"".join(merged)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 Read = Callable[[int, int], Float[ndarray, "channel time"]]
 """Gives samples start..stop of a signal in 100 µV, not companded."""
 
-CHUNK = 64  # windows whose results make one file: what a killed run loses at most
+# Windows whose results make one file, which is what a killed run loses at most.
+CHUNK = 64
 BATCH_SIZE = 16
 
 
@@ -58,15 +59,14 @@ class Batch(NamedTuple):
         """
         from eegdm.data.batches import generator
 
+        # Drawn for all channels of the montage, so that it is the same whichever of them a
+        # recording has; keyed by the window's start, so that a resumed run draws the same.
         shape = (len(TCP), self.data.shape[-1])
-        return np.stack(
-            [
-                generator("forward noise", int(s)).standard_normal(shape, dtype=np.float32)[
-                    channel_ids
-                ]
-                for s in self.starts
-            ]
-        )
+        drawn = []
+        for start in self.starts:
+            noise = generator("forward noise", int(start)).standard_normal(shape, dtype=np.float32)
+            drawn.append(noise[channel_ids])
+        return np.stack(drawn)
 
 
 def classifier_logits(

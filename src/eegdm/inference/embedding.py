@@ -47,8 +47,15 @@ class EmbedOptions:
         step_s: seconds from one window to the next; by default windows follow each other.
         channels: "montage" derives the model's channels; "file" takes the file's own as they are,
             each conditioned on the nearest of the model's by electrode position.
-        missing, rate, unit, notch, device, batch_size: as in
-            :class:`eegdm.inference.prediction.Options`.
+        missing: "error", "drop" or "interpolate" (spherical splines, referential recordings) for
+            channels that can't be derived.
+        rate: "resample" to the model's sampling rate, or "native": stay at the recording's, 100 to
+            1000 Hz.
+        unit: what the recording's numbers are in (V, mV or uV), above what it says.
+        notch: Hz to notch in place of the model's frequencies; "auto": 50 or 60 Hz by the
+            recording's own hum.
+        device: auto, cpu, cuda or mps.
+        batch_size: windows that the model takes at once; changes time and memory only.
     """
 
     tokens: bool = False
@@ -66,7 +73,9 @@ class About(NamedTuple):
     """What stands beside the numbers."""
 
     onset_s: Float[ndarray, " window"]
+    """Where each window starts, from the first sample."""
     duration_s: float
+    """Length of a window."""
     ch_names: list[str]
     taken_for: list[str]
     """The channel of `TCP` that each was taken for: itself, or the nearest."""
@@ -98,11 +107,17 @@ def embed(
     Args:
         recording: an MNE Raw in volts, or a file that MNE reads. It is not changed.
         model: a backbone or a classifier, or its folder, checkpoint or hub id.
-        options: those of :class:`EmbedOptions`.
+        options: those of :class:`EmbedOptions`, by name.
+
+    Returns:
+        ``values``, float32 (window, channel, feature), or with ``tokens`` (window, block, pool,
+        query, channel, feature): activities, which have no unit; ``about`` says which window,
+        channel and feature each is of.
 
     Raises:
         UserError: the recording can't be read, lacks channels, is too short, or can't be EEG in
-            volts.
+            volts; the model can't be read; an option is out of range.
+        TypeError: an option is unknown.
     """
     with tempfile.TemporaryDirectory(prefix="eegdm-") as folder:
         about, chunks = embed_in(Path(folder), recording, model, EmbedOptions(**options))
@@ -142,6 +157,7 @@ def embed_in(
         )
     except UserError as error:
         name = display_name(recording)
+        # Readers of files name theirs already; faults found later know of none.
         if str(error).startswith(name):
             raise
         raise UserError(f"{name}: {error}") from error

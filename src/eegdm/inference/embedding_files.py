@@ -51,6 +51,7 @@ def embed_file(
         _refuse(file, out, options)
         make_folder(out.parent, "--out")
         refuse_long_names([out], "choose a shorter one with --out")
+        # On the disk of the result, for the system's temporary folder may be in memory.
         with tempfile.TemporaryDirectory(prefix=".eegdm-embed.", dir=out.parent) as work:
             about, chunks = embed_in(Path(work), file, model, options, progress=True)
             if out.suffix == ".parquet":

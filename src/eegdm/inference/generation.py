@@ -58,11 +58,18 @@ def generate(
     Args:
         model: a backbone or a classifier, or its folder, checkpoint or hub id.
         channels: names of `TCP`; all that the backbone knows by default.
+        n: windows for each channel, 1 or more.
         sampler: "ddpm", "ddim" or "dpmsolver++".
         steps: how many of the diffusion steps are taken; all by default.
+        seed: 0 to 2**31 - 1; another seed draws other windows.
+        device: auto, cpu, cuda or mps.
+
+    Returns:
+        ``signal`` in volts (window, channel, time), its ``ch_names``, and ``sfreq`` in Hz.
 
     Raises:
-        UserError: an unknown channel or sampler, or a number out of range.
+        UserError: an unknown channel or sampler, a number out of range, or a model that can't be
+            read.
     """
     import torch
 
@@ -75,20 +82,20 @@ def generate(
         electrodes_of(name)
     if n < 1 or not 0 <= seed < 2**31:
         raise UserError(f"n={n}, seed={seed}: at least 1 window, and a seed of 0..{2**31 - 1}")
-    where = pick_device(device)
-    backbone = backbone.to(where).eval()
+    torch_device = pick_device(device)
+    backbone = backbone.to(torch_device).eval()
     rows = [(number, CHANNEL_ID[name]) for number in range(n) for name in names]
     drawn = []
     for first in range(0, len(rows), ROWS_AT_ONCE):
-        some = rows[first : first + ROWS_AT_ONCE]
-        random = [torch.Generator().manual_seed(_row_seed(seed, *row)) for row in some]
+        batch = rows[first : first + ROWS_AT_ONCE]
+        # A generator for each row, on the CPU: no batch and no device changes a window's numbers.
+        random = [torch.Generator().manual_seed(_row_seed(seed, *row)) for row in batch]
         start = torch.stack(
             [torch.randn(1, round(WINDOW_S * SFREQ), generator=g) for g in random]
-        ).to(where)
-        ids = torch.tensor([channel for _, channel in some], device=where)
-        scheduler = schedule.sampler(
-            sampler, steps or schedule.n_steps
-        )  # it counts its steps, so each batch gets its own
+        ).to(torch_device)
+        ids = torch.tensor([channel for _, channel in batch], device=torch_device)
+        # A scheduler counts its steps, so each batch gets its own.
+        scheduler = schedule.sampler(sampler, steps or schedule.n_steps)
         drawn.append(
             sample_with(
                 backbone, scheduler, ids, start, random if sampler == "ddpm" else None, SFREQ
@@ -115,6 +122,7 @@ def _backbone_schedule_and_signal(model: Any) -> tuple[SSMDP, Any, Any]:
 
 def _row_seed(seed: int, number: int, channel: int) -> int:
     state = np.random.SeedSequence((seed, number, channel)).generate_state(1, np.uint64)
+    # torch takes seeds below 2**63.
     return int(state[0]) >> 1
 
 
@@ -159,7 +167,8 @@ def generate_file(
         make_folder(out.parent, "--out")
         refuse_long_names([out, picture], "choose a shorter one with --out")
         with atomic_path(out) as signals, atomic_path(picture) as drawn:
-            signals.touch()  # a folder that can't be written is found now
+            # A folder that can't be written is found now, not after the windows are drawn.
+            signals.touch()
             generated = generate(model, channels, n, **options)
             _write_signals(signals, generated)
             draw_generated(generated).savefig(drawn, dpi=140)

@@ -40,8 +40,12 @@ class Options:
     Attributes:
         step_s: seconds from one window to the next; by default the stretch that a window speaks
             for.
-        threshold, min_duration_s, smoothing_s, temperature, event_classes: see
-            :class:`eegdm.evaluation.decision.Rule`.
+        threshold: probability, 0 to 1, from which a window belongs to an event; it is compared with
+            the sum over the event classes.
+        min_duration_s: length in seconds below which an event is dropped.
+        smoothing_s: length in seconds over which probabilities are averaged; 0 for none.
+        temperature: what logits are divided by.
+        event_classes: names of the classes that make events.
         channels: "montage" derives the model's channels; "file" takes the file's own as they are,
             each for the nearest of the model's by electrode position. The model learned from those
             of the montage: expect less of it.
@@ -105,14 +109,22 @@ class Options:
 
 class Prediction(NamedTuple):
     """Probabilities of every window, the events they make, and what a reader must know of the
-    recording.
+    recording. Times are seconds from the first sample.
+
+    Attributes:
+        windows: a row per window: onset_s and duration_s (of the stretch that it speaks for), and a
+            column per class with its probability.
+        events: a row per event: onset_s, duration_s, label, probability.
+        quality: a row per channel, see :func:`quality_table`.
+        ch_names: the channels that the model was shown.
+        duration_s: length of the recording.
+        steps: what was done to the signal, in the order of doing.
+        notes: what a reader of the result must know.
     """
 
-    windows: (
-        pd.DataFrame
-    )  # onset_s, duration_s (the stretch that the window speaks for), one column per class
-    events: pd.DataFrame  # onset_s, duration_s, label, probability
-    quality: pd.DataFrame  # a row per channel, see `quality_table`
+    windows: pd.DataFrame
+    events: pd.DataFrame
+    quality: pd.DataFrame
     ch_names: list[str]
     duration_s: float
     steps: list[str]
@@ -127,11 +139,15 @@ def predict(
     Args:
         recording: an MNE Raw in volts, or a file that MNE reads. It is not changed.
         model: a classifier, or its folder, checkpoint or hub id.
-        options: those of :class:`Options`.
+        options: those of :class:`Options`, by name.
+
+    Returns:
+        Windows, events and what is to be known of the recording, see :class:`Prediction`.
 
     Raises:
         UserError: the recording can't be read, lacks channels, is too short, or can't be EEG in
-            volts.
+            volts; the model can't be read or is not a classifier; an option is out of range.
+        TypeError: an option is unknown.
     """
     chosen, classifier = Options(**options), load_classifier(model)
     with tempfile.TemporaryDirectory(prefix="eegdm-") as folder:
@@ -147,10 +163,17 @@ def annotate(
     """Return the events of :func:`predict` as MNE annotations, ready for ``raw.set_annotations``.
 
     Args:
+        recording: an MNE Raw in volts, or a file that MNE reads. It is not changed.
+        model: a classifier, or its folder, checkpoint or hub id.
         keep: also return the annotations that the recording holds already. None, the default, is
             False, except that it is refused where adding the result to ``raw.annotations`` would
             move these: MNE adds ``raw.first_time`` to all annotations that are set on a recording
             without a measurement date.
+        options: those of :class:`Options`, by name.
+
+    Returns:
+        Onset and duration in seconds and the class of each event; with ``keep`` the recording's own
+        too.
 
     Raises:
         UserError: what :func:`predict` raises, or the recording is one of those and ``keep`` is
@@ -186,7 +209,8 @@ def annotations_with(events: pd.DataFrame, raw: mne.io.BaseRaw) -> mne.Annotatio
     """Return a recording's own annotations and a table of events, for ``raw.set_annotations``."""
     annotations = raw.annotations.copy()
     if raw.info["meas_date"] is None:
-        annotations.onset -= raw.first_time  # which set_annotations adds again
+        # set_annotations adds it again.
+        annotations.onset -= raw.first_time
     return annotations + as_annotations(events, raw)
 
 
@@ -205,10 +229,8 @@ def predict_in(
         raw = as_raw(recording, options.unit, model.channels)
         prepared = prepare(raw, preparation_settings(model, options), folder, progress)
         windows = _grid(prepared.n_times, prepared.sfreq, model, rule, options.step_s)
-        slots, device = (
-            [model.channels.index(name) for name in prepared.taken_for],
-            pick_device(options.device),
-        )
+        slots = [model.channels.index(name) for name in prepared.taken_for]
+        device = pick_device(options.device)
         chunks = iter_chunks(
             lambda chunk: classifier_logits(
                 model, chunk, prepared.read, slots, device, options.batch_size
@@ -220,6 +242,7 @@ def predict_in(
         table = window_table(windows, np.concatenate(list(chunks)), rule)
     except UserError as error:
         name = display_name(recording)
+        # Readers of files name theirs already; faults found later know of none.
         if str(error).startswith(name):
             raise
         raise UserError(f"{name}: {error}") from error

@@ -21,7 +21,8 @@ from eegdm.evaluation.decision import Rule, smoothed
 from eegdm.report.charts import STYLE, colour, short
 from eegdm.report.traces import draw_scale_bar, draw_traces, scale_uv
 
-_TIMELINE_COLUMNS = 1600  # of the timeline: more than its pixels show
+# More than the timeline's pixels show: a night of windows would make a file of many megabytes.
+_TIMELINE_COLUMNS = 1600
 _TICKS_S = (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 _LANE = 0.26
 _BAR = 0.7
@@ -78,12 +79,13 @@ def _draw_lanes(
     colours: dict[str, str],
     duration_s: float,
 ) -> None:
-    thinnest = duration_s / 800  # an event of a second is still seen in a day
+    # So that an event of a second is still seen in a day.
+    thinnest = duration_s / 800
     for lane, name in enumerate(names):
-        own = events[events.label == name]
+        of_class = events[events.label == name]
         spans = [
             (onset, max(length, thinnest))
-            for onset, length in zip(own.onset_s, own.duration_s, strict=True)
+            for onset, length in zip(of_class.onset_s, of_class.duration_s, strict=True)
         ]
         axes.broken_barh(spans, (lane + 0.5 - _BAR / 2, _BAR), color=colours[name], linewidth=0)
     axes.set_ylim(len(names), 0)

@@ -80,6 +80,8 @@ def szcore_table(events: pd.DataFrame, recording_s: float) -> pd.DataFrame:
     A class called seizure becomes SzCORE's `sz`; classes that SzCORE has no word for keep their
     names.
     """
+    # SzCORE wants a row for a recording without events too: an empty file might be one of a run
+    # that failed.
     if events.empty:
         events = pd.DataFrame(
             {
@@ -104,29 +106,31 @@ def szcore_table(events: pd.DataFrame, recording_s: float) -> pd.DataFrame:
     )
 
 
-def write_tables(places: Places, found: Prediction) -> None:
+def write_tables(places: Places, prediction: Prediction) -> None:
     """Write events and probabilities."""
     with artifacts.atomic_path(places.events) as temporary:
-        szcore_table(found.events, found.duration_s).to_csv(temporary, sep="\t", index=False)
-    artifacts.write_table(places.probabilities, found.windows)
+        szcore_table(prediction.events, prediction.duration_s).to_csv(
+            temporary, sep="\t", index=False
+        )
+    artifacts.write_table(places.probabilities, prediction.windows)
 
 
-def write_sidecar(places: Places, found: Prediction, plan: dict[str, Any]) -> None:
+def write_sidecar(places: Places, prediction: Prediction, plan: dict[str, Any]) -> None:
     """Write the sidecar: BIDS descriptions of the columns, what was done and is to be noted, and
     the plan that decides whether it must be done again.
     """
-    quality = found.quality.astype(object).where(found.quality.notna(), None)
+    quality = prediction.quality.astype(object).where(prediction.quality.notna(), None)
     artifacts.write_json(
         places.sidecar,
         {
             **_COLUMN_DESCRIPTIONS,
             "GeneratedBy": {"Name": "eegdm", "Version": __version__},
             "Notice": NO_DEVICE,
-            "Steps": found.steps,
-            "Notes": found.notes,
+            "Steps": prediction.steps,
+            "Notes": prediction.notes,
             "Channels": quality.to_dict("records"),
-            "Events": len(found.events),
-            "RecordingDuration": found.duration_s,
+            "Events": len(prediction.events),
+            "RecordingDuration": prediction.duration_s,
             "Plan": plan,
         },
     )

@@ -111,8 +111,8 @@ def predict_path(
             events, hours = events + result.n_events, hours + result.duration_s / 3600
             state = "finished before" if result.was_finished else "done"
             noted = f"; notes: {len(result.notes)}, in its sidecar" if result.notes else ""
-            found = f"{result.n_events} events in {result.duration_s:.0f} s"
-            say(f"  {state}   {job.stem}: {found}{noted}")
+            counted = f"{result.n_events} events in {result.duration_s:.0f} s"
+            say(f"  {state}   {job.stem}: {counted}{noted}")
     say(
         f"predict: {len(jobs) - failed} of {len(jobs)} recordings, {hours:.2f} h, {events} events;"
         f" {failed} failed"
@@ -129,16 +129,16 @@ def find_jobs(folder: Path, out: Path | None) -> list[PredictionJob]:
     """List the recordings below a folder, as preprocess does: without the copies that eegdm wrote
     there and the later parts of split recordings.
     """
-    found = survey(
+    listing = survey(
         CorpusConfig(name="folder", source=str(folder), events="none", pattern="(?P<subject>.+)")
     )
-    if found.left_out:
-        say(f"predict: {found.left_out}")
+    if listing.left_out:
+        say(f"predict: {listing.left_out}")
     return [
         PredictionJob(
             s.file, out / Path(s.recording).parent if out else s.file.parent, Path(s.recording).name
         )
-        for s in found.sources
+        for s in listing.sources
     ]
 
 
@@ -168,6 +168,7 @@ def _predict_job(
     places.refuse_foreign()
     content = _input_state(job, classifier)
     plan = {**content, "options": {**options.content, **asdict(rule)}}
+    # The plan is compared with one that was read from JSON, which knows no tuples.
     plan["options"] |= {
         name: list(value) for name, value in plan["options"].items() if isinstance(value, tuple)
     }
@@ -183,23 +184,24 @@ def _predict_job(
         artifacts.make_folder(places.events.parent, "--out")
         artifacts.refuse_long_names([*wanted, places.sidecar], "rename the recording")
         with _work(places, options.content, content):
-            found, prepared = predict_in(places.work, job.file, classifier, options, progress)
-            write_tables(places, found)
+            prediction, prepared = predict_in(places.work, job.file, classifier, options, progress)
+            write_tables(places, prediction)
             if outputs.report:
                 from eegdm.inference.prediction_page import write_page
 
-                write_page(places.report, job.file.name, found, prepared, classifier, rule)
+                write_page(places.report, job.file.name, prediction, prepared, classifier, rule)
             if outputs.copy:
                 write_copy(
                     wanted[-1],
                     job.file,
-                    found.events,
+                    prediction.events,
                     outputs.copy,
                     places.work,
                     outputs.keep_identity,
                     options.unit,
                 )
-            write_sidecar(places, found, plan)
+            # Last, since with it the recording counts as finished.
+            write_sidecar(places, prediction, plan)
     shutil.rmtree(places.work, ignore_errors=True)
     sidecar = done or artifacts.read_json(places.sidecar)
     n_events, duration_s, notes = (
@@ -213,6 +215,7 @@ def _work(places: Places, config: dict[str, Any], inputs: dict[str, Any]) -> Ite
     """Hold the folder of unfinished work; a recording that can't be used leaves none behind, a full
     disk or a kill does.
     """
+    # The folder may be removed only after its lock is released, which `building` does last.
     is_unusable = False
     try:
         with artifacts.building(places.work, "prediction", config, inputs, replace=True):

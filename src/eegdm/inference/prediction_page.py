@@ -33,18 +33,19 @@ FLAT, CLIPPED, HUM_UV = 0.05, 0.01, 10.0  # shares and amplitude from which a ch
 
 
 def write_page(
-    path: Path, name: str, found: Prediction, prepared: Prepared, model: EEGDM, rule: Rule
+    path: Path, name: str, prediction: Prediction, prepared: Prepared, model: EEGDM, rule: Rule
 ) -> None:
     """Write a self-contained HTML page about the recording called ``name``."""
     parts = {
-        "Result": _result(name, found, rule),
-        "The whole recording": _whole_recording(found, rule),
-        "The strongest events": _strongest(found, prepared, rule),
-        "List of events": _event_list(found),
-        "Signal quality": _quality(found),
-        "What was done to the signal": _done(found),
+        "Result": _result(name, prediction, rule),
+        "The whole recording": _whole_recording(prediction, rule),
+        "The strongest events": _strongest(prediction, prepared, rule),
+        "List of events": _event_list(prediction),
+        "Signal quality": _quality(prediction),
+        "What was done to the signal": _done(prediction),
         "Rule and model": _model(model, rule),
     }
+    # Parts without a block have no heading.
     filled = {title: list(blocks) for title, blocks in parts.items()}
     write_html(
         path,
@@ -53,24 +54,24 @@ def write_page(
     )
 
 
-def _result(name: str, found: Prediction, rule: Rule) -> Iterator[Block]:
+def _result(name: str, prediction: Prediction, rule: Rule) -> Iterator[Block]:
     yield Text(NO_DEVICE)
-    length = f"{name} lasts {clock(found.duration_s)}"
-    counts = found.events.label.value_counts()
-    seconds = found.events.groupby("label").duration_s.sum()
-    if found.events.empty:
+    length = f"{name} lasts {clock(prediction.duration_s)}"
+    counts = prediction.events.label.value_counts()
+    seconds = prediction.events.groupby("label").duration_s.sum()
+    if prediction.events.empty:
         yield Text(
             f"{length}. No event was found: no stretch of it is {_or(rule.event_classes)} with a"
             f" probability of {rule.threshold:.2f} or more for at least {rule.min_duration_s:g} s."
         )
         return
-    yield Text(f"{length}. {_n_events_found(len(found.events))} found.")
+    yield Text(f"{length}. {_n_events_found(len(prediction.events))} found.")
     rows = [
         [
             label,
             str(counts[label]),
             f"{seconds[label]:.1f} s",
-            f"{100 * seconds[label] / found.duration_s:.1f} %",
+            f"{100 * seconds[label] / prediction.duration_s:.1f} %",
         ]
         for label in rule.event_classes
         if label in counts
@@ -86,52 +87,54 @@ def _or(names: tuple[str, ...]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def _whole_recording(found: Prediction, rule: Rule) -> Iterator[Block]:
+def _whole_recording(prediction: Prediction, rule: Rule) -> Iterator[Block]:
     caption = (
         "Bars: the events. Below: how probable the model holds each event class at each time,"
         " stacked, smoothed as for the rule."
     )
-    if (unjudged := float(found.windows.onset_s.iloc[0])) > 0:
+    if (unjudged := float(prediction.windows.onset_s.iloc[0])) > 0:
         caption += (
             f" A window speaks for its middle only, so nothing is said of the first {unjudged:g} s,"
             " nor of as much at the end."
         )
     yield Picture(
-        timeline(found.windows, found.events, rule, found.duration_s),
-        _timeline_words(found),
+        timeline(prediction.windows, prediction.events, rule, prediction.duration_s),
+        _timeline_words(prediction),
         caption,
         wide=True,
     )
 
 
-def _timeline_words(found: Prediction) -> str:
+def _timeline_words(prediction: Prediction) -> str:
     return (
-        f"Timeline of {clock(found.duration_s)} with {len(found.events)} events and the"
+        f"Timeline of {clock(prediction.duration_s)} with {len(prediction.events)} events and the"
         " probabilities of the event classes"
     )
 
 
-def _strongest(found: Prediction, prepared: Prepared, rule: Rule) -> Iterator[Block]:
-    if found.events.empty:
+def _strongest(prediction: Prediction, prepared: Prepared, rule: Rule) -> Iterator[Block]:
+    if prediction.events.empty:
         yield Text(
             "There is none. The stretch that is most like one, though below the rule, is this."
             f" {POLARITY}"
         )
-        yield _picture(_most_like_an_event(found, rule), prepared, rule)
+        yield _picture(_most_like_an_event(prediction, rule), prepared, rule)
         return
-    strongest = found.events.sort_values("probability", ascending=False, kind="stable").head(SHOWN)
+    strongest = prediction.events.sort_values("probability", ascending=False, kind="stable").head(
+        SHOWN
+    )
     yield Text(
-        f"{len(strongest)} of {len(found.events)}, by their highest probability, in the filtered"
-        f" signal that the model saw. The event is shaded. {POLARITY}"
+        f"{len(strongest)} of {len(prediction.events)}, by their highest probability, in the"
+        f" filtered signal that the model saw. The event is shaded. {POLARITY}"
     )
     for number, (_, event) in enumerate(strongest.iterrows(), 1):
         yield _picture(event, prepared, rule, number)
 
 
-def _most_like_an_event(found: Prediction, rule: Rule) -> pd.Series:
-    probability = smoothed(found.windows, rule)
+def _most_like_an_event(prediction: Prediction, rule: Rule) -> pd.Series:
+    probability = smoothed(prediction.windows, rule)
     best = int(probability.sum(axis=1).argmax())
-    window = found.windows.iloc[best]
+    window = prediction.windows.iloc[best]
     label = int(probability[best].argmax())
     return pd.Series(
         {
@@ -146,6 +149,7 @@ def _most_like_an_event(found: Prediction, rule: Rule) -> pd.Series:
 def _picture(
     event: pd.Series, prepared: Prepared, rule: Rule, number: int | None = None
 ) -> Picture:
+    # Near the end of the recording the stretch is moved back, so that it stays as long.
     last = max(prepared.n_times / prepared.sfreq - STRETCH_S, 0)
     start = round(float(np.clip(event.onset_s - LEAD_S, 0, last)) * prepared.sfreq)
     microvolts = 100 * prepared.read(start, start + round(STRETCH_S * prepared.sfreq))
@@ -166,18 +170,18 @@ def _picture(
     return Picture(figure, words, f"{words}{shown}.", wide=True)
 
 
-def _event_list(found: Prediction) -> Iterator[Block]:
-    if found.events.empty:
+def _event_list(prediction: Prediction) -> Iterator[Block]:
+    if prediction.events.empty:
         return
     strongest = (
-        found.events.sort_values("probability", ascending=False, kind="stable")
+        prediction.events.sort_values("probability", ascending=False, kind="stable")
         .head(LISTED)
         .sort_values("onset_s")
     )
-    left = len(found.events) - len(strongest)
+    left = len(prediction.events) - len(strongest)
     caption = (
-        f"The {len(strongest)} strongest, in order of time; all {len(found.events)} are in the TSV"
-        " file."
+        f"The {len(strongest)} strongest, in order of time; all {len(prediction.events)} are in"
+        " the TSV file."
         if left
         else ""
     )
@@ -194,8 +198,8 @@ def _event_list(found: Prediction) -> Iterator[Block]:
     yield Table(["time", "onset, s", "duration, s", "class", "probability"], rows, caption)
 
 
-def _quality(found: Prediction) -> Iterator[Block]:
-    hum = found.quality.mains_hz.dropna()
+def _quality(prediction: Prediction) -> Iterator[Block]:
+    hum = prediction.quality.mains_hz.dropna()
     header = [
         "channel",
         "flat",
@@ -205,7 +209,7 @@ def _quality(found: Prediction) -> Iterator[Block]:
         "note",
     ]
     rows, noted = [], []
-    for index, q in enumerate(found.quality.itertuples()):
+    for index, q in enumerate(prediction.quality.itertuples()):
         notes = _faults(q)
         noted += [index] if notes else []
         mains = "not measured" if np.isnan(q.mains_uv) else f"{q.mains_uv:.1f}"
@@ -239,11 +243,11 @@ def _faults(q: Any) -> list[str]:
     return [name for name, is_so in faults.items() if is_so]
 
 
-def _done(found: Prediction) -> Iterator[Block]:
-    yield Points([(str(number), step) for number, step in enumerate(found.steps, 1)])
-    if found.notes:
+def _done(prediction: Prediction) -> Iterator[Block]:
+    yield Points([(str(number), step) for number, step in enumerate(prediction.steps, 1)])
+    if prediction.notes:
         yield Text("To be noted:")
-        yield Points([("note", note) for note in found.notes])
+        yield Points([("note", note) for note in prediction.notes])
 
 
 def _model(model: EEGDM, rule: Rule) -> Iterator[Block]:

@@ -171,6 +171,7 @@ def prepare(
     hum = line_noise(source, derivations) if settings.notch == "auto" else None
     wanted, notch_notes = _notch(settings, hum)
     filtering, low_note = _filtering(float(raw.info["sfreq"]), settings, wanted)
+    # Written block by block into a memory map: a night of EEG need not fit into memory.
     with artifacts.atomic_path(folder / SIGNAL) as temporary:
         done = preprocess(
             source,
@@ -222,6 +223,7 @@ def _channels(
         assignment = "; ".join(
             f"{p.derivation.name} for {p.nearest} ({p.distance_mm:.0f} mm away)" for p in kept
         )
+        # What was read as an electrode or doubted has a note of its own.
         read = {*names.doubts, *names.repeated, *(p.derivation.name for p in matched)}
         unread = [name for name in raw.ch_names if name not in read]
         farther = [p.derivation.name for p in matched if p not in kept]
@@ -277,7 +279,8 @@ def _filtering(
     s = settings.signal
     wanted = Filtering(s.sfreq, s.highpass, s.lowpass, notch)
     if settings.rate == "resample":
-        return wanted, None  # preprocess notes what is missing
+        # preprocess() finds and notes the band that is missing.
+        return wanted, None
     low, high = NATIVE_HZ
     if not low <= file_sfreq <= high:
         raise UserError(
@@ -328,6 +331,7 @@ def _read_prepared(folder: Path) -> Prepared | None:
     if not (folder / ABOUT_SIGNAL).is_file():
         return None
     about = artifacts.read_json(folder / ABOUT_SIGNAL)
+    # Of another version: prepared anew, as if nothing were there.
     if about.keys() != {field.name for field in fields(Prepared)}:
         return None
     noise = about["line_noise"]
