@@ -22,6 +22,7 @@ FLOORS = (
     ("demo",),
     ("experiments",),
     ("stages",),
+    ("features",),
     ("inference", "training"),
     ("report",),
     ("evaluation",),

@@ -22,6 +22,7 @@ _PUBLIC = {
     "predict": "eegdm.inference",
     "annotate": "eegdm.inference",
     "embed": "eegdm.inference",
+    "embed_folder": "eegdm.features",
     "generate": "eegdm.inference",
     "UserError": "eegdm.errors",
 }

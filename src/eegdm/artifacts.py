@@ -37,7 +37,7 @@ _WRITER_LOCK = re.compile(r"\.writer-.*\.lock")
 _TEMPORARY = re.compile(r"\..*\.\d+\.tmp(\.[^.]*)?")
 """Names that :func:`atomic_path` and :func:`atomic_folder` give to what is half-written."""
 WAIT_FOR_WRITERS_S = 600.0
-KINDS = ("recordings", "backbone", "latents", "classifier", "report")
+KINDS = ("recordings", "backbone", "latents", "classifier", "report", "embeddings")
 MAX_JSON_BYTES = 256 * 2**20
 _CHUNK = 2**20
 _WINDOWS = os.name == "nt"
@@ -248,6 +248,15 @@ def write_array(path: Path, array: Any) -> None:
         stream.write(array if array.flags.c_contiguous else array.tobytes(order="A"))
 
 
+def begin_array(stream: Any, shape: tuple[int, ...]) -> None:
+    """Write the header of a .npy file of little-endian float32, whose numbers the caller writes
+    behind it a piece at a time: a memory map's pages would count as this process's memory.
+    """
+    from numpy.lib import format as npy
+
+    npy.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+
+
 def write_table(path: Path, table: Any) -> None:
     """Write a pandas DataFrame as Parquet, atomically."""
     with atomic_path(path) as temporary:
@@ -330,7 +339,8 @@ def building(
 
     path = Path(path)
     plan = {"kind": kind, "format": FORMAT, "config": config, "inputs": inputs}
-    make_folder(path, "--out" if kind == "prediction" else "root=")
+    option = _option(kind)
+    make_folder(path, option)
     try:
         lock = FileLock(path / LOCK)
         with lock.acquire(timeout=0):
@@ -345,7 +355,8 @@ def building(
             _shut_out_writers(path)
     except Timeout:
         raise UserError(
-            f"{path}: another process is writing here; wait for it to end, or choose another root="
+            f"{path}: another process is writing here; wait for it to end, or choose another"
+            f" {option}"
         ) from None
     except OSError as error:
         if not is_storage_fault(error, path):
@@ -464,9 +475,14 @@ def refuse_mismatch(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -
             f"; and {len(changes) - 3} more" if len(changes) > 3 else ""
         )
         raise UserError(
-            f"{path}: was made with {shown}. Remove that folder, or choose another root= for"
-            " this run"
+            f"{path}: was made with {shown}. Remove that folder, or choose another"
+            f" {_option(wanted['kind'])} for this run"
         )
+
+
+def _option(kind: str) -> str:
+    """By what a user chooses where a folder of this kind lies."""
+    return "--out" if kind in ("prediction", "embeddings") else "root="
 
 
 def plan_differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -121,6 +121,19 @@ BATCH = typer.Option(
     "--batch-size", help="windows that the model takes at once; changes time and memory only"
 )
 
+WORKERS = typer.Option("--workers", help="processes that share the recordings of a folder")
+CLUSTER = typer.Option(
+    "--cluster", help="a dask scheduler, tcp://..., whose workers share a folder"
+)
+STRICT = typer.Option("--strict", help="end with an error if any recording of a folder failed")
+TABLE = typer.Option(
+    "--table",
+    help=(
+        "labels of a folder's recordings: CSV, TSV or Parquet with file, onset_s, duration_s and"
+        " label, or file and label"
+    ),
+)
+
 
 def _naming_options(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command's faults name its options, `--missing drop`, where the package says
@@ -203,16 +216,9 @@ def predict(
     ] = True,
     device: Annotated[str, DEVICE] = "auto",
     batch_size: Annotated[int, BATCH] = 16,
-    workers: Annotated[
-        int, typer.Option("--workers", help="processes that share the recordings of a folder")
-    ] = 1,
-    cluster: Annotated[
-        str | None,
-        typer.Option("--cluster", help="a dask scheduler, tcp://..., whose workers share a folder"),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="end with an error if any recording of a folder failed")
-    ] = False,
+    workers: Annotated[int, WORKERS] = 1,
+    cluster: Annotated[str | None, CLUSTER] = None,
+    strict: Annotated[bool, STRICT] = False,
 ) -> None:
     """Mark the events in a recording, or in all below a folder: *_events.tsv,
     *_probabilities.parquet, *_report.html.
@@ -245,13 +251,25 @@ def predict(
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
 def embed(
-    file: Annotated[
-        Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE_OR_FOLDER",
+            help="recordings that MNE reads (EDF, BDF, FIF, BrainVision, ...)",
+        ),
     ],
     model: Annotated[str, BACKBONE] = "mini",
     out: Annotated[
-        Path | None, typer.Option("--out", help="X.npz, X.parquet, or a folder to be memory-mapped")
+        Path | None,
+        typer.Option(
+            "--out",
+            help=(
+                "X.npz, X.parquet, or a folder to be memory-mapped; for a folder of recordings a"
+                " folder, runs/embeddings/FOLDER-MODEL by default"
+            ),
+        ),
     ] = None,
+    table: Annotated[Path | None, TABLE] = None,
     tokens: Annotated[
         bool,
         typer.Option(
@@ -268,23 +286,43 @@ def embed(
     notch: Annotated[str | None, NOTCH] = None,
     device: Annotated[str, DEVICE] = "auto",
     batch_size: Annotated[int, BATCH] = 16,
+    workers: Annotated[int, WORKERS] = 1,
+    cluster: Annotated[str | None, CLUSTER] = None,
+    strict: Annotated[bool, STRICT] = False,
 ) -> None:
-    """Write the embeddings of a recording's windows and channels, by a backbone or a classifier."""
+    """Write the embeddings of windows and channels by a backbone or a classifier: of a recording,
+    or of all below a folder.
+
+    The same command resumes a killed run on a folder; with --table, each window gets its label.
+    """
+    options: dict[str, Any] = {
+        "tokens": tokens,
+        "step_s": step,
+        "channels": channels,
+        "missing": missing,
+        "rate": rate,
+        "unit": unit,
+        "notch": _frequencies(notch),
+        "device": device,
+        "batch_size": batch_size,
+    }
+    if path.is_dir():
+        from eegdm.features import embed_folder
+
+        shared: dict[str, Any] = {
+            "table": table,
+            "workers": workers,
+            "cluster": cluster,
+            "strict": strict,
+        }
+        typer.echo(str(embed_folder(path, model, out, **shared, **options).path))
+        return
     from eegdm.inference.embedding import EmbedOptions
     from eegdm.inference.embedding_files import embed_file
 
-    options = EmbedOptions(
-        tokens=tokens,
-        step_s=step,
-        channels=channels,
-        missing=missing,
-        rate=rate,
-        unit=unit,
-        notch=_frequencies(notch),
-        device=device,
-        batch_size=batch_size,
-    )
-    typer.echo(str(embed_file(file, model, out, options)))
+    if table is not None:
+        raise UserError(f"table={table}: goes with a folder of recordings, {path} is a file")
+    typer.echo(str(embed_file(path, model, out, EmbedOptions(**options))))
 
 
 @app.command(rich_help_panel="Recordings and models")

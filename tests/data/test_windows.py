@@ -15,6 +15,7 @@ from eegdm.data.windows import (
     events_per_split,
     grid,
     long_events,
+    main_labels,
     make_samples,
     pretraining_view,
     without_windows,
@@ -631,3 +632,30 @@ def test_folds_are_of_those_with_labels() -> None:
     assert sorted(tested) == ["r0", "r1", "r2", "r3"]
     with pytest.raises(UserError, match="only 4 subjects to divide"):
         assign_splits(table, "folder", WindowConfig(split="kfold", n_folds=5), found)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_main_label_of_a_window_by_counting_tenths_of_a_second(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n_events = int(rng.integers(0, 12))
+    onset, duration = rng.integers(0, 200, n_events), rng.integers(0, 60, n_events)
+    labels = rng.choice(["a", "b", "c"], n_events)
+    table = pd.DataFrame({"onset_s": onset / 10, "duration_s": duration / 10, "label": labels})
+    starts = np.arange(0, 200, 17)
+    expected = []
+    for start in starts:
+        count = {
+            label: sum(
+                any(
+                    first <= tenth < first + length
+                    for first, length, own in zip(onset, duration, labels, strict=True)
+                    if own == label
+                )
+                for tenth in range(start, start + 50)
+            )
+            for label in "abc"
+        }
+        most = max(count.values())
+        winners = [label for label, n in count.items() if n == most]
+        expected.append(winners[0] if most >= 25 and len(winners) == 1 else None)
+    assert list(main_labels(starts / 10, 5.0, table)) == expected

@@ -133,6 +133,23 @@ def survey(corpus: CorpusConfig) -> Survey:
     return Survey(sorted(sources), _subjects_from(places), list(warnings), files.left_out)
 
 
+def describe_people(found: Survey) -> Iterator[str]:
+    """Yield who was recognised from what, with examples, what makes that doubtful, and which files
+    were left out.
+    """
+    files = {source.subject: source.file.name for source in reversed(found.sources)}
+    examples = [f"{files[subject]} -> {subject}" for subject in sorted(files)[:3]]
+    n = len(files)
+    yield (
+        f"{n} {'person' if n == 1 else 'people'} in {len(found.sources)} recordings,"
+        f" recognised by {found.subjects_from}: {', '.join(examples)}"
+    )
+    for warning in found.subject_warnings:
+        yield f"warning: {warning}"
+    if found.left_out:
+        yield found.left_out
+
+
 def _subjects_from(places: Sequence[_Place]) -> str:
     count = Counter(place.named_by for place in places)
     if len(count) == 1:
@@ -283,8 +300,14 @@ def read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame:
         UserError: annotations are missing or at fault, or an event starts after the end of the
             recording: one of TUEV or CHB-MIT, or all of them else.
     """
-    length = raw.n_times / raw.info["sfreq"]
     table = _read_events(source, corpus, raw)
+    return _within(table, source, corpus, raw.n_times / raw.info["sfreq"])
+
+
+def _within(
+    table: pd.DataFrame, source: Source, corpus: CorpusConfig, length: float
+) -> pd.DataFrame:
+    """Events with their durations, without those that start after the recording's end."""
     notes = list(table.attrs.get("notes", []))
     # An event without a duration is of the whole recording.
     table = table.assign(duration_s=table.duration_s.fillna(length))
@@ -375,6 +398,21 @@ def _table_events(source: Source, corpus: CorpusConfig) -> pd.DataFrame:
     if rows is None:
         return events.event_table([])
     return rows.loc[rows.label != "", list(events.Event._fields)].reset_index(drop=True)
+
+
+def table_events(source: Source, corpus: CorpusConfig, duration_s: float) -> pd.DataFrame:
+    """Return the events that the corpus's table gives one recording, as :func:`read_events` does,
+    without opening it.
+
+    Args:
+        source: one of :func:`find_sources`.
+        corpus: the settings that it was found with, with ``events="table"``.
+        duration_s: the length of the recording in seconds.
+
+    Raises:
+        UserError: all events start after the end of the recording.
+    """
+    return _within(_table_events(source, corpus), source, corpus, duration_s)
 
 
 def table_labels(corpus: CorpusConfig) -> list[str]:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from eegdm.artifacts import fingerprint
+
 EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".fif.gz", ".cnt")
 """Files that MNE reads a recording from. What belongs to one of them has another suffix (`.eeg` and
 `.vmrk` of a `.vhdr`, `.fdt` of a `.set`), except the parts of a split FIF."""
@@ -89,6 +91,16 @@ def recording_ids(files: Sequence[str]) -> list[str]:
     # Whole names count too: of a.edf and a.edf.edf, the second's stem is the first's name.
     count = Counter([*stems, *files])
     return [stem if count[stem] == 1 else file for stem, file in zip(stems, files, strict=True)]
+
+
+def file_name(recording: str) -> str:
+    """Return a name of a file for a recording: its id, with anything that is no plain name replaced
+    and a fingerprint added.
+    """
+    flat = recording.replace("/", "__")
+    plain = re.sub(r"[^A-Za-z0-9._+=-]+", "_", flat).lstrip(".")
+    is_plain = plain == flat and len(plain) < 150
+    return plain if is_plain else f"{plain[:120]}-{fingerprint(recording)}"
 
 
 def is_copy(file: Path) -> bool:

@@ -34,6 +34,8 @@ TUEV_EVENTS = {"v2.0.1": (68_445, 15_487, 29_421), "v2.0.0": (67_436, 15_634, 29
 SEIZURE_LEAD_S = 1.0  # extra windows in a seizure start this long before its onset ...
 # ... and every so often, while they start before its end + SEIZURE_LEAD_S, as published
 SEIZURE_STEP_S = 5.0
+TIME_TOLERANCE_S = 1e-6
+"""Times are compared up to this: sums of decimal seconds are not exact."""
 LONG_EVENT = 2
 """Windows that an event must outlast for :func:`long_events` to speak of it."""
 
@@ -279,6 +281,48 @@ def _grid_labels(onset_s: np.ndarray, config: WindowConfig, events: pd.DataFrame
         label[better] = event.label
         longest[better] = shared[better]
     return label
+
+
+def main_labels(
+    onset_s: Float[ndarray, " window"], duration_s: float, events: pd.DataFrame
+) -> ndarray:
+    """Return for each window the label whose events together cover most of it, if that is at least
+    half of the window; None where no label does, or where two labels cover as much.
+
+    Args:
+        onset_s: where the windows start, in seconds.
+        duration_s: their length in seconds.
+        events: an event table without open durations; the channels don't matter.
+    """
+    events = events[events.duration_s > 0]
+    labels = sorted(events.label.unique())
+    covered = np.zeros((len(labels) + 1, len(onset_s)))  # the last row: nothing
+    for row, label in zip(covered, labels, strict=False):
+        own = events[events.label == label]
+        start, stop = _merged(own.onset_s.to_numpy(), (own.onset_s + own.duration_s).to_numpy())
+        until = np.cumsum(stop - start)  # seconds of the label up to each stop
+        times = np.column_stack([start, stop]).ravel()
+        seconds = np.column_stack([until - (stop - start), until]).ravel()
+        row += np.interp(onset_s + duration_s, times, seconds)
+        row -= np.interp(onset_s, times, seconds)
+    order = covered.argsort(axis=0)
+    most = np.take_along_axis(covered, order[-1:], axis=0)[0]
+    second = np.take_along_axis(covered, order[-2:-1], axis=0)[0] if labels else most
+    is_clear = (most >= duration_s / 2 - TIME_TOLERANCE_S) & (most - second > TIME_TOLERANCE_S)
+    found = np.array([*labels, None], dtype=object)[order[-1]]
+    found[~is_clear] = None
+    return found
+
+
+def _merged(
+    start: Float[ndarray, " event"], stop: Float[ndarray, " event"]
+) -> tuple[Float[ndarray, " interval"], Float[ndarray, " interval"]]:
+    """Unite intervals that overlap or touch; sorted by time."""
+    by_start = np.argsort(start, kind="stable")
+    start, stop = start[by_start], stop[by_start]
+    reach = np.maximum.accumulate(stop)
+    first = np.concatenate([[True], start[1:] > reach[:-1]])
+    return start[first], reach[np.concatenate([first[1:], [True]])]
 
 
 def distinct(samples: pd.DataFrame) -> pd.DataFrame:

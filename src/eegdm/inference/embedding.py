@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from eegdm.config import SignalConfig
 from eegdm.data.montage import CHANNEL_ID, TCP
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
@@ -134,39 +135,18 @@ def embed_in(
     """Prepare a recording in ``folder``; return what stands beside the embeddings, and these in
     chunks of windows.
     """
-    reader = _EmbeddingReader.of(model)
-    if options.rate == "native" and reader.compat == "published":
-        raise UserError(
-            "rate=native: this model has compat=published, which scales time wrongly at other rates"
-            " than 200 Hz"
-        )
-    try:
-        raw = as_raw(recording, options.unit, reader.channels)
-        settings = PreparationSettings(
-            reader.channels,
-            signal_settings(reader.signal),
-            options.missing,
-            options.rate,
-            options.channels,
-            unit=options.unit,
-            notch=options.notch,
-        )
-        prepared = prepare(raw, settings, folder, progress)
-        windows = WindowGrid.cover(
-            prepared.n_times, prepared.sfreq, reader.window_s, options.step_s or reader.window_s
-        )
-    except UserError as error:
-        name = display_name(recording)
-        # Readers of files name theirs already; faults found later know of none.
-        if str(error).startswith(name):
-            raise
-        raise UserError(f"{name}: {error}") from error
+    reader = BackboneReader.of(model)
+    settings = reader.preparation(options)
+    prepared, windows = prepare_windows(
+        recording, settings, reader.window_s, options.step_s, folder, progress
+    )
     mu, device = settings.signal.mu, pick_device(options.device)
+    ids = [CHANNEL_ID[name] for name in prepared.taken_for]
 
     def compute(chunk: WindowGrid) -> ndarray:
         return np.concatenate(
             [
-                reader.read(batch, prepared, chunk.sfreq, device, options.tokens)
+                _kept_axes(reader.tokens(batch, ids, chunk.sfreq, device), options.tokens)
                 for batch in read_batches(chunk, prepared.read, mu, options.batch_size)
             ]
         )
@@ -176,8 +156,59 @@ def embed_in(
     )
 
 
+def prepare_windows(
+    recording: mne.io.BaseRaw | str | Path,
+    settings: PreparationSettings,
+    window_s: float,
+    step_s: float | None,
+    folder: Path,
+    progress: bool = False,
+) -> tuple[Prepared, WindowGrid]:
+    """Prepare a recording in ``folder`` and cut it into windows; faults name the recording.
+
+    Args:
+        window_s: length of a window in seconds.
+        step_s: seconds from one window to the next; by default windows follow each other.
+
+    Raises:
+        UserError: as :func:`embed`.
+    """
+    try:
+        raw = as_raw(recording, settings.unit, settings.channels)
+        prepared = prepare(raw, settings, folder, progress)
+        return prepared, WindowGrid.cover(
+            prepared.n_times, prepared.sfreq, window_s, step_s or window_s
+        )
+    except UserError as error:
+        name = display_name(recording)
+        # Readers of files name theirs already; faults found later know of none.
+        if str(error).startswith(name):
+            raise
+        raise UserError(f"{name}: {error}") from error
+
+
+def _kept_axes(tokens: ndarray, every: bool) -> ndarray:
+    """All axes of the tokens, or (window, channel, query block feature)."""
+    return (
+        tokens
+        if every
+        else mean_over_pools(tokens)
+        .transpose(0, 3, 2, 1, 4)
+        .reshape(len(tokens), tokens.shape[4], -1)
+    )
+
+
+def mean_over_pools(
+    tokens: Float[ndarray, "window block pool query channel feature"],
+) -> Float[ndarray, "window block query channel feature"]:
+    """Average tokens over the pools of their window."""
+    import torch
+
+    return torch.from_numpy(tokens).mean(dim=2).numpy()
+
+
 @dataclass(frozen=True)
-class _EmbeddingReader:
+class BackboneReader:
     """A backbone and how it is read, alone or as part of a classifier."""
 
     backbone: SSMDP
@@ -188,7 +219,7 @@ class _EmbeddingReader:
     compat: Compat
 
     @classmethod
-    def of(cls, model: Any) -> _EmbeddingReader:
+    def of(cls, model: Any) -> BackboneReader:
         from eegdm.checkpoints.load import load_backbone, load_model
         from eegdm.models.eegdm import EEGDM
         from eegdm.models.latents import TokenSpec
@@ -204,15 +235,61 @@ class _EmbeddingReader:
         signal = dict(backbone.info.get("signal", {}))
         return cls(backbone, spec, channels, signal, window_s, loaded.compat)
 
-    def read(
-        self, batch: Batch, prepared: Prepared, sfreq: float, device: Any, tokens: bool
-    ) -> ndarray:
+    def preparation(self, options: EmbedOptions) -> PreparationSettings:
+        """Return what is to be done to recordings before this model reads them.
+
+        Raises:
+            UserError: an option is unknown, or does not go with this model.
+        """
+        if options.rate == "native" and self.compat == "published":
+            raise UserError(
+                "rate=native: this model has compat=published, which scales time wrongly at other"
+                " rates than 200 Hz"
+            )
+        return PreparationSettings(
+            self.channels,
+            self.signal_config,
+            options.missing,
+            options.rate,
+            options.channels,
+            unit=options.unit,
+            notch=options.notch,
+        )
+
+    @property
+    def signal_config(self) -> SignalConfig:
+        """The filters and companding that the model's recordings had."""
+        return signal_settings(self.signal)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the tokens of a window depend on, as JSON takes it."""
+        from eegdm.models.pretrained import weights_fingerprint
+
+        return {
+            "weights": weights_fingerprint(self.backbone),
+            "config": self.backbone.config,
+            "tokens": asdict(self.spec),
+            "signal": asdict(self.signal_config),
+            "channels": list(self.channels),
+            "window_s": self.window_s,
+            "compat": self.compat,
+        }
+
+    @property
+    def blocks(self) -> list[int]:
+        """The backbone's blocks that tokens are of."""
+        return list(self.backbone.chosen_blocks(self.spec.blocks))
+
+    def tokens(
+        self, batch: Batch, channel_ids: Sequence[int], sfreq: float, device: Any
+    ) -> Float[ndarray, "window block pool query channel feature"]:
+        """Return the tokens of some windows, which are in model units."""
         import torch
 
         from eegdm.models.latents import extract
 
         backbone = self.backbone.to(device).eval()
-        ids = [CHANNEL_ID[name] for name in prepared.taken_for]
+        ids = list(channel_ids)
         with torch.inference_mode():
             noise = (
                 torch.from_numpy(batch.noise(ids)).to(device)
@@ -221,16 +298,12 @@ class _EmbeddingReader:
             )
             x = torch.from_numpy(batch.data).to(device)
             extracted = extract(backbone, x, ids, self.spec, sfreq, noise, self.compat)
-        values = extracted.float().cpu()
-        if tokens:
-            return values.numpy()
-        # (window, channel, query block feature), the order of `About.features`
-        return values.mean(dim=2).permute(0, 3, 2, 1, 4).flatten(2).numpy()
+        return extracted.float().cpu().numpy()
 
     def about(self, prepared: Prepared, windows: WindowGrid, tokens: bool) -> About:
         from eegdm.models.pooling import pool_bounds
 
-        blocks = list(self.backbone.chosen_blocks(self.spec.blocks))
+        blocks = self.blocks
         width, n_channels = self.backbone.config["d_model"], len(prepared.ch_names)
         if tokens:
             n_pools = len(

@@ -17,6 +17,7 @@ from numpy import ndarray
 from eegdm.artifacts import (
     atomic_folder,
     atomic_path,
+    begin_array,
     make_folder,
     refuse_long_names,
     storage_faults,
@@ -94,13 +95,8 @@ def _npz_fields(about: About) -> dict[str, Any]:
 
 
 def _write_values(path: Path, about: About, chunks: Iterator[ndarray]) -> None:
-    """Write a .npy file a chunk at a time: a memory map's pages would count as this process's
-    memory.
-    """
     with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": "<f4", "fortran_order": False, "shape": about.shape}
-        )
+        begin_array(file, about.shape)
         for chunk in chunks:
             file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
 

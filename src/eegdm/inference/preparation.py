@@ -18,7 +18,7 @@ from eegdm.config import SignalConfig
 from eegdm.data import sidecars
 from eegdm.data.channels import ChannelQuality
 from eegdm.data.line_noise import LineNoise, line_noise
-from eegdm.data.montage import TCP, Derivation
+from eegdm.data.montage import TCP, Derivation, bipolar
 from eegdm.data.plan import names_of, plan_channels
 from eegdm.data.positions import keep_nearest, match_to_montage
 from eegdm.data.reading import checked, open_recording, opening_of
@@ -35,6 +35,9 @@ BLOCK_S = 300.0
 MISSING_POLICIES = ("error", "drop", "interpolate")
 RATE_POLICIES = ("resample", "native")
 CHANNEL_SOURCES = ("montage", "file")
+ORIGINS = ("exact", "derived", "interpolated", "nearest")
+"""How a channel came about: it is a channel of the file; it is a difference of two, or one of them
+reversed; an electrode of it is interpolated; or it is taken for the nearest of the model's."""
 NATIVE_HZ = (100.0, 1000.0)
 
 
@@ -93,6 +96,8 @@ class Prepared:
     """The channel of `TCP` that the model takes each for: itself, or the nearest."""
     distance_mm: list[float]
     """How far each lies from the channel that it is taken for."""
+    origins: list[str]
+    """How each came about, one of `ORIGINS`."""
     sfreq: float
     n_times: int
     file_sfreq: float
@@ -187,6 +192,7 @@ def prepare(
         ch_names=[d.name for d in derivations],
         taken_for=taken_for,
         distance_mm=distance_mm,
+        origins=_origins(raw, derivations, taken_for, settings.channel_source),
         sfreq=done.sfreq,
         n_times=n_times,
         file_sfreq=float(raw.info["sfreq"]),
@@ -244,6 +250,28 @@ def _channels(
     source, derivations, notes = plan_channels(raw, settings.channels, settings.missing)
     made = [d.name for d in derivations]
     return source, derivations, made, [0.0] * len(made), notes
+
+
+def _origins(
+    raw: mne.io.BaseRaw,
+    derivations: Sequence[Derivation],
+    taken_for: Sequence[str],
+    channel_source: str,
+) -> list[str]:
+    if channel_source == "file":
+        return [
+            "exact" if "-".join(bipolar(d.name) or ()) == name else "nearest"
+            for d, name in zip(derivations, taken_for, strict=True)
+        ]
+    own = set(raw.ch_names)
+    return [
+        "interpolated"
+        if not own.issuperset(d.sources)
+        else "exact"
+        if d.minus is None
+        else "derived"
+        for d in derivations
+    ]
 
 
 def _notch(

@@ -5,7 +5,6 @@ recording, and tables.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,8 +17,17 @@ from eegdm import artifacts
 from eegdm.config import Config, CorpusConfig, SignalConfig, check_resolved, with_settings
 from eegdm.console import say, track
 from eegdm.data import sidecars
-from eegdm.data.corpora import Source, Survey, read_events, survey, table_labels, table_path
+from eegdm.data.corpora import (
+    Source,
+    Survey,
+    describe_people,
+    read_events,
+    survey,
+    table_labels,
+    table_path,
+)
 from eegdm.data.events import classes_of, refuse_other_classes
+from eegdm.data.files import file_name
 from eegdm.data.montage import CHBMIT, TCP, Derivation, referential
 from eegdm.data.plan import plan_channels
 from eegdm.data.reading import open_recording, opening_of
@@ -86,7 +94,8 @@ def run(config: Config) -> Path:
     folder = destination(config, "recordings", inputs)
     content = content_config(config, "recordings")
     say(f"preprocess: {len(sources)} recordings in {corpus.source} -> {folder}")
-    _tell_subjects(found)
+    for line in describe_people(found):
+        say(f"preprocess: {line}")
     with artifacts.building(folder, "recordings", content, inputs):
         run_id = artifacts.run_of(folder)
         jobs = [Job(source, Path(corpus.source or ""), folder, run_id) for source in sources]
@@ -188,21 +197,6 @@ def _with_mains(config: Config, sources: list[Source]) -> Config:
         " (signal.notch=[...] sets another)"
     )
     return with_settings(config, {"signal.notch": [hz]})
-
-
-def _tell_subjects(found: Survey) -> None:
-    """Print who was recognised from what, with examples, and what makes that doubtful."""
-    files = {source.subject: source.file.name for source in reversed(found.sources)}
-    examples = [f"{files[subject]} -> {subject}" for subject in sorted(files)[:3]]
-    n = len(files)
-    say(
-        f"preprocess: {n} {'person' if n == 1 else 'people'} in {len(found.sources)} recordings,"
-        f" recognised by {found.subjects_from}: {', '.join(examples)}"
-    )
-    for warning in found.subject_warnings:
-        say(f"preprocess: warning: {warning}")
-    if found.left_out:
-        say(f"preprocess: {found.left_out}")
 
 
 # ---------------------------------------------------------------------------------- one recording
@@ -307,20 +301,8 @@ def _where_sought(source: Source, corpus: CorpusConfig) -> str:
     )
 
 
-def _slug(recording: str) -> str:
-    """File name of a recording: its id, with anything that is no plain name replaced and a
-    fingerprint added.
-    """
-    plain = re.sub(r"[^A-Za-z0-9._+=-]+", "_", recording.replace("/", "__")).lstrip(".")
-    return (
-        plain
-        if plain == recording.replace("/", "__") and len(plain) < 150
-        else f"{plain[:120]}-{artifacts.fingerprint(recording)}"
-    )
-
-
 def _signal_name(recording: str) -> str:
-    return f"signals/{_slug(recording)}.npy"
+    return f"signals/{file_name(recording)}.npy"
 
 
 def _row(source: Source, corpus: CorpusConfig, **values: Any) -> dict[str, Any]:
@@ -376,7 +358,7 @@ def _files(job: Job) -> list[Path]:
 
 def _part_path(job: Job, suffix: str) -> Path:
     """Where a recording's row (.json) or its events (.parquet) wait for the tables."""
-    return job.folder / PARTS / f"{_slug(job.source.recording)}{suffix}"
+    return job.folder / PARTS / f"{file_name(job.source.recording)}{suffix}"
 
 
 def _write_part(job: Job, row: dict[str, Any], stamp: list[Any] | None) -> None:

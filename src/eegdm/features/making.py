@@ -1,0 +1,414 @@
+"""Make a folder of features: every recording below a folder, one after the other or side by side;
+what is finished is not done again, one failure is one line.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from eegdm import artifacts
+from eegdm.config import CorpusConfig
+from eegdm.console import as_options, say, track
+from eegdm.data.corpora import Survey, describe_people, survey, table_path
+from eegdm.errors import UserError
+from eegdm.executor import map_unordered
+from eegdm.features.extractors import Description, Extractor, Tokens
+from eegdm.features.recording import (
+    PARTS,
+    WORK,
+    Cut,
+    Job,
+    give_up,
+    is_changed,
+    process,
+    read_part,
+)
+from eegdm.features.store import (
+    ABOUT,
+    ARRAYS,
+    KIND,
+    WINDOWS,
+    FeatureStore,
+    array_path,
+    read_descriptions,
+)
+from eegdm.features.tables import write_tables
+from eegdm.inference.embedding import BackboneReader, EmbedOptions
+
+if TYPE_CHECKING:
+    from eegdm.models.backbone import SSMDP
+    from eegdm.models.eegdm import EEGDM
+
+ORIGIN = "origin.json"
+"""Where the recordings and the model are, for a command that adds features; not sealed."""
+TABLE = "labels"
+"""Name, without its suffix, of the folder's own copy of the table of labels."""
+PLACE = Path("runs") / "embeddings"
+OPTIONS = tuple(name.removesuffix("_s") for name in EmbedOptions.__dataclass_fields__)
+"""The options of `eegdm embed` that a message may name."""
+
+
+def embed_folder(
+    source: str | Path,
+    model: SSMDP | EEGDM | str | Path = "mini",
+    out: str | Path | None = None,
+    *,
+    table: str | Path | None = None,
+    workers: int = 1,
+    cluster: str | None = None,
+    strict: bool = False,
+    extractors: Sequence[Extractor] = (),
+    **options: Any,
+) -> FeatureStore:
+    """Embed all recordings below a folder; return the features, open for reading.
+
+    The same call resumes after an interruption: recordings that are finished are not read again.
+    What is in the folder already stays, so that other features of the same windows can be added.
+
+    Args:
+        source: a folder with recordings at any depth.
+        model: a backbone or a classifier, or its folder, checkpoint or hub id.
+        out: the folder to write; by default `runs/embeddings/<name of source>-<name of model>`.
+        table: labels of recordings or of stretches of them (CSV, TSV or Parquet with the columns
+            file, onset_s, duration_s and label, or file and label), from which each window gets
+            its label. Without it, the labels that the folder has stay.
+        workers: processes that share the recordings.
+        cluster: address of a dask scheduler whose workers do it instead.
+        strict: raise an error at the end if any recording failed.
+        extractors: features to make beside the model's tokens.
+        options: those of :class:`eegdm.inference.EmbedOptions`, except tokens.
+
+    Raises:
+        UserError: no recording could be used, or with ``strict`` one could not; the folder holds
+            features by another model, of other recordings or of another treatment; the table does
+            not fit the recordings.
+    """
+    source, chosen = Path(source), EmbedOptions(**options)
+    if out is not None and Path(out).suffix in (".npz", ".parquet"):
+        raise UserError(
+            f"out={out}: the features of a folder are a folder; name one with no suffix"
+        )
+    identity, cut = _settings(model, chosen)
+    folder = Path(out) if out is not None else PLACE / f"{_name(source)}-{_model_name(model)}"
+    every = (Tokens(_portable(model), chosen.device), *extractors)
+    with artifacts.storage_faults(folder, "--out"):
+        corpus = CorpusConfig(name="folder", source=str(source), events="none")
+        found = survey(corpus)
+        inputs = _accept_files(folder, identity, found, source)
+        if labels := table or _kept_table(folder):
+            corpus = replace(corpus, events="table", table=str(labels))
+            found = survey(corpus)  # the table may say whose the recordings are
+        say(f"embed: {len(found.sources)} recordings in {source} -> {folder}")
+        for line in describe_people(found):
+            say(f"embed: {line}")
+        with artifacts.building(folder, KIND, identity, inputs):
+            artifacts.write_json(folder / ORIGIN, _origin(source, model, chosen))
+            is_relabelled = _keep_table(folder, corpus)
+            _make(folder, source, found, corpus, cut, every, is_relabelled, workers, cluster)
+    store = FeatureStore.open(folder)
+    _say_result(store)
+    n_failed = int((store.recordings.status != "ok").sum())
+    if strict and n_failed:
+        raise UserError(
+            f"{source}: {n_failed} of {len(store.recordings)} recordings failed, the reasons are"
+            " above; mend them and run the command again"
+        )
+    return store
+
+
+def _say_result(store: FeatureStore) -> None:
+    recordings, summary = store.recordings, store.artifact.summary
+    for r in recordings[recordings.status != "ok"].itertuples():
+        say(f"  failed   {as_options(f'{r.file}: {r.reason}', OPTIONS)}")
+    notes = recordings[["file", "notes"]].explode("notes").dropna()
+    for note, rows in notes.groupby("notes", sort=False):
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        say(f"  noted    {rows.file.iloc[0]}{more}: {note}")
+    labels = ", ".join(f"{label} {n}" for label, n in summary.get("labels", {}).items())
+    n = summary["subjects"]
+    said = f" ({labels or 'none of them has a label'})" if "labels" in summary else ""
+    say(
+        f"embed: {summary['recordings']} recordings of {n} {'person' if n == 1 else 'people'},"
+        f" {summary['hours']:.2f} h, {summary['windows']} windows{said}; {summary['failed']} failed"
+    )
+
+
+def open_store(
+    source: str | Path, extractors: Sequence[Extractor] = (), **settings: Any
+) -> FeatureStore:
+    """Return the features of ``source``, made where they are missing.
+
+    Args:
+        source: a folder of recordings, or a folder that :func:`embed_folder` wrote.
+        extractors: features that are needed beside the model's tokens.
+        settings: those of :func:`embed_folder`. For a folder that it wrote, model, out and options
+            are that folder's, and only table, workers, cluster, strict and device are taken.
+
+    Raises:
+        UserError: as :func:`embed_folder`; features are to be added, and the recordings or the
+            model are not where they were.
+    """
+    source = Path(source)
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if not _is_store(source):
+        return embed_folder(source, extractors=extractors, **settings)
+    of_folder = {"model", "out", *EmbedOptions.__dataclass_fields__} - {"device", "batch_size"}
+    if fixed := sorted(of_folder & settings.keys()):
+        raise UserError(
+            f"{source}: holds features already, {fixed[0]}= is that of the folder; to choose"
+            " another, name the folder of recordings instead"
+        )
+    if artifacts.is_finished(source) and "table" not in settings:
+        store = FeatureStore.open(source)
+        if all(_is_whole(store, extractor) for extractor in extractors):
+            return store
+    origin = artifacts.read_json(source / ORIGIN)
+    if origin["model"] is None or not Path(origin["source"]).is_dir():
+        what = "the model" if origin["model"] is None else f"the folder {origin['source']}"
+        raise UserError(
+            f"{source}: features are to be added, and {what} that it was made from is not there;"
+            " run `eegdm embed` on the folder of recordings with --out for this one"
+        )
+    options = {**origin["options"], **settings}
+    if isinstance(options["notch"], list):
+        options["notch"] = tuple(options["notch"])
+    return embed_folder(origin["source"], origin["model"], source, extractors=extractors, **options)
+
+
+def _is_store(path: Path) -> bool:
+    plan = path / artifacts.PLAN
+    return plan.is_file() and artifacts.read_json(plan).get("kind") == KIND
+
+
+def _is_whole(store: FeatureStore, extractor: Extractor) -> bool:
+    """Whether a folder has the features of all of its recordings."""
+    if extractor.name not in store.features:
+        return False
+    _refuse_other_features(store.path, {extractor.name: extractor.describe()})
+    return all(array_path(store.path, extractor.name, name).is_file() for name in store.names)
+
+
+# -------------------------------------------------------------------------------------- settings
+
+
+def _settings(model: Any, options: EmbedOptions) -> tuple[dict[str, Any], Cut]:
+    """What identifies the features beside the recordings, and how those are cut."""
+    if options.tokens:
+        raise UserError(
+            "tokens: all axes are kept of a single recording only; the features of a folder are"
+            " averaged over the pools of each window"
+        )
+    reader = Tokens(model).reader
+    settings = reader.preparation(options)
+    step_s = options.step_s or reader.window_s
+    about = reader.identity()
+    identity = {
+        "model": {"weights": about["weights"], "settings": artifacts.fingerprint(about)},
+        "window_s": reader.window_s,
+        "step_s": step_s,
+        "channels": options.channels,
+        "missing": options.missing,
+        "rate": options.rate,
+        "unit": options.unit,
+        "notch": list(options.notch) if isinstance(options.notch, tuple) else options.notch,
+    }
+    return identity, Cut(settings, reader.window_s, step_s, options.batch_size)
+
+
+def _name(source: Path) -> str:
+    return source.resolve().name or "recordings"
+
+
+def _model_name(model: Any) -> str:
+    if isinstance(model, str | Path):
+        return Path(model).resolve().name.removesuffix(".ckpt")
+    return f"{type(model).__name__.lower()}-{BackboneReader.of(model).identity()['weights'][:8]}"
+
+
+def _portable(model: Any) -> Any:
+    """A model as another process finds it, which may work in another folder."""
+    is_on_disk = isinstance(model, str | Path) and Path(model).exists()
+    return str(Path(model).resolve()) if is_on_disk else model
+
+
+def _origin(source: Path, model: Any, options: EmbedOptions) -> dict[str, Any]:
+    is_named = isinstance(model, str | Path)
+    return {
+        "source": str(source.resolve()),
+        "model": str(_portable(model)) if is_named else None,
+        "options": asdict(options),
+    }
+
+
+def _kept_table(folder: Path) -> Path | None:
+    """The folder's own copy of the table of an earlier run."""
+    return next(iter(sorted(folder.glob(f"{TABLE}.*"))), None)
+
+
+def _keep_table(folder: Path, corpus: CorpusConfig) -> bool:
+    """Copy the table of labels into the folder; return whether it is another than that of the
+    run before.
+    """
+    if corpus.table is None:
+        return False
+    table, before = table_path(corpus), _kept_table(folder)
+    if before is not None and artifacts.sha256(before) == artifacts.sha256(table):
+        return False
+    artifacts.reopen(folder)
+    kept = folder / f"{TABLE}{table.suffix.lower()}"
+    with artifacts.atomic_path(kept) as temporary:
+        shutil.copyfile(table, temporary)
+    if before is not None and before != kept:
+        before.unlink()
+    return True
+
+
+# ------------------------------------------------------------------------------- all recordings
+
+
+def _make(
+    folder: Path,
+    root: Path,
+    found: Survey,
+    corpus: CorpusConfig,
+    cut: Cut,
+    extractors: Sequence[Extractor],
+    is_relabelled: bool,
+    workers: int,
+    cluster: str | None,
+) -> None:
+    """Do what is left to do in a folder that is held."""
+    described = {extractor.name: extractor.describe() for extractor in extractors}
+    _refuse_other_features(folder, described)
+    run = artifacts.run_of(folder)
+    jobs = [Job(source, root, folder, run) for source in found.sources]
+    jobs = [job._replace(lacking=_lacking(job, described)) for job in jobs]
+    todo = [job for job in jobs if job.lacking]
+    if artifacts.is_finished(folder) and not todo and not is_relabelled:
+        return
+    artifacts.reopen(folder)
+    shutil.rmtree(folder / WORK, ignore_errors=True)  # signals of a run that was killed
+    for name, description in described.items():
+        artifacts.write_json(folder / ARRAYS / name / ABOUT, asdict(description))
+    _sweep(folder, jobs, todo)
+    work = functools.partial(process, cut=cut, extractors=extractors)
+    with closing(map_unordered(work, todo, workers, cluster)) as results:
+        for job, result in track(results, "embed", len(todo)):
+            if isinstance(result, BaseException):
+                give_up(job, result)
+    recordings = write_tables(folder, jobs, corpus, cut)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    artifacts.finish(folder, _summary(folder, found, recordings), (PARTS, WORK, ORIGIN))
+
+
+def _refuse_other_features(folder: Path, described: dict[str, Description]) -> None:
+    """Refuse features of the same name that were made in another way."""
+    before = read_descriptions(folder)
+    for name, now in described.items():
+        if name in before and before[name].fingerprint != now.fingerprint:
+            raise UserError(
+                f"{folder}: holds other features by the name {name!r}"
+                f" ({before[name].fingerprint}, these are {now.fingerprint}); remove"
+                f" {folder / ARRAYS / name}, or choose another --out"
+            )
+
+
+def _lacking(job: Job, described: dict[str, Description]) -> tuple[str, ...]:
+    """The features that are to be made of a recording."""
+    part = read_part(job)
+    if part is None or is_changed(job, part):
+        return tuple(described)
+    if part["row"]["status"] != "ok":
+        return ()
+    recording = job.source.recording
+    return tuple(
+        name for name in described if not array_path(job.folder, name, recording).is_file()
+    )
+
+
+def _sweep(folder: Path, jobs: Sequence[Job], todo: Sequence[Job]) -> None:
+    """Remove what belongs to recordings that are not there any more, or are to be read again."""
+    for job in todo:
+        part = read_part(job)
+        if part is not None and (part["row"]["status"] != "ok" or is_changed(job, part)):
+            job.part.unlink()
+    kept = {job.part.stem for job in jobs if job.part.is_file()}
+    for file in [*folder.glob(f"{PARTS}/*.json"), *folder.glob(f"{ARRAYS}/*/*.npy")]:
+        if file.stem not in kept:
+            file.unlink()
+
+
+def _accept_files(
+    folder: Path, identity: dict[str, Any], found: Survey, root: Path
+) -> dict[str, str]:
+    """Return what tells these recordings from others: relative path and size of each.
+
+    A finished folder takes no other recordings, except in the place of those that could not be
+    used; an unfinished one takes those that are there now, if it was begun with one of them.
+
+    Raises:
+        UserError: recordings are new, gone or changed since the folder was finished, or the folder
+            was begun with others.
+    """
+    every = [Job(source, root, folder, run="") for source in found.sources]
+    jobs = {job.file: job for job in every}
+    sizes = {file: job.source.file.stat().st_size for file, job in jobs.items()}
+    inputs = {"files": artifacts.fingerprint(sorted(sizes.items()))}
+    plan = folder / artifacts.PLAN
+    begun = artifacts.read_json(plan) if plan.is_file() else {}
+    if begun.get("kind") != KIND or artifacts.differences(begun["config"], identity):
+        return inputs  # `building` refuses it
+    parts = [artifacts.read_json(path) for path in sorted((folder / PARTS).glob("*.json"))]
+    known = {part["row"]["file"]: part for part in parts}
+    if artifacts.is_finished(folder):
+        changed = [
+            file
+            for file in known.keys() & jobs.keys()
+            if known[file]["row"]["status"] == "ok" and is_changed(jobs[file], known[file])
+        ]
+        kinds = {
+            "new": jobs.keys() - known.keys(),
+            "gone": known.keys() - jobs.keys(),
+            "changed": changed,
+        }
+        said = [f"{len(names)} {kind} ({min(names)})" for kind, names in kinds.items() if names]
+        if said:
+            raise UserError(
+                f"{folder}: is finished, and was made of other recordings than {root} holds:"
+                f" {', '.join(said)}; choose another --out, or remove the folder"
+            )
+    elif known and not any(known[file]["row"]["size"] == sizes.get(file) for file in known):
+        raise UserError(
+            f"{folder}: was begun with other recordings, such as {min(known)}, than {root} holds;"
+            " choose another --out, or remove the folder"
+        )
+    if begun["inputs"] != inputs:
+        artifacts.write_json(plan, {**begun, "inputs": inputs})
+    return inputs
+
+
+def _summary(folder: Path, found: Survey, recordings: pd.DataFrame) -> dict[str, Any]:
+    usable = recordings[recordings.status == "ok"]
+    windows = artifacts.read_table(folder / WINDOWS)
+    summary = {
+        "recordings": len(usable),
+        "failed": len(recordings) - len(usable),
+        "subjects": int(usable.subject.nunique()),
+        "subjects_from": found.subjects_from,
+        "subject_warnings": found.subject_warnings,
+        "hours": round(float(usable.duration_s.sum()) / 3600, 4),
+        "windows": len(windows),
+        "features": ", ".join(read_descriptions(folder)),
+    }
+    if "label" in windows:
+        counts = windows.label.value_counts().sort_index()
+        summary["labels"] = {str(label): int(n) for label, n in counts.items()}
+    return summary
