@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from eegdm import artifacts
 from eegdm.config import WindowConfig
 from eegdm.console import file_size
@@ -33,8 +35,12 @@ def describe_artifact(folder: Path, verify: bool = False) -> Iterator[str]:
         yield f"made from {name} {value}"
     for name, value in artifact.summary.items():
         yield from _lines(name, value)
-    if artifact.kind == "recordings":
-        yield from _recordings(artifact)
+    if artifact.kind in ("recordings", "embeddings"):
+        table = artifacts.read_table(artifact / "recordings.parquet")
+        if artifact.kind == "recordings":
+            yield from _published_events(artifact, table)
+        for r in table[table.status != "ok"].itertuples():
+            yield f"failed {r.file}: {r.reason}"
     if verify:
         faults = artifacts.verify(folder)
         if faults:
@@ -51,13 +57,10 @@ def _lines(name: str, value: Any) -> Iterator[str]:
         yield f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value}"
 
 
-def _recordings(artifact: artifacts.Artifact) -> Iterator[str]:
-    table = artifacts.read_table(artifact / "recordings.parquet")
+def _published_events(artifact: artifacts.Artifact, table: pd.DataFrame) -> Iterator[str]:
     events = artifacts.read_table(artifact / "events.parquet")
     corpus = artifact.config["corpus"]["name"]
     if corpus in PUBLISHED_SPLIT and len(events):
         yield from describe_event_counts(
             events_per_split(table, events, corpus, WindowConfig()), corpus
         )
-    for r in table[table.status != "ok"].itertuples():
-        yield f"failed {r.file}: {r.reason}"

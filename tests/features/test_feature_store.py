@@ -308,6 +308,7 @@ def test_a_broken_file_may_be_mended(
 ) -> None:
     mended = tmp_path / "mended"
     shutil.copytree(source, mended)
+    (mended / "text.edf").unlink()
     write_edf(mended / "text.edf", 12.0, 7)
     before = arrays(store)
     found = embed_folder(mended, model, store, missing="drop")
@@ -476,6 +477,9 @@ def test_the_command_says_what_it_did_and_where(
         in result.stdout
     )
     assert result.stdout.splitlines()[-1] == str(place)
+    said = CliRunner().invoke(cli.app, ["info", str(place), "--verify"]).stdout
+    assert "failed text.edf: text.edf is not an EDF file" in said
+    assert "intact: every file has the size" in said
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,14 @@ class Tokens:
 
     @property
     def reader(self) -> BackboneReader:
-        """The backbone, loaded once in each process where it is named by a path."""
-        is_named = isinstance(self.model, str | Path)
-        return _load(str(self.model)) if is_named else BackboneReader.of(self.model)
+        """The backbone; one that is named is loaded once in each process, and again when its files
+        have changed.
+        """
+        if not isinstance(self.model, str | Path):
+            return BackboneReader.of(self.model)
+        path = Path(self.model)
+        files = sorted(path.glob("*.*")) if path.is_dir() else [path] if path.is_file() else []
+        return _load(str(self.model), tuple(artifacts.file_state(file) for file in files))
 
     def describe(self) -> Description:
         """Say what it makes."""
@@ -110,5 +115,5 @@ class Tokens:
 
 
 @lru_cache(maxsize=4)
-def _load(model: str) -> BackboneReader:
+def _load(model: str, state: tuple[tuple[int, ...], ...]) -> BackboneReader:
     return BackboneReader.of(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import pandas as pd
@@ -9,6 +10,8 @@ import pandas as pd
 from eegdm.config import CorpusConfig
 from eegdm.data.corpora import Source, table_events
 from eegdm.data.windows import main_labels
+
+log = logging.getLogger(__name__)
 
 
 def label_windows(
@@ -33,6 +36,8 @@ def label_windows(
     by_name = {source.recording: source for source in sources}
     for name, own in windows.groupby("recording", sort=False):
         events = table_events(by_name[str(name)], corpus, float(length[name]))
+        for note in events.attrs["notes"]:
+            log.warning("%s: %s", name, note)
         found = main_labels(own.onset_s.to_numpy(), float(own.duration_s.iloc[0]), events)
         labels[own.index] = pd.array(found, dtype="string")
     return labels

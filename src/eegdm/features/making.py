@@ -91,14 +91,14 @@ def embed_folder(
             features by another model, of other recordings or of another treatment; the table does
             not fit the recordings.
     """
-    source, chosen = Path(source), EmbedOptions(**options)
+    source, model, chosen = Path(source), _portable(model), EmbedOptions(**options)
     if out is not None and Path(out).suffix in (".npz", ".parquet"):
         raise UserError(
             f"out={out}: the features of a folder are a folder; name one with no suffix"
         )
     identity, cut = _settings(model, chosen)
     folder = Path(out) if out is not None else PLACE / f"{_name(source)}-{_model_name(model)}"
-    every = (Tokens(_portable(model), chosen.device), *extractors)
+    every = (Tokens(model, chosen.device), *extractors)
     with artifacts.storage_faults(folder, "--out"):
         corpus = CorpusConfig(name="folder", source=str(source), events="none")
         found = survey(corpus)
@@ -240,10 +240,9 @@ def _portable(model: Any) -> Any:
 
 
 def _origin(source: Path, model: Any, options: EmbedOptions) -> dict[str, Any]:
-    is_named = isinstance(model, str | Path)
     return {
         "source": str(source.resolve()),
-        "model": str(_portable(model)) if is_named else None,
+        "model": str(model) if isinstance(model, str | Path) else None,
         "options": asdict(options),
     }
 

@@ -97,7 +97,13 @@ def _write_index(path: Path, recordings: pd.DataFrame, windows: pd.DataFrame) ->
     of_recording = dict(tuple(windows.groupby("recording", sort=False)))
     with (
         artifacts.atomic_path(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        pq.ParquetWriter(
+            temporary,
+            schema,
+            compression="zstd",
+            use_dictionary=[name for name in schema.names if name != "row"],
+            column_encoding={"row": "DELTA_BINARY_PACKED"},
+        ) as writer,
     ):
         for r in recordings.itertuples():
             own, n_channels = of_recording[r.recording], len(r.ch_names)
