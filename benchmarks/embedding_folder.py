@@ -30,7 +30,7 @@ def run(smoke: bool = False) -> list[dict[str, Any]]:
     from eegdm import artifacts
     from eegdm.features import FeatureStore
 
-    n_recordings, length_s, n_alone = (3, 60.0, 1) if smoke else (97, 300.0, 10)
+    n_recordings, length_s, n_alone = (3, 20.0, 1) if smoke else (97, 300.0, 10)
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", ".")) as name:
         folder = Path(name)
         (folder / "source").mkdir()
