@@ -9,6 +9,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +60,14 @@ def test_the_lowest_versions_are_the_lower_bounds() -> None:
         digits = [int(part) for part in bound.split(".")]
         assert [int(part) for part in version.split(".")][: len(digits)] == digits, name
         assert set(version.split(".")[len(digits) :]) <= {"0"}, name
+
+
+def test_the_wheel_holds_every_file_of_the_package() -> None:
+    """Templates, settings and weights lie beside the modules and are read from there."""
+    packed = {Path(f.path) for f in WheelBuilder(str(ROOT)).recurse_included_files()}
+    files = {path for path in (ROOT / "src" / "eegdm").rglob("*") if path.is_file()}
+    assert {path for path in files if path.suffix != ".pyc"} == packed
+    assert ROOT / "src" / "eegdm" / "report" / "templates" / "section.html.j2" in packed
 
 
 def test_continuous_integration_calls_targets_that_exist() -> None:

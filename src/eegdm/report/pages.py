@@ -1,8 +1,8 @@
 """What a report is made of (text, tables, pictures) and the two pages it becomes: HTML by
 mne.Report, and Markdown.
 
-Words come from strangers' files: they are escaped here, in one place for each page, and folders of
-this machine are cut from them.
+Words come from strangers' files: they are escaped in one place for each page (HTML by Jinja2), and
+folders of this machine are cut from them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from eegdm.artifacts import atomic_path
@@ -83,36 +85,7 @@ def without_folders(text: str) -> str:
 
 # ------------------------------------------------------------------------------------------- HTML
 
-_CSS = """
-.eegdm p, .eegdm li, .eegdm dd { max-width: 46rem; }
-.eegdm .scroll { overflow-x: auto; margin-bottom: 1rem; }
-.eegdm figure .scroll { margin-bottom: .5rem; }
-.eegdm table { width: auto; margin-bottom: 0; }
-.eegdm .caption { color: #333; margin-bottom: .25rem; }
-.eegdm td, .eegdm th { padding: .25rem .9rem .25rem 0; vertical-align: top; }
-.eegdm td { min-width: 4.2rem; }
-.eegdm td:first-child { min-width: 7rem; }
-.eegdm td + td { font-variant-numeric: tabular-nums; }
-.eegdm tr.strong td { font-weight: 600; background: #eef4fa; }
-.eegdm figure { display: inline-block; max-width: 100%; margin: 0 1.5rem 1.5rem 0; vertical-align: top; }
-.eegdm img { max-width: 100%; height: auto; }
-.eegdm figcaption { color: #333; max-width: 46rem; }
-#filter-by-tags-dropdown-menu, .accordion-button .badge { display: none; }
-#top-bar .fs-3 { white-space: normal; overflow-wrap: anywhere; }
-@media (max-width: 800px) {
-  #top-bar { position: static; }
-  #top-bar .fs-3 { font-size: 1.1rem !important; }
-  #toc { position: static !important; height: auto !important; width: 100%; margin-top: 1rem !important;
-         padding-bottom: 1rem !important; }
-  #content { width: 100%; margin: 0 !important; padding: 0 .25rem; }
-  .eegdm .wide::before { content: "wider than the screen: scroll sideways"; font-size: .8rem; color: #666;
-                         position: sticky; left: 0; }
-  .eegdm .wide img { max-width: none; width: 860px; }
-  .eegdm table { font-size: .85rem; }
-  .eegdm td:first-child { min-width: 5rem; }
-  .accordion-body { padding: .75rem .5rem; }
-}
-"""  # noqa: E501
+_TEMPLATES = Path(__file__).parent / "templates"
 _TAG = "eegdm"  # MNE's script fails on a part without a tag
 _VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 
@@ -123,52 +96,41 @@ def write_html(path: Path, title: str, sections: Sequence[Section]) -> None:
 
     page = mne.Report(title=without_folders(title), verbose="error")
     page.include += _VIEWPORT  # MNE's page leaves it out, and telephones then shrink everything
-    page.add_custom_css(_CSS)
+    page.add_custom_css((_TEMPLATES / "page.css").read_text(encoding="utf-8"))
+    template = _environment().get_template("section.html.j2")
     for section in sections:
-        body = "".join(_html_block(block) for block in section.blocks)
-        page.add_html(f'<div class="eegdm">{body}</div>', title=section.title, tags=(_TAG,))
+        page.add_html(template.render(section=section), title=section.title, tags=(_TAG,))
     with atomic_path(path) as temporary:
         page.save(temporary, open_browser=False, overwrite=True, verbose="error")
 
 
-def _html_text(text: str) -> str:
-    return html.escape(without_folders(text)).replace(" ± ", "&nbsp;±&nbsp;")
-
-
-def _html_block(block: Block) -> str:
-    match block:
-        case Text(text):
-            return f"<p>{_html_text(text)}</p>"
-        case Points(points):
-            return f"<ul>{''.join(f'<li><b>{_html_text(t)}</b>: {_html_text(e)}</li>' for t, e in points)}</ul>"  # noqa: E501
-        case Table():
-            return _html_table(block)
-        case Picture():
-            return _html_picture(block)
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_html_text(cell)}</th>' for cell in table.header)
-    body = ""
-    for index, row in enumerate(table.rows):
-        cells = "".join(f"<td>{_html_text(cell)}</td>" for cell in row)
-        body += f'<tr class="strong">{cells}</tr>' if index in table.strong else f"<tr>{cells}</tr>"
-    caption = f'<p class="caption">{_html_text(table.caption)}</p>' if table.caption else ""
-    inner = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f'{caption}<div class="scroll"><table class="table table-sm">{inner}</table></div>'
-
-
-def _html_picture(picture: Picture) -> str:
-    stream = io.BytesIO()
-    picture.figure.savefig(stream, format="png", dpi=140)
-    data = base64.b64encode(stream.getvalue()).decode()
-    width = round(100 * picture.figure.get_figwidth())
-    image = (
-        f'<img width="{width}" src="data:image/png;base64,{data}" alt="{_html_text(picture.alt)}">'
+def _environment() -> Environment:
+    """Templates in which every text is escaped, without having to ask for it."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    frame = "scroll wide" if picture.wide else "scroll"
-    caption = f"<figcaption>{_html_text(picture.caption)}</figcaption>" if picture.caption else ""
-    return f'<figure><div class="{frame}">{image}</div>{caption}</figure>'
+    environment.filters["png_base64"] = _png_base64
+    environment.tests["kind"] = lambda block, name: type(block).__name__ == name
+    return environment
+
+
+def _shown(value: Any) -> Any:
+    """What is shown of a text: no folder of this machine, and no line break around a ±."""
+    # What is marked as safe stays as it is: parts of base64 look like folders.
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return without_folders(value).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+
+
+def _png_base64(figure: Figure) -> str:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=140)
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 # --------------------------------------------------------------------------------------- Markdown

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from eegdm.artifacts import atomic_path
 from eegdm.evaluation.event_scores import EVENT_SCORES
@@ -91,30 +93,22 @@ def write_latex(path: Path, table: Table) -> None:
     """Write a table environment for a document that uses the package booktabs; rows that are ours
     are bold in their first cell.
     """
+    columns = [_latex(name) for name in table.header]
     rows = [[_latex(cell) for cell in row] for row in table.rows]
-    for index in table.strong:
-        rows[index][0] = rf"\textbf{{{rows[index][0]}}}"
-    lines = [
-        r"\begin{table}",
-        rf"\caption{{{_latex(table.caption)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-        r"\toprule",
-        _row(map(_latex, table.header)),
-        r"\midrule",
-        *map(_row, rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
+    style = pd.DataFrame(rows, columns=columns).style.hide(axis="index")
+    ours = (sorted(table.strong), columns[0])
+    text = style.map(lambda _: "textbf: --rwrap", subset=ours).to_latex(
+        hrules=True, caption=_latex(table.caption), column_format="l" + "r" * (len(columns) - 1)
+    )
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _row(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _latex(text: str) -> str:
-    """Text as LaTeX shows it; a stranger's word is no command."""
+    """Text as LaTeX shows it; a stranger's word is not a command.
+
+    pandas' ``escape="latex"`` leaves out captions, and a ``[`` that a row may begin with, which
+    LaTeX would read as the option of the line break before it.
+    """
     flat = " ".join(without_folders(text).split())
     return re.sub("|".join(map(re.escape, _SPECIAL)), lambda match: _SPECIAL[match[0]], flat)
