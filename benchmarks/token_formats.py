@@ -130,7 +130,7 @@ def _kappa(found: dict[str, Any]) -> dict[str, Any]:
     from eegdm.evaluation.metrics import scores
 
     return {
-        "kappa": 100 * scores(found["label"], found["logits"], binary=False)["kappa"],
+        "kappa": 100 * scores(found["label"], found["logits"])["kappa"],
         "events": len(found["label"]),
     }
 

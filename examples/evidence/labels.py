@@ -91,9 +91,7 @@ def score(
         load(str(classifier)),
         data.part("test"),
     )  # type: ignore[arg-type]
-    result = scores(
-        found.label.to_numpy(), logits_from_table(found), config.finetune.loss == "binary"
-    )
+    result = scores(found.label.to_numpy(), logits_from_table(found))
     return {
         "learned from": int((data.samples.split == "train").sum()),
         **{name: result[name] for name in ("kappa", "balanced_accuracy") if name in result},

@@ -60,7 +60,7 @@ def score(config: Any, path: Path, rate: float, way: str) -> dict[str, Any]:
     data = label_data(own, inputs)
     model = load(str(path), compat="published" if way == "published" else None)
     found = score_samples(own, data, model, data.part("test"))  # type: ignore[arg-type]
-    result = scores(found.label.to_numpy(), logits_from_table(found), own.finetune.loss == "binary")
+    result = scores(found.label.to_numpy(), logits_from_table(found))
     return {
         name: result[name]
         for name in ("kappa", "balanced_accuracy", "weighted_f1", "auc_pr", "auroc")

@@ -190,10 +190,9 @@ class FusionModule(SharedBatches):
         super().__init__()
         self.model, self.config, self.total_steps, self.cached = model, config, total_steps, cached
         self.val_labels, self.val_window = np.array(val_labels), val_window
-        self.binary = config.loss == "binary"
         self.monitored = (
             ("balanced_accuracy", "auc_pr", "auroc")
-            if self.binary
+            if config.loss == "binary"
             else ("kappa", "balanced_accuracy", "weighted_f1")
         )
         model.backbone.requires_grad_(config.train_backbone)
@@ -239,7 +238,7 @@ class FusionModule(SharedBatches):
     def on_validation_epoch_end(self) -> None:
         logits = in_order(gather(self._found))[self.val_window]
         self._found.clear()
-        result = scores(self.val_labels, logits, self.binary)
+        result = scores(self.val_labels, logits)
         loss = self.criterion(
             torch.from_numpy(logits).to(self.device),
             torch.from_numpy(self.val_labels).to(self.device),

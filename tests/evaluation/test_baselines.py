@@ -188,7 +188,7 @@ def test_unequal_classes_reach_what_scikit_learns_own_tools_reach(share, weighte
         max_iter=2000,
     ).fit(scale.transform(np.r_[x, val_x]), np.r_[y, val_y])
     theirs = score(test_y, search.predict(scale.transform(test_x)))
-    ours = metrics.scores(test_y, logits, binary=False)
+    ours = metrics.scores(test_y, logits)
     assert ours[monitor] >= theirs - 0.02
     assert ours["auroc"] == pytest.approx(reference.roc_auc_score(test_y, logits[:, 1]), abs=1e-12)
     if weighted:

@@ -121,9 +121,7 @@ def test_golden_multiclass(golden):
 
 def test_golden_binary(golden):
     arrays, wanted = golden
-    found = metrics.scores(
-        arrays["crit_bin_labels"], arrays["crit_bin_logits"][:, None], binary=True
-    )
+    found = metrics.scores(arrays["crit_bin_labels"], arrays["crit_bin_logits"][:, None])
     assert found["balanced_accuracy"] == pytest.approx(wanted["sk_bin_bacc"], abs=1e-12)
     assert found["auc_pr"] == pytest.approx(wanted["sk_average_precision"], abs=1e-12)
     assert found["auroc"] == pytest.approx(wanted["sk_auroc"], abs=1e-12)
@@ -136,9 +134,7 @@ def test_two_logits_of_a_detector_count_as_their_difference(detector):
     )  # quarters: sums and differences are exact
     logit = np.round(4 * logit) / 4
     two = np.stack([other, logit + other], axis=1)
-    one = metrics.scores(label, logit[:, None], binary=True)
-    assert metrics.scores(label, two, binary=True)["auroc"] == one["auroc"]
-    assert metrics.scores(label, two, binary=False)["confusion"] == one["confusion"]
+    assert metrics.scores(label, two) == metrics.scores(label, logit[:, None])
 
 
 def test_what_is_undefined_is_none_with_a_reason():
@@ -334,7 +330,7 @@ def test_bootstrap_is_a_function_of_the_seed(multiclass):
         metrics.bootstrap,
         (label, logits),
         np.arange(200) // 20,
-        partial(metrics.scores, binary=False),
+        metrics.scores,
         n=20,
     )
     assert run(seed=1) == run(seed=1) != run(seed=2)
@@ -355,10 +351,11 @@ def test_bootstrap_takes_the_percentiles_of_a_thousand_draws():
 
 def test_bootstrap_says_how_many_draws_were_undefined_and_needs_two_units():
     label, logits = np.array([0, 0, 1, 1]), np.array([[-1.0], [1.0], [2.0], [3.0]])
-    score = partial(metrics.scores, binary=True)
-    found = metrics.bootstrap((label, logits), np.array([0, 0, 1, 1]), score, n=100)["auroc"]
+    found = metrics.bootstrap((label, logits), np.array([0, 0, 1, 1]), metrics.scores, n=100)[
+        "auroc"
+    ]
     assert 20 < found["n_undefined"] < 80  # half of the draws take one of the two units twice
-    alone = metrics.bootstrap((label, logits), np.zeros(4), score)["auroc"]
+    alone = metrics.bootstrap((label, logits), np.zeros(4), metrics.scores)["auroc"]
     assert alone == {"value": 1.0, "low": None, "high": None, "n_undefined": 0}
 
 

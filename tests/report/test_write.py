@@ -51,7 +51,7 @@ def make_run(name: str, quality: float, n_logits: int = 3, seed: int = 0) -> Run
         }
     )
     subject, recording = np.arange(120) // 40, np.arange(120) // 8
-    scores = metrics.scores(label, logits, binary=n_logits == 1)
+    scores = metrics.scores(label, logits)
     return RunResult(name, seed, scores, label, logits, subject, recording, curves, temperature=0.8)
 
 
@@ -385,7 +385,7 @@ def test_what_there_is_not_has_no_section_and_what_is_undefined_says_why():
     run = RunResult(
         "seed 0",
         0,
-        metrics.scores(one_class, logits, True),
+        metrics.scores(one_class, logits),
         one_class,
         logits,
         one_class,
@@ -488,7 +488,7 @@ def make_folds(n_folds: int, seeds: tuple[int, ...], n_people: int = 12) -> list
                 RunResult(
                     f"fold {fold}, seed {seed}",
                     seed,
-                    metrics.scores(label, logits, False),
+                    metrics.scores(label, logits),
                     label,
                     logits,
                     subject,
@@ -506,7 +506,7 @@ def folds_report(runs: list[RunResult], n_folds: int, **changes) -> Report:
         event_classes=["task"],
         runs=runs,
         n_folds=n_folds,
-        pooled=pooled(runs, n_folds, False),
+        pooled=pooled(runs, n_folds),
         baselines={"band power": baseline},
         pretraining=None,
         generated=None,
@@ -540,11 +540,9 @@ def test_folds_and_seeds_are_pooled_and_averaged_as_by_hand(n_folds, seeds):
 
 
 def test_without_a_fold_nothing_is_pooled():
-    assert pooled(make_folds(3, (0,))[:2], 3, False) == []
-    assert [run.name for run in pooled(make_folds(3, (0, 1))[:5], 3, False)] == [
-        "seed 0, all 3 folds"
-    ]
-    assert pooled(make_folds(3, (0,)), None, False) == []
+    assert pooled(make_folds(3, (0,))[:2], 3) == []
+    assert [run.name for run in pooled(make_folds(3, (0, 1))[:5], 3)] == ["seed 0, all 3 folds"]
+    assert pooled(make_folds(3, (0,)), None) == []
 
 
 def test_recordings_and_people_are_scored_by_their_mean_probability():
@@ -574,9 +572,9 @@ def test_recordings_and_people_are_scored_by_their_mean_probability():
 
 
 def test_people_of_one_class_each_are_scored_and_few_people_get_no_interval():
-    (run,) = pooled(make_folds(3, (0,), n_people=6), 3, False)
+    (run,) = pooled(make_folds(3, (0,), n_people=6), 3)
     label = run.subject % 2
-    of_one_class = replace(run, label=label, scores=metrics.scores(label, run.logits, False))
+    of_one_class = replace(run, label=label, scores=metrics.scores(label, run.logits))
     report = make_report(
         classes=["control", "patient"],
         event_classes=["patient"],

@@ -33,8 +33,8 @@ def train(trainer: Any, module: Any, training_loader: Any, validation_loader: An
 
 
 def keep_logits(path: Path) -> Any:
-    def scores(labels: np.ndarray, logits: np.ndarray, binary: bool) -> Any:
-        found = real(labels, logits, binary)
+    def scores(labels: np.ndarray, logits: np.ndarray) -> Any:
+        found = real(labels, logits)
         np.savez(
             path,
             labels=labels,

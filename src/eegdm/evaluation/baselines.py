@@ -182,7 +182,7 @@ def _judge(
     fit = float(np.mean(of_class[label] * likelihood))
     if monitor is None or len(np.unique(label)) < 2:
         return 0.0, fit
-    return scores(label, logits, binary=False)[monitor], fit
+    return scores(label, logits)[monitor], fit
 
 
 def _log_probabilities(model: Any, x: np.ndarray, n_classes: int) -> np.ndarray:

@@ -145,7 +145,7 @@ def _logits(classifier: Any, windows: Dataset) -> Float[np.ndarray, "window clas
 
 def _monitored(classifier: Any, windows: Dataset, _: Any, labels: np.ndarray, name: str) -> float:
     """The score that picks the classifier's own checkpoint."""
-    return scores(np.asarray(labels), _logits(classifier, windows), binary=False)[name]
+    return scores(np.asarray(labels), _logits(classifier, windows))[name]
 
 
 def _silent(_: str) -> None:

@@ -29,7 +29,7 @@ from eegdm.evaluation.baselines import (
     linear_probe,
     pooled_tokens,
 )
-from eegdm.evaluation.metrics import scores
+from eegdm.evaluation.metrics import event_logit, scores
 from eegdm.evaluation.results import Baseline, RunResult, pooled
 from eegdm.evaluation.scoring import logits_from_table, score_samples
 from eegdm.evaluation.selection import Finished, finished_recipes, select_beside
@@ -159,7 +159,7 @@ def _attempt(
         reason = kind + " ".join(str(error).split())[:300]
         say(f"report: {name} is not computed: {reason}")
         return Baseline([], sentence, missing=reason)
-    together = pooled(runs, n_folds(config), config.finetune.loss == "binary")
+    together = pooled(runs, n_folds(config))
     return Baseline([run.scores for run in runs], sentence, runs, [run.scores for run in together])
 
 
@@ -233,10 +233,10 @@ def _regression(
 
 def _result_of(part: Opened, logits: np.ndarray) -> RunResult:
     """What was predicted for the windows of a part, by logits (sample, class) of all classes."""
-    binary, ours = part.config.finetune.loss == "binary", part.result
-    logits = logits[:, 1:] - logits[:, :1] if binary else logits
+    if part.config.finetune.loss == "binary":
+        logits = event_logit(logits)[:, None]
     return replace(
-        ours, logits=logits, scores=scores(ours.label, logits, binary), **_WITHOUT_TRAINING
+        part.result, logits=logits, scores=scores(part.result.label, logits), **_WITHOUT_TRAINING
     )
 
 
@@ -328,7 +328,7 @@ def score_classifier(
     result = RunResult(
         name=run.name,
         seed=config.run.seed,
-        scores=scores(label, logits, config.finetune.loss == "binary"),
+        scores=scores(label, logits),
         label=label,
         logits=logits,
         subject=predictions.subject.to_numpy().astype(str),

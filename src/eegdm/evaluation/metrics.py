@@ -28,13 +28,11 @@ FALSE_ALARM_RATES = (0.01, 0.05, 0.1)
 # ----------------------------------------------------------------------------------------- scores
 
 
-def scores(
-    label: Int[np.ndarray, " window"], logits: Float[np.ndarray, "window logit"], binary: bool
-) -> Scores:
-    """Return :func:`binary_scores` of two classes, whatever they were learned with, or
+def scores(label: Int[np.ndarray, " window"], logits: Float[np.ndarray, "window logit"]) -> Scores:
+    """Return :func:`binary_scores` of two classes, which one logit or two may stand for, or
     :func:`multiclass_scores` of more.
     """
-    if binary or logits.shape[1] == 2:
+    if logits.shape[1] <= 2:
         return binary_scores(label, event_logit(logits))
     return multiclass_scores(label, logits, logits.shape[1])
 

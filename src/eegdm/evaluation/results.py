@@ -56,7 +56,7 @@ class Baseline:
     """Why nothing could be computed."""
 
 
-def pooled(runs: Sequence[RunResult], n_folds: int | None, binary: bool) -> list[RunResult]:
+def pooled(runs: Sequence[RunResult], n_folds: int | None) -> list[RunResult]:
     """Join the test windows of all folds, each predicted by the model that did not learn from it;
     one result for each seed of which every fold is there.
     """
@@ -64,13 +64,13 @@ def pooled(runs: Sequence[RunResult], n_folds: int | None, binary: bool) -> list
     for run in runs:
         of_seed.setdefault(run.seed, {})[run.fold] = run
     return [
-        _joined(f"seed {seed}, all {n_folds} folds", list(folds.values()), binary)
+        _joined(f"seed {seed}, all {n_folds} folds", list(folds.values()))
         for seed, folds in of_seed.items()
         if n_folds is not None and set(range(n_folds)) <= set(folds)
     ]
 
 
-def _joined(name: str, runs: Sequence[RunResult], binary: bool) -> RunResult:
+def _joined(name: str, runs: Sequence[RunResult]) -> RunResult:
     label, logits, subject, recording = (
         np.concatenate([getattr(run, key) for run in runs])
         for key in ("label", "logits", "subject", "recording")
@@ -82,7 +82,7 @@ def _joined(name: str, runs: Sequence[RunResult], binary: bool) -> RunResult:
     return RunResult(
         name,
         runs[0].seed,
-        scores(label, logits, binary),
+        scores(label, logits),
         label,
         logits,
         subject,
@@ -92,7 +92,7 @@ def _joined(name: str, runs: Sequence[RunResult], binary: bool) -> RunResult:
     )
 
 
-def of_units(run: RunResult, unit: str, binary: bool) -> RunResult | None:
+def of_units(run: RunResult, unit: str) -> RunResult | None:
     """Return one sample per recording or subject: the mean of its windows' probabilities, as log.
 
     Args:
@@ -113,7 +113,7 @@ def of_units(run: RunResult, unit: str, binary: bool) -> RunResult | None:
     return RunResult(
         run.name,
         run.seed,
-        scores(label, logits, binary),
+        scores(label, logits),
         label,
         logits,
         run.subject[first],

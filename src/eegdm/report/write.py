@@ -5,7 +5,6 @@ becomes.
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from eegdm.evaluation.metrics import (
     bootstrap,
     calibration,
     class_probabilities,
-    event_logit,
     scores,
     summarise,
 )
@@ -72,8 +70,8 @@ def report_numbers(report: Report) -> dict[str, Any]:
         "left_out": report.left_out.to_dict("records"),
         "counts": report.counts.to_dict("records"),
         "summary": summarise([run.scores for run in report.runs]),
-        "runs": [_run_numbers(run, report.binary) for run in report.runs],
-        "pooled": [_run_numbers(run, report.binary) for run in report.pooled],
+        "runs": [_run_numbers(run) for run in report.runs],
+        "pooled": [_run_numbers(run) for run in report.pooled],
         "baselines": {name: _baseline_numbers(b, report) for name, b in report.baselines.items()},
         "recordings_and_people": _unit_numbers(report),
         "generated": _generated_numbers(report.generated),
@@ -85,7 +83,7 @@ def report_numbers(report: Report) -> dict[str, Any]:
     return plain(numbers)
 
 
-def _run_numbers(run: RunResult, binary: bool) -> dict[str, Any]:
+def _run_numbers(run: RunResult) -> dict[str, Any]:
     unit_name, unit = _interval_unit(run)
     return {
         "name": run.name,
@@ -93,15 +91,15 @@ def _run_numbers(run: RunResult, binary: bool) -> dict[str, Any]:
         "fold": run.fold,
         "scores": run.scores,
         "events": run.events,
-        "intervals": bootstrap((run.label, run.logits), unit, partial(scores, binary=binary)),
+        "intervals": bootstrap((run.label, run.logits), unit, scores),
         "interval_unit": unit_name,
         "n_units": len(np.unique(unit)),
         "n_subjects": len(np.unique(run.subject)),
         "n_recordings": len(np.unique(run.recording)),
         "temperature": run.temperature,
-        "calibration": _calibration(run, binary, 1.0),
+        "calibration": _calibration(run, 1.0),
         "calibration_scaled": (
-            _calibration(run, binary, run.temperature) if run.temperature is not None else None
+            _calibration(run, run.temperature) if run.temperature is not None else None
         ),
     }
 
@@ -136,25 +134,24 @@ def _unit_numbers(report: Report) -> dict[str, Any] | None:
     rows = {"EEGDM": list(report.shown)}
     for name, baseline in report.baselines.items():
         if baseline.runs:
-            together = pooled(baseline.runs, report.n_folds, report.binary)
+            together = pooled(baseline.runs, report.n_folds)
             rows[name] = together or list(baseline.runs)
     return {
         unit: {
             name: found
             for name, runs in rows.items()
-            if (found := [_scored_units(run, unit, report.binary) for run in runs]) and all(found)
+            if (found := [_scored_units(run, unit) for run in runs]) and all(found)
         }
         for unit in ("recording", "subject")
     }
 
 
-def _scored_units(run: RunResult, unit: str, binary: bool) -> dict[str, Any] | None:
+def _scored_units(run: RunResult, unit: str) -> dict[str, Any] | None:
     """Scores of one run with a sample per recording or subject, with intervals over people."""
-    units = of_units(run, unit, binary)
+    units = of_units(run, unit)
     if units is None:
         return None
     people = len(np.unique(units.subject))
-    table, score = (units.label, units.logits), partial(scores, binary=binary)
     return {
         "name": run.name,
         "n": len(units.label),
@@ -162,19 +159,20 @@ def _scored_units(run: RunResult, unit: str, binary: bool) -> dict[str, Any] | N
         "scores": units.scores,
         # With few people there is no interval: drawing recordings would take them as independent.
         "intervals": bootstrap(
-            table, units.subject, score, n=1000 if people >= MIN_SUBJECTS else 0
+            (units.label, units.logits),
+            units.subject,
+            scores,
+            n=1000 if people >= MIN_SUBJECTS else 0,
         ),
         "ranked_within_people": ranked_within_people(units),
     }
 
 
-def _calibration(run: RunResult, binary: bool, temperature: float) -> dict[str, Any]:
+def _calibration(run: RunResult, temperature: float) -> dict[str, Any]:
     """Of the event's probability for a detector, else of the predicted class."""
-    if not binary:
-        return calibration(run.label, class_probabilities(run.logits, temperature))
-    return calibration(
-        run.label, class_probabilities(event_logit(run.logits)[:, None], temperature)[:, 1]
-    )
+    probabilities = class_probabilities(run.logits, temperature)
+    is_detector = run.logits.shape[1] == 1
+    return calibration(run.label, probabilities[:, 1] if is_detector else probabilities)
 
 
 def _generated_numbers(samples: Samples | None) -> dict[str, dict[str, float]] | None:

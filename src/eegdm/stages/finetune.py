@@ -190,7 +190,7 @@ def _write(folder: Path, config: Config, data: LabelledData, module: FusionModul
     val = score_samples(config, data, model, data.part("val"))
     decision = fit_decision(config, val, data.recordings)
     model.decision = decision.settings
-    found = scores(val.label.to_numpy(), logits_from_table(val), module.binary)
+    found = scores(val.label.to_numpy(), logits_from_table(val))
     metrics = {name: found[name] for name in module.monitored}
     facts = training_facts(
         config.corpus.name,

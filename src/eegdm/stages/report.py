@@ -177,7 +177,6 @@ def _page(
     last = opened[-1]
     config, recordings = last.config, last.data.recordings
     results = [one.result for one in opened]
-    binary = config.finetune.loss == "binary"
     backbone_of = next((run for run in selection.runs if run.backbone), selection.runs[0])
     left_out = [(name, reason) for name, _, reason in selection.left_out]
     return Report(
@@ -186,13 +185,13 @@ def _page(
         recipe=typed.recipe,
         classes=list(config.corpus.classes),
         event_classes=list(config.corpus.event_classes),
-        binary=binary,
+        binary=config.finetune.loss == "binary",
         split=facts.split_sentence(config, selection.runs),
         counts=facts.counts(opened),
         runs=results,
         baselines=baselines_of(opened, source, folder),
         n_folds=n_folds(config),
-        pooled=pooled(results, n_folds(config), binary),
+        pooled=pooled(results, n_folds(config)),
         notes=list(facts.notes(opened, source)),
         rules=facts.rules(config),
         left_out=pd.DataFrame(left_out, columns=["classifier", "why"]),
