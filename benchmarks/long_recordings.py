@@ -26,29 +26,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eegdm.data.montage import TCP
+
 BY_HAND = "python benchmarks/long_recordings.py"
 SFREQ = 256
-ELECTRODES = (
-    "Fp1",
-    "Fp2",
-    "F7",
-    "F3",
-    "F4",
-    "F8",
-    "T3",
-    "C3",
-    "Cz",
-    "C4",
-    "T4",
-    "T5",
-    "P3",
-    "P4",
-    "T6",
-    "O1",
-    "O2",
-    "A1",
-    "A2",
-)
 
 
 class Case(NamedTuple):
@@ -142,8 +123,8 @@ def save_model(folder: Path, size: str) -> None:
 def write_edf(path: Path, length_s: float) -> None:
     """Write a referential EDF of synthetic 1/f EEG, a minute at a time."""
     rng = np.random.default_rng(0)
-    n = len(ELECTRODES)
-    labels = [f"EEG {name}-REF" for name in ELECTRODES]
+    labels = [f"EEG {name}-REF" for name in dict.fromkeys("-".join(TCP).split("-"))]
+    n = len(labels)
     same = ("", "uV", "-3276.8", "3276.7", "-32768", "32767", "", str(SFREQ), "")  # for each signal
     fields = [labels, *([text] * n for text in same)]
     widths = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)

@@ -10,28 +10,7 @@ from eegdm.data.interpolation import Interpolated
 from eegdm.data.montage import TCP
 from eegdm.data.positions import template
 from eegdm.errors import UserError
-
-ELECTRODES = (
-    "Fp1",
-    "Fp2",
-    "F7",
-    "F3",
-    "F4",
-    "F8",
-    "T3",
-    "C3",
-    "Cz",
-    "C4",
-    "T4",
-    "T5",
-    "P3",
-    "P4",
-    "T6",
-    "O1",
-    "O2",
-    "A1",
-    "A2",
-)
+from inference.small import ELECTRODES
 
 
 def recording(names: tuple[str, ...] = ELECTRODES) -> mne.io.RawArray:

@@ -12,7 +12,7 @@ import mne
 import pytest
 from checkpoints.original_files import golden
 from inference.small import made_up, small_model
-from stages.test_filesystems import PRIVATE, READ_ONLY
+from stages.test_filesystems import PRIVATE, READ_ONLY, require_namespaces
 
 from eegdm import cli
 from eegdm.inference import embedding_files, generation, prediction_folder
@@ -156,11 +156,7 @@ exit $status
 
 def mounted(script: str, place: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
     """Run eegdm where a script has mounted something at `place`."""
-    tried = subprocess.run([*PRIVATE, "true"], capture_output=True, text=True)
-    if tried.returncode:
-        pytest.skip(
-            f"mounting takes a user namespace, which this machine refuses: {tried.stderr.strip()}"
-        )
+    require_namespaces()
     command = [*PRIVATE, "sh", "-euc", script, "sh", place, sys.executable, "-m", "eegdm", *words]
     return subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, timeout=120
