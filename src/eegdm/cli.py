@@ -501,11 +501,11 @@ def reproduce(
         if folder is not None
     }
     if not dry_run:
-        plans.run(chosen, settings, sources)
+        plans.run_table(chosen, settings, sources)
         return
-    from eegdm.experiments.costs import describe
+    from eegdm.experiments.costs import describe_costs
 
-    for line in describe(plans.plan(chosen, settings, sources)):
+    for line in describe_costs(plans.plan_steps(chosen, settings, sources)):
         typer.echo(line)
 
 

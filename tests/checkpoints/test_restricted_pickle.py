@@ -21,7 +21,7 @@ from original_files import golden, golden_content, pretend_original_code, refusa
 
 import eegdm
 from eegdm.checkpoints.restricted_pickle import MAX_PICKLE_BYTES, PickleFault, read_pickle
-from eegdm.checkpoints.torch_archive import plain
+from eegdm.checkpoints.torch_archive import plain_settings
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +183,7 @@ def test_settings_without_end_are_refused() -> None:
     wide = [[0] * 1000] * 1000
     for endless in (doubling, circle, wide):
         with pytest.raises(PickleFault, match="without end"):
-            plain(endless)
+            plain_settings(endless)
 
 
 class StoredTensor:

@@ -38,7 +38,7 @@ def test_band_power_does_not_depend_on_the_chunk_and_takes_flat_channels(monkeyp
     windows = np.random.default_rng(0).normal(size=(5, 2, 400))
     windows[:, 1] = 0.3
     whole = baselines.band_power(windows, SFREQ)
-    monkeypatch.setattr(baselines, "_CHUNK", 2)
+    monkeypatch.setattr(baselines, "_WINDOWS_AT_ONCE", 2)
     np.testing.assert_array_equal(whole, baselines.band_power(windows, SFREQ))
     assert np.isfinite(whole).all() and (whole[:, 5:] == -12.0).all()
 

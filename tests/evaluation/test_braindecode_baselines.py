@@ -9,7 +9,7 @@ import torch
 from eegdm.config import FinetuneConfig
 from eegdm.data.batches import SignalWindows, WindowBatch
 from eegdm.errors import UserError
-from eegdm.evaluation.braindecode_baselines import find_model, logits_from_scratch
+from eegdm.evaluation.braindecode_baselines import find_braindecode_model, logits_from_scratch
 from eegdm.evaluation.metrics import multiclass_scores
 
 QUICK = FinetuneConfig(epochs=12, batch_size=16, patience=12)
@@ -96,7 +96,7 @@ def test_the_epoch_with_the_best_monitored_score_counts(monkeypatch: pytest.Monk
 )
 def test_a_model_that_is_not_there_is_named(name: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        find_model(name)
+        find_braindecode_model(name)
 
 
 def test_a_model_that_takes_no_such_windows_says_so() -> None:

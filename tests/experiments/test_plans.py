@@ -15,8 +15,8 @@ from eegdm.compose import compose
 from eegdm.data.synthetic.layouts import write_tuev
 from eegdm.errors import UserError
 from eegdm.experiments import plans
-from eegdm.experiments.costs import cost, describe
-from eegdm.experiments.plans import find_table, plan, sized, tables
+from eegdm.experiments.costs import cost, describe_costs
+from eegdm.experiments.plans import find_table, plan_steps, sized, tables
 from stages.tiny import SIZES, write_corpora
 from test_compose import PUBLISHED
 
@@ -63,11 +63,11 @@ def test_published_numbers_are_those_of_the_table_of_recipes(name: str) -> None:
 
 def test_a_plan_makes_each_shared_part_once(tmp_path: Path) -> None:
     words = [f"root={tmp_path}", "seed=0,1"]
-    assert stages(plan(find_table("main"), words)) == [
+    assert stages(plan_steps(find_table("main"), words)) == [
         *("preprocess", "pretrain", "cache", "finetune", "finetune", "report"),
         *("cache", "finetune", "finetune", "report"),
     ]
-    fused = plan(find_table("fusion"), words)
+    fused = plan_steps(find_table("fusion"), words)
     assert stages(fused) == [
         "preprocess",
         "pretrain",
@@ -75,7 +75,7 @@ def test_a_plan_makes_each_shared_part_once(tmp_path: Path) -> None:
         *["finetune", "finetune", "report"] * 3,
     ]
     assert fused[2].recipes == ["base", "no_fusion", "mean_fusion"]
-    noise = plan(find_table("mu_law_schedule_noise"), words)
+    noise = plan_steps(find_table("mu_law_schedule_noise"), words)
     made = [
         (step.stage, step.recipes)
         for step in noise
@@ -90,15 +90,15 @@ def test_a_plan_makes_each_shared_part_once(tmp_path: Path) -> None:
         ("pretrain", ["linear"]),
         ("cache", ["linear"]),
     ]
-    assert stages(plan(find_table("sampling_rate"), words)) == [
-        *stages(plan(find_table("main"), words))[:6],
+    assert stages(plan_steps(find_table("sampling_rate"), words)) == [
+        *stages(plan_steps(find_table("main"), words))[:6],
         "report",
         "report",
     ]
 
 
 def test_chbmit_stands_on_the_backbone_of_tuev_and_on_the_published_choices(tmp_path: Path) -> None:
-    steps = plan(find_table("chbmit"), [f"root={tmp_path}"], {"tuev": "T", "chbmit": "C"})
+    steps = plan_steps(find_table("chbmit"), [f"root={tmp_path}"], {"tuev": "T", "chbmit": "C"})
     assert stages(steps) == [
         "preprocess",
         "pretrain",
@@ -122,7 +122,7 @@ def test_chbmit_stands_on_the_backbone_of_tuev_and_on_the_published_choices(tmp_
 
 
 def test_a_smaller_network_keeps_the_shares_of_its_blocks(tmp_path: Path) -> None:
-    steps = plan(
+    steps = plan_steps(
         find_table("layers"),
         [f"root={tmp_path}", "backbone.n_blocks=8", "fusion.depth=2", "seed=0"],
     )
@@ -137,7 +137,7 @@ def test_a_smaller_network_keeps_the_shares_of_its_blocks(tmp_path: Path) -> Non
         "base_thirdquarter": (4, 6, 10),
         "base_forthquarter": (6, None, 10),
     }
-    full = plan(find_table("layers"), [f"root={tmp_path}", "seed=0"])
+    full = plan_steps(find_table("layers"), [f"root={tmp_path}", "seed=0"])
     for step in full:
         published = compose(["corpus=tuev", f"recipe={step.recipes[0]}"]).fusion
         assert (step.config.fusion.depth, step.config.fusion.first_block) == (
@@ -162,12 +162,12 @@ def test_the_sizes_of_a_recipe_are_all_that_differs_from_it(tmp_path: Path) -> N
 )
 def test_what_can_not_be_planned_is_told_in_a_line(table: str, words: list[str], said: str) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
-        plan(find_table(table), words)
+        plan_steps(find_table(table), words)
 
 
 def test_raw_recordings_that_nobody_named_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="with --tuev DIR"):
-        plans.run(find_table("main"), [f"root={tmp_path}"])
+        plans.run_table(find_table("main"), [f"root={tmp_path}"])
     assert not list(tmp_path.iterdir())
 
 
@@ -178,7 +178,7 @@ def test_rows_of_some_recipes_alone() -> None:
     ) == find_table("fusion", [])
     assert not any(
         "no_fusion" in word
-        for step in plan(table, ["root=x", "seed=0", "corpus=synthetic"])
+        for step in plan_steps(table, ["root=x", "seed=0", "corpus=synthetic"])
         for word in step.words
     )
     with pytest.raises(UserError, match='none of mean_fusoin; did you mean "mean_fusion"'):
@@ -195,8 +195,8 @@ def test_a_dry_run_tells_disk_and_time_and_makes_nothing(tmp_path: Path) -> None
         "backbone.d_state=4",
         "fusion.n_heads=2",
     ]
-    steps = plan(find_table("main"), words, {"tuev": str(tmp_path / "tuev")})
-    *lines, total = describe(steps)
+    steps = plan_steps(find_table("main"), words, {"tuev": str(tmp_path / "tuev")})
+    *lines, total = describe_costs(steps)
     assert (
         len(lines) == 1 + len(steps)
         and "7 of 7" not in total
@@ -234,8 +234,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_table_runs_through_and_is_finished_when_run_again(root: Path, name: str) -> None:
     table, words = find_table(name), [f"root={root / 'runs'}", *TINY, "seed=0"]
     sources = {"tuev": str(root / "tuev"), "chbmit": str(root / "chbmit")}
-    path = plans.run(table, words, sources)
-    steps = plan(table, words, sources)
+    path = plans.run_table(table, words, sources)
+    steps = plan_steps(table, words, sources)
     assert all(step.finished for step in steps)
     assert all(artifacts.verify(step.folder) == [] for step in steps)
     text = path.read_text()
@@ -251,11 +251,11 @@ def test_each_table_runs_through_and_is_finished_when_run_again(root: Path, name
             for n in row.published or [None] * len(table.scores)
         ]
     with pytest.raises(UserError, match="fusion.n_tokens|backbone.n_blocks|was made with"):
-        plans.run(table, [*words, "backbone.d_cond=16"], sources)
+        plans.run_table(table, [*words, "backbone.d_cond=16"], sources)
     before = {
         p: p.stat().st_mtime_ns
         for p in (root / "runs").rglob("*")
         if p.is_file() and p != path and not p.name.startswith(".")
     }
-    plans.run(table, words, sources)
+    plans.run_table(table, words, sources)
     assert {p: p.stat().st_mtime_ns for p in before} == before

@@ -34,7 +34,7 @@ def test_traces_run_from_top_to_bottom_with_negative_up():
     signal[2, 100] = -50.0
     rows = traces.draw_traces(axes, signal, TCP[2:6], 200.0, scale=100)
     assert rows == sorted(rows, reverse=True)
-    assert rows[1] - rows[2] == pytest.approx(1.0 + traces._GAP)  # a new chain begins
+    assert rows[1] - rows[2] == pytest.approx(1.0 + traces._CHAIN_GAP)  # a new chain begins
     drawn = axes.lines[2].get_ydata()
     assert drawn[100] == pytest.approx(rows[2] + 0.5) and drawn[0] == pytest.approx(rows[2])
     assert list(axes.lines[2].get_xdata()[[0, 100]]) == [0.0, 0.5]

@@ -22,7 +22,7 @@ from eegdm.report.content import Example, Report, Samples
 from eegdm.report.pages import Points, Section, Table, Text, without_folders, write_markdown
 from eegdm.report.sections import sections, verdict
 from eegdm.report.tables import write_latex
-from eegdm.report.write import plain, report_numbers, write_report
+from eegdm.report.write import as_json, report_numbers, write_report
 
 RNG = np.random.default_rng
 
@@ -299,10 +299,10 @@ def test_numbers_equal_scikit_learn_and_tell_the_unit_of_the_intervals():
 def _tables(report: Report) -> dict[str, Table]:
     content = sections(report, report_numbers(report))
     return {
-        section.title: block
+        section.title: element
         for section in reversed(content)
-        for block in reversed(section.blocks)
-        if isinstance(block, Table)
+        for element in reversed(section.elements)
+        if isinstance(element, Table)
     }
 
 
@@ -349,7 +349,7 @@ def test_a_detector_is_scored_as_one():
     assert table.header == ["", "balanced accuracy", "AUC-PR", "AUROC"]
     assert table.rows[1] == ["chance", "50.00", f"{100 * run.label.mean():.2f}", "50.00"]
     text = " ".join(
-        b.text for b in sections(report, report_numbers(report))[0].blocks if isinstance(b, Text)
+        b.text for b in sections(report, report_numbers(report))[0].elements if isinstance(b, Text)
     )
     assert "120 test (1 recording of 1 subject)" in text
 
@@ -404,7 +404,7 @@ def test_what_there_is_not_has_no_section_and_what_is_undefined_says_why():
         [run],
         {},
     )
-    content = sections(report, plain(report_numbers(report)))
+    content = sections(report, as_json(report_numbers(report)))
     assert [s.title for s in content] == [
         "Summary",
         "Confusion",
@@ -413,7 +413,7 @@ def test_what_there_is_not_has_no_section_and_what_is_undefined_says_why():
         "Data",
         "Limits",
     ]
-    points = next(block for block in content[0].blocks if isinstance(block, Points))
+    points = next(e for e in content[0].elements if isinstance(e, Points))
     assert "Not defined here: every window is of class 0" in dict(points.points)["AUROC"]
     assert _tables(report)["Summary"].rows == [["EEGDM, seed 0", "–", "–", "–"]]
 
@@ -458,7 +458,7 @@ def test_markdown_keeps_rows_of_tables_in_one_line(tmp_path):
 
 
 def test_plain_numbers_are_json():
-    found = plain(
+    found = as_json(
         {
             "a": np.float32(np.nan),
             "b": (np.int64(1), np.bool_(True)),
@@ -601,7 +601,7 @@ def test_intervals_of_folds_are_over_people_and_the_verdict_is_of_all_folds():
     assert numbers["pooled"][0]["interval_unit"] == "subjects"
     assert numbers["pooled"][0]["n_units"] == 12
     assert "of all folds together" in verdict(report, numbers)
-    first = next(b for b in sections(report, numbers)[0].blocks if isinstance(b, Table))
+    first = next(b for b in sections(report, numbers)[0].elements if isinstance(b, Table))
     assert first.rows[0][0] == "EEGDM, seed 0, all 3 folds"
     assert "each test window once" in first.caption
 
@@ -622,6 +622,6 @@ def test_a_baseline_that_was_not_computed_is_a_row_with_its_reason(tmp_path):
 def test_classifiers_that_were_left_out_and_warnings_are_shown():
     left_out = pd.DataFrame({"classifier": ["seed=3"], "why": ["finetune.max_lr=0.01, not 0.001"]})
     report = make_report(left_out=left_out, notes=["s01 and s02 may be one person."])
-    blocks = sections(report, report_numbers(report))[0].blocks
-    assert Text("s01 and s02 may be one person.") in blocks
-    assert any(isinstance(b, Table) and b.rows == [list(left_out.iloc[0])] for b in blocks)
+    elements = sections(report, report_numbers(report))[0].elements
+    assert Text("s01 and s02 may be one person.") in elements
+    assert any(isinstance(b, Table) and b.rows == [list(left_out.iloc[0])] for b in elements)

@@ -5,6 +5,11 @@ A pickle is a program for a small stack machine. :func:`read_pickle` runs that p
 values: the instructions a checkpoint needs and no others, names from a short list and no others,
 and a name is only ever a :class:`Reference`. The three places where Python's own machine runs
 foreign code (a global, a call, a state that is set) are table look-ups here.
+
+The machine is kept by hand, since a subclass of ``pickle.Unpickler`` chooses what a name becomes,
+but not which instructions run. CPython's own machine ends the process with a segmentation fault
+where a deeply nested tuple is a key, and takes 2 GiB of memory for nine bytes that name a high slot
+of its memo.
 """
 
 from __future__ import annotations
@@ -147,7 +152,7 @@ class _Machine:
             _HANDLERS[opcode](self, argument)
         else:
             raise PickleFault(
-                f"its pickle uses the instruction {opcode} ({_shown(str(argument))}), which no"
+                f"its pickle uses the instruction {opcode} ({_printable(str(argument))}), which no"
                 " checkpoint needs"
             )
 
@@ -176,7 +181,7 @@ class _Machine:
             name, module = self.pop(), self.pop()
         else:
             module, _, name = module_and_name.partition(" ")
-        self.stack.append(_listed(module, name))
+        self.stack.append(_reference(module, name))
 
     def set_items(self, items: list[Any]) -> None:
         target = self.top(dict)
@@ -214,13 +219,12 @@ class _Machine:
         listed = isinstance(kind, Reference) and kind.name in STORAGE_ITEM_BYTES
         if tag != "storage" or not listed or not isinstance(key, str):
             raise PickleFault("its pickle refers to something that is not a tensor storage")
-        declared, found = (
-            _size(n_elements) * STORAGE_ITEM_BYTES[kind.name],
-            self.storage_bytes.get(key),
-        )
-        if declared != found:
+        declared = _natural_number(n_elements) * STORAGE_ITEM_BYTES[kind.name]
+        present = self.storage_bytes.get(key)
+        if declared != present:
             raise PickleFault(
-                f"storage {key!r} should have {declared} bytes, the archive holds {found or 'none'}"
+                f"storage {key!r} should have {declared} bytes, the archive holds"
+                f" {present or 'none'}"
             )
         self.stack.append(Storage(kind.name, key, n_elements))
 
@@ -254,7 +258,7 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], Any]] = {
 }
 
 
-def _listed(module: Any, name: Any) -> Reference:
+def _reference(module: Any, name: Any) -> Reference:
     if not isinstance(module, str) or not isinstance(name, str):
         raise PickleFault("its pickle names something by other than text")
     full = f"{module}.{name}"
@@ -263,11 +267,11 @@ def _listed(module: Any, name: Any) -> Reference:
     if known or _FUNCTION_OF_THE_ORIGINAL.fullmatch(full):
         return Reference(full)
     raise PickleFault(
-        f"its pickle names {_shown(full)}, which no EEGDM checkpoint needs; nothing was run"
+        f"its pickle names {_printable(full)}, which no EEGDM checkpoint needs; nothing was run"
     )
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     """Return foreign text fit for one line of a message."""
     return text[:200].encode("unicode_escape").decode()
 
@@ -282,7 +286,7 @@ def _is_plain_key(key: Any) -> bool:
     )
 
 
-def _size(value: Any) -> int:
+def _natural_number(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise PickleFault(
             "a tensor's size, stride or offset is"
@@ -299,7 +303,10 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_flags: Any) ->
     if not isinstance(storage, Storage) or not axes:
         raise PickleFault("its pickle describes a tensor wrongly")
     header = TensorHeader(
-        storage, _size(offset), tuple(map(_size, shape)), tuple(map(_size, stride))
+        storage,
+        _natural_number(offset),
+        tuple(map(_natural_number, shape)),
+        tuple(map(_natural_number, stride)),
     )
     last = (
         offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))

@@ -104,7 +104,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
         }
         pickled = _entry(path, archive, f"{folder}/data.pkl")
         try:
-            parts = _parts(read_pickle(pickled, storages))
+            parts = _checkpoint_parts(read_pickle(pickled, storages))
         except PickleFault as fault:
             raise UserError(f"{path}: is refused: {fault}") from fault
         yield Checkpoint(path, *parts, archive=archive, folder=folder)
@@ -167,7 +167,9 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> str:
     return folders[0]
 
 
-def _parts(content: Any) -> tuple[dict[str, Any], dict[str, TensorHeader], dict[str, Any]]:
+def _checkpoint_parts(
+    content: Any,
+) -> tuple[dict[str, Any], dict[str, TensorHeader], dict[str, Any]]:
     for name in ("state_dict", "hyper_parameters"):
         if not isinstance(content, dict) or not isinstance(content.get(name), dict | Instance):
             raise PickleFault(f"it is not a Lightning checkpoint of the original: it has no {name}")
@@ -176,20 +178,20 @@ def _parts(content: Any) -> tuple[dict[str, Any], dict[str, TensorHeader], dict[
         isinstance(key, str) and isinstance(state[key], TensorHeader) for key in state
     ):
         raise PickleFault("its state dict holds something else than named tensors")
-    settings = plain(content["hyper_parameters"])
+    settings = plain_settings(content["hyper_parameters"])
     if not isinstance(settings, dict):
         raise PickleFault("its hyper_parameters are not a table of names and values")
     return (
         settings,
         state,
         {
-            key: plain(content.get(key))
+            key: plain_settings(content.get(key))
             for key in ("epoch", "global_step", "pytorch-lightning_version")
         },
     )
 
 
-def plain(value: Any) -> Any:
+def plain_settings(value: Any) -> Any:
     """Return nested settings as dict, list and scalars: omegaconf's nodes are unwrapped, references
     become their names.
     """

@@ -26,7 +26,7 @@ BANDS = {
 
 # (100 µV)²/Hz, a ten thousandth of an amplifier's noise; keeps the log of a flat channel finite
 _FLOOR = 1e-12
-_CHUNK = 256  # windows transformed at once: 22 channels of 5 s take 90 MB
+_WINDOWS_AT_ONCE = 256  # windows transformed at once: 22 channels of 5 s take 90 MB
 _REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # values of C to choose from
 _DEFAULT_C = 0.1  # where there is nothing to choose by
 _N_FOLDS = 3
@@ -52,16 +52,18 @@ def band_power(
     n_times = windows.shape[-1]
     frequency = np.fft.rfftfreq(n_times, 1 / sfreq)
     bins = [np.flatnonzero((low <= frequency) & (frequency < high)) for low, high in BANDS.values()]
-    for band, found in zip(BANDS, bins, strict=True):
-        if not len(found):
+    for band, indices in zip(BANDS, bins, strict=True):
+        if not len(indices):
             raise UserError(
                 f"windows of {n_times} samples at {sfreq:g} Hz hold nothing of {band},"
                 f" {BANDS[band]} Hz"
             )
     taper = np.hanning(n_times)
     parts = [
-        _log_means(windows[i : i + _CHUNK], taper / np.sqrt(sfreq * np.sum(taper**2) / 2), bins)
-        for i in range(0, len(windows), _CHUNK)
+        _log_means(
+            windows[i : i + _WINDOWS_AT_ONCE], taper / np.sqrt(sfreq * np.sum(taper**2) / 2), bins
+        )
+        for i in range(0, len(windows), _WINDOWS_AT_ONCE)
     ]
     return np.concatenate(parts)
 
@@ -71,7 +73,7 @@ def _log_means(
 ) -> Float[np.ndarray, "window feature"]:
     centred = windows - windows.mean(axis=-1, keepdims=True)
     density = np.abs(np.fft.rfft(centred * taper)) ** 2
-    means = np.stack([density[..., found].mean(axis=-1) for found in bins], axis=-1)
+    means = np.stack([density[..., indices].mean(axis=-1) for indices in bins], axis=-1)
     return np.log10(means + _FLOOR).reshape(len(windows), -1)
 
 
@@ -164,13 +166,13 @@ def _best_penalty(
     """
     if not parts:
         return _DEFAULT_C
-    found: dict[float, list[tuple[float, float]]] = {c: [] for c in _REGULARISATION}
+    judged: dict[float, list[tuple[float, float]]] = {c: [] for c in _REGULARISATION}
     for learn_x, learn_y, judge_x, judge_y in parts:
-        for c, scored in found.items():
+        for c, scored in judged.items():
             model = _regression(c, learn_y, weights).fit(learn_x, learn_y)
             logits = _log_probabilities(model, judge_x, n_classes)
             scored.append(_judge(judge_y, logits, monitor, weights))
-    return max(found, key=lambda c: tuple(np.mean(found[c], axis=0)))
+    return max(judged, key=lambda c: tuple(np.mean(judged[c], axis=0)))
 
 
 def _judge(
@@ -254,14 +256,14 @@ def blind_shares(
 def chance_scores(confusions: Sequence[np.ndarray], name: str) -> Scores:
     """Score a blind guesser by its expected confusions on one or several test parts together."""
     confusion = np.sum(confusions, axis=0)
-    found = confusion_scores(confusion)
+    result = confusion_scores(confusion)
     support = confusion.sum(axis=1)
     if len(support) != 2:
-        return found
+        return result
     if not support.all():
-        return found | dict.fromkeys(("auc_pr", "auroc"))
+        return result | dict.fromkeys(("auc_pr", "auroc"))
     at_random = name == "label prior"
-    return found | {
+    return result | {
         "auc_pr": float(support[1] / support.sum()),
         "auroc": 0.5,
         "sensitivity_at": [

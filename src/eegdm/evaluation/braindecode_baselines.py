@@ -31,7 +31,7 @@ LEARNING_RATE = 1e-3
 MONITORED = "monitored"  # name of the validation score in skorch's history
 
 
-def find_model(name: str) -> Any:
+def find_braindecode_model(name: str) -> Any:
     """Return the class of one of braindecode's models.
 
     Raises:
@@ -83,7 +83,7 @@ def logits_from_scratch(
     Raises:
         UserError: as :func:`find_model`, or the model does not take such windows.
     """
-    model = find_model(name)
+    model = find_braindecode_model(name)
     if not len(train) or not len(val):
         raise UserError(
             f"compare=braindecode.{name}: {len(train)} samples to learn from, {len(val)} to"

@@ -84,9 +84,9 @@ def require_comparisons(config: Config, runs: Sequence[Finished]) -> None:
     """
     for name in config.run.compare:
         if name.startswith(BRAINDECODE):
-            from eegdm.evaluation.braindecode_baselines import find_model
+            from eegdm.evaluation.braindecode_baselines import find_braindecode_model
 
-            find_model(name.removeprefix(BRAINDECODE))
+            find_braindecode_model(name.removeprefix(BRAINDECODE))
         elif "run.compare" in config.explicit:
             try:
                 select_beside(config, name, runs)
@@ -126,7 +126,7 @@ def baselines_of(opened: Sequence[Opened], source: Artifact, folder: Path) -> di
             shown[other] = _of_braindecode(opened, other, paths)
             earlier.difference_update(paths)
         else:
-            shown |= _compared(opened, source, other)
+            shown |= _other_recipe(opened, source, other)
     for path in earlier:
         path.unlink()
     return shown
@@ -170,14 +170,14 @@ def n_folds(config: Config) -> int | None:
 
 def _chance(parts: Sequence[Opened]) -> dict[str, Baseline]:
     """The blind guessers, by what is expected of them."""
-    found: dict[str, list[np.ndarray]] = {}
+    confusions_of: dict[str, list[np.ndarray]] = {}
     for part in parts:
         classes = len(part.config.corpus.classes)
         train_y, test_y = (part.data.part(p).label.to_numpy() for p in ("train", "test"))
         shares = blind_shares(train_y, classes, class_weights(part.config))
         for name, share in shares.items():
             confusion = np.outer(np.bincount(test_y, minlength=classes), share)
-            found.setdefault(name, []).append(confusion)
+            confusions_of.setdefault(name, []).append(confusion)
     complete = n_folds(parts[0].config)
     every = complete is not None and {p.run.fold for p in parts} == set(range(complete))
     return {
@@ -186,22 +186,22 @@ def _chance(parts: Sequence[Opened]) -> dict[str, Baseline]:
             BASELINE_DESCRIPTIONS[f"chance: {name}"],
             pooled=[chance_scores(confusions, name)] if every else [],
         )
-        for name, confusions in found.items()
+        for name, confusions in confusions_of.items()
     }
 
 
 def _band_power(part: Opened) -> RunResult:
     """A logistic regression on band power."""
     features = {name: band_power_of(part.data, part.data.part(name)) for name in SPLITS}
-    return _regression(part, features, {name: part.data.part(name) for name in SPLITS})
+    return _regression_result(part, features, {name: part.data.part(name) for name in SPLITS})
 
 
 def _probe(part: Opened) -> RunResult:
     """A linear head on stored tokens."""
     samples = {name: part.data.part(name) for name in SPLITS}
     samples |= {name: _thinned(samples[name]) for name in ("train", "val")}
-    features = {name: pooled_of(part.config, part.data, own) for name, own in samples.items()}
-    return _regression(part, features, samples)
+    features = {name: pooled_of(part.config, part.data, table) for name, table in samples.items()}
+    return _regression_result(part, features, samples)
 
 
 def _thinned(samples: pd.DataFrame) -> pd.DataFrame:
@@ -209,13 +209,13 @@ def _thinned(samples: pd.DataFrame) -> pd.DataFrame:
     return samples.iloc[chosen].reset_index(drop=True) if len(samples) else samples
 
 
-def _regression(
+def _regression_result(
     part: Opened, features: Mapping[str, np.ndarray], samples: Mapping[str, pd.DataFrame]
 ) -> RunResult:
     """A logistic regression that learns from the training part, and is chosen by the validation
     part as the classifier's checkpoint was.
     """
-    label = {name: own.label.to_numpy() for name, own in samples.items()}
+    label = {name: table.label.to_numpy() for name, table in samples.items()}
     logits = linear_probe(
         features["train"],
         label["train"],
@@ -226,9 +226,9 @@ def _regression(
         monitor=part.config.finetune.monitor,
         weights=class_weights(part.config),
     )
-    found = _result_of(part, logits)
+    result = _result_of(part, logits)
     # One that learns from all training windows is the same for all seeds of a fold.
-    return found if part.config.finetune.max_samples is not None else replace(found, seed=0)
+    return result if part.config.finetune.max_samples is not None else replace(result, seed=0)
 
 
 def _result_of(part: Opened, logits: np.ndarray) -> RunResult:
@@ -263,7 +263,7 @@ def _recipe_description(recipe: str) -> str:
     return lines[0].rstrip(".") if lines else "see its settings"
 
 
-def _compared(opened: Sequence[Opened], source: Artifact, recipe: str) -> dict[str, Baseline]:
+def _other_recipe(opened: Sequence[Opened], source: Artifact, recipe: str) -> dict[str, Baseline]:
     """Scores of another recipe's classifiers on the same test parts, and of a linear head on each
     kind of tokens that they read.
     """
@@ -306,8 +306,8 @@ def _open_beside(
     """
     ours = next(one for one in opened if one.run.fold == run.fold)
     unbound = with_settings(config, {"recipe": recipe, "explicit": [], "run.seed": run.seed or 0})
-    own, model, inputs = open_classifier(unbound, run.path, source)
-    data = label_data(own, inputs, model.channels)
+    their_config, model, inputs = open_classifier(unbound, run.path, source)
+    data = label_data(their_config, inputs, model.channels)
     columns = [*WINDOW_KEY, "label"]
     test = data.part("test")
     if not test[columns].equals(ours.data.part("test")[columns]):
@@ -315,8 +315,8 @@ def _open_beside(
             f"{run.name} was made for other test windows or classes than those of this report;"
             " finetune it with the same windows.* and corpus.* settings"
         )
-    result = score_classifier(own, data, model, run)[0]
-    return Opened(run, own, data, result)
+    result = score_classifier(their_config, data, model, run)[0]
+    return Opened(run, their_config, data, result)
 
 
 def score_classifier(
@@ -419,12 +419,12 @@ def band_power_of(data: LabelledData, samples: pd.DataFrame) -> np.ndarray:
         r.recording: [channels.index(n) for n in r.ch_names]
         for r in data.recordings.table.itertuples()
     }
-    found = []
+    features = []
     for key in windows[WINDOW_KEY].itertuples(index=False, name=None):
         power = band_power(data.recordings.window(*key)[None], data.recordings.sfreq).reshape(
             len(rows[key[0]]), -1
         )
         full = np.zeros((len(channels), power.shape[1]))
         full[rows[key[0]]] = power
-        found.append(full.ravel())
-    return np.stack(found)[window_of]
+        features.append(full.ravel())
+    return np.stack(features)[window_of]

@@ -123,7 +123,7 @@ def find_events(windows: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     label = np.where(smooth.sum(1) >= rule.threshold, smooth.argmax(1), -1)
     edges = np.flatnonzero(np.diff(label, prepend=-2, append=-2))
     onset, stop_s = windows.onset_s.to_numpy(), (windows.onset_s + windows.duration_s).to_numpy()
-    found = [
+    rows = [
         (
             onset[first],
             stop_s[stop - 1] - onset[first],
@@ -133,7 +133,7 @@ def find_events(windows: pd.DataFrame, rule: Rule) -> pd.DataFrame:
         for first, stop in zip(edges[:-1], edges[1:], strict=True)
         if label[first] >= 0
     ]
-    events = pd.DataFrame(found, columns=EVENT_COLUMNS).astype(
+    events = pd.DataFrame(rows, columns=EVENT_COLUMNS).astype(
         {"onset_s": float, "duration_s": float, "probability": float}
     )
     return events[events.duration_s >= rule.min_duration_s - 1e-9].reset_index(drop=True)

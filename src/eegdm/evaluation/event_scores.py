@@ -6,10 +6,9 @@ cut every 300 s. An annotated event is found if anything was found within 30 s b
 after it; what was found and touches no such stretch is a false alarm. Counts are added up over a
 subject's recordings, and scores averaged over subjects.
 
-Everything is counted in whole samples of the grid. The package timescoring does the same in seconds
-of floating point, where 100.1 - 10.1 is less than 90: the two agree except where a gap is of
-exactly 90 s or an event of exactly 300 s.
-
+Everything is counted in whole samples of the grid, which is why it is done here: the package
+timescoring does the same in seconds of floating point, where 100.1 - 10.1 is less than 90. The two
+agree except where a gap is of exactly 90 s or an event of exactly 300 s.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def count_events(annotated: pd.DataFrame, found: pd.DataFrame, recording_s: floa
             f"a recording of {recording_s:g} s is too short to score events on a grid of"
             f" {GRID_HZ} Hz"
         )
-    truth, claims = (_split(_merge(_intervals(events, n))) for events in (annotated, found))
+    truth, claims = (_cut_long(_merge(_intervals(events, n))) for events in (annotated, found))
     claimed, within_reach, hits = _mask(claims, n), np.zeros(n, bool), 0
     for start, stop in truth:
         reach = slice(max(0, start - BEFORE_S * GRID_HZ), stop + AFTER_S * GRID_HZ)
@@ -102,8 +101,8 @@ def average_over_subjects(counts: Mapping[str, Sequence[EventCounts]]) -> dict[s
         for name in EVENT_SCORES
     }
     return {
-        **{name: float(np.mean(found)) if found else None for name, found in values.items()},  # type: ignore[arg-type]
-        "defined": {name: len(found) for name, found in values.items()},
+        **{name: float(np.mean(defined)) if defined else None for name, defined in values.items()},  # type: ignore[arg-type]
+        "defined": {name: len(defined) for name, defined in values.items()},
         "subjects": len(of_subject),
         "annotated": total.annotated,
         "found": total.found,
@@ -142,8 +141,8 @@ def cover_recordings(events: pd.DataFrame, recordings: pd.DataFrame) -> bool:
         )
     )
     covered = [
-        sum(stop - start for start, stop in _intervals(own, length[name])) / length[name]
-        for name, own in events.groupby("recording")
+        sum(stop - start for start, stop in _intervals(of_recording, length[name])) / length[name]
+        for name, of_recording in events.groupby("recording")
         if length.get(name)
     ]
     return bool(covered) and float(np.mean(np.array(covered) >= NEARLY_ALL)) >= 0.5
@@ -183,7 +182,7 @@ def _merge(intervals: Intervals) -> Intervals:
     return merged
 
 
-def _split(intervals: Intervals) -> Intervals:
+def _cut_long(intervals: Intervals) -> Intervals:
     longest = LONGEST_S * GRID_HZ
     return [
         (at, min(at + longest, stop))

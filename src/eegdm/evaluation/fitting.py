@@ -56,10 +56,11 @@ class FittedDecision(NamedTuple):
                 f"{how}; events are counted only where windows cover recordings in which some begin"
                 " and end"
             )
-        found = f"{self.counts.found} of {self.counts.annotated} annotated events"
+        detected = f"{self.counts.found} of {self.counts.annotated} annotated events"
         per_hour = self.counts.false_alarms / (self.counts.duration_s / 3600)
         return (
-            f"{how}: finds {found} of the validation recordings, {per_hour:.2f} false alarms per h"
+            f"{how}: finds {detected} of the validation recordings,"
+            f" {per_hour:.2f} false alarms per h"
         )
 
 
@@ -128,7 +129,7 @@ def _on_grid(
     if config.windows.policy == "event":
         return []
     covered = []
-    for row, windows, label in _tables(config, val, recordings, rule):
+    for row, windows, label in _window_tables(config, val, recordings, rule):
         if len(windows) == _n_windows(config, row):
             annotated = recordings.events[
                 (recordings.events.recording == row.recording)
@@ -165,7 +166,7 @@ def _fit_on_grid(rule: Rule, recordings: list[_Recording], countable: bool) -> F
                 smooth, threshold=threshold, min_duration_s=n_windows * rule.resolution_s
             )
             if countable:
-                score = event_scores(_counts(candidate, recordings))["f1"] or 0.0
+                score = event_scores(_count_all(candidate, recordings))["f1"] or 0.0
             else:
                 score = _window_f1(candidate, truth, probability)
             if best is None or score > best[0]:
@@ -173,7 +174,7 @@ def _fit_on_grid(rule: Rule, recordings: list[_Recording], countable: bool) -> F
             if not countable:
                 break
     assert best is not None
-    counts = _counts(best[1], recordings) if countable else None
+    counts = _count_all(best[1], recordings) if countable else None
     return FittedDecision(best[1], counts)
 
 
@@ -182,7 +183,7 @@ def _window_f1(rule: Rule, truth: np.ndarray, probability: np.ndarray) -> float:
     return float(2 * (called & truth).sum() / (called.sum() + truth.sum()))
 
 
-def _counts(rule: Rule, recordings: list[_Recording]) -> EventCounts:
+def _count_all(rule: Rule, recordings: list[_Recording]) -> EventCounts:
     return EventCounts.total(
         count_events(r.annotated, find_events(r.windows, rule), r.duration_s) for r in recordings
     )
@@ -194,18 +195,18 @@ def event_windows(
     """Yield each recording's row and the windows of its grid with their probabilities, without
     extra windows along seizures.
     """
-    for row, windows, _ in _tables(config, samples, recordings, rule):
+    for row, windows, _ in _window_tables(config, samples, recordings, rule):
         yield row, windows
 
 
-def _tables(
+def _window_tables(
     config: Config, samples: pd.DataFrame, recordings: Recordings, rule: Rule
 ) -> Iterator[tuple[Any, pd.DataFrame, np.ndarray]]:
     step_s = config.windows.step_s or config.windows.duration_s
     rows = {row.recording: row for row in recordings.table.itertuples()}
-    for name, own in samples.groupby("recording"):
+    for name, of_recording in samples.groupby("recording"):
         row: Any = rows[name]
-        of_grid = own[own.start_sample % round(step_s * row.sfreq) == 0]
+        of_grid = of_recording[of_recording.start_sample % round(step_s * row.sfreq) == 0]
         grid = of_grid.drop_duplicates(WINDOW_KEY).sort_values("start_sample")
         length = round(config.windows.duration_s * row.sfreq)
         windows = WindowGrid(grid.start_sample.to_numpy(), length, row.sfreq)

@@ -8,8 +8,7 @@ asked to go below.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,33 +16,15 @@ from jaxtyping import Float, Int, Shaped
 
 from eegdm.errors import UserError
 
-if TYPE_CHECKING:
-    from eegdm.models.backbone import SSMDP
-    from eegdm.models.diffusion import NoiseSchedule
-
 BAND_HZ = (0.5, 70.0)
 """Where spectra are compared: within the band-pass of the recordings, and below its upper slope."""
 MAX_LAG_S = 1.0
 _SEGMENT_S = 2.0  # of Welch's method: bins of 0.5 Hz
 _FLOOR_UV2 = 1e-12  # µV²/Hz, below any amplifier's noise; keeps the log of a flat channel finite
-_ROWS_AT_ONCE = 64
 
 Windows = Float[np.ndarray, "channel window time"]  # µV
 
-
-class Sampler(NamedTuple):
-    """A way to run the diffusion backwards."""
-
-    name: str  # ddpm, ddim or dpmsolver++
-    n_steps: int
-
-
-SAMPLERS = tuple(
-    Sampler(name, n) for name in ("ddpm", "ddim", "dpmsolver++") for n in (50, 20, 10, 5)
-)
-"""What is compared; ddpm with all of the schedule's steps is the published one."""
-
-DISTANCES = {
+DISTANCE_SENTENCES = {
     "spectrum_dB": "root mean square difference of the mean power spectra, dB",
     "amplitude": "Wasserstein distance of the amplitudes, in standard deviations of the real ones",
     "autocorrelation": "largest difference of the mean autocorrelations over lags up to 1 s",
@@ -138,48 +119,9 @@ def compare(
             raise UserError(
                 f"{name}: {len(windows)} channels generated, {len(real)} real ones to compare with"
             )
-    found = {"floor": distances(real[:, first], real[:, second], sfreq)}
-    found |= {name: distances(real, windows, sfreq) for name, windows in generated.items()}
+    tables = {"floor": distances(real[:, first], real[:, second], sfreq)}
+    tables |= {name: distances(real, windows, sfreq) for name, windows in generated.items()}
     return pd.concat(
-        [table.assign(source=name, channel=list(ch_names)) for name, table in found.items()],
+        [table.assign(source=name, channel=list(ch_names)) for name, table in tables.items()],
         ignore_index=True,
     )
-
-
-def generate(
-    backbone: SSMDP,
-    schedule: NoiseSchedule,
-    sampler: Sampler,
-    ids: Sequence[int],
-    n: int,
-    n_times: int,
-    sfreq: float,
-    seed: int = 0,
-) -> Float[np.ndarray, "channel window time"]:
-    """Draw ``n`` windows of each channel id, in model units (100 µV, companded); the same start for
-    every sampler of a seed.
-    """
-    import torch
-
-    channel = torch.tensor(list(ids)).repeat_interleave(n)
-    start = torch.randn(len(channel), 1, n_times, generator=torch.Generator().manual_seed(seed))
-    parts = list(_drawn(backbone, schedule, sampler, channel, start, sfreq, seed))
-    return torch.cat(parts).reshape(len(ids), n, n_times).numpy()
-
-
-def _drawn(
-    backbone: SSMDP,
-    schedule: NoiseSchedule,
-    sampler: Sampler,
-    channel: Any,
-    start: Any,
-    sfreq: float,
-    seed: int,
-) -> Iterator[Any]:
-    import torch
-
-    from eegdm.models.diffusion import sample_with
-
-    generator = torch.Generator().manual_seed(seed + 1)
-    for ids, noise in zip(channel.split(_ROWS_AT_ONCE), start.split(_ROWS_AT_ONCE), strict=True):
-        yield sample_with(backbone, schedule.sampler(*sampler), ids, noise, generator, sfreq)

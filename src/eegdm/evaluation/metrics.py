@@ -2,7 +2,9 @@
 
 Everything here takes arrays and gives plain numbers that JSON can hold. A score that is not defined
 (a class is absent) is ``None``, never NaN, and ``scores["undefined"]`` says why. Kappa, balanced
-accuracy, weighted F1, average precision and AUROC are those of scikit-learn.
+accuracy, weighted F1, average precision and AUROC equal those of scikit-learn; they are computed
+here because the bootstrap asks for them a thousand times for each run, and because chance is scored
+from expected counts alone, without predictions.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def multiclass_scores(
         UserError: there is no window, a label is no class, or a logit is not finite.
     """
     _check(label, logits, n_classes)
-    return confusion_scores(_confusion(label, logits.argmax(axis=1), n_classes))
+    return confusion_scores(_count_confusion(label, logits.argmax(axis=1), n_classes))
 
 
 def binary_scores(
@@ -166,7 +168,7 @@ def _undefined_of_classes(support: np.ndarray, predicted: np.ndarray) -> dict[st
     }
 
 
-def _confusion(
+def _count_confusion(
     label: np.ndarray, predicted: np.ndarray, n_classes: int
 ) -> Int[np.ndarray, "label predicted"]:
     return np.bincount(label * n_classes + predicted, minlength=n_classes**2).reshape(

@@ -129,11 +129,11 @@ def ranked_within_people(recordings: RunResult) -> tuple[int, int] | None:
     probability = class_probabilities(recordings.logits)[:, 1]
     higher, people = 0, 0
     for who in np.unique(recordings.subject):
-        own = recordings.subject == who
+        is_theirs = recordings.subject == who
         means = [
-            probability[own & (recordings.label == k)].mean()
+            probability[is_theirs & (recordings.label == k)].mean()
             for k in (0, 1)
-            if (own & (recordings.label == k)).any()
+            if (is_theirs & (recordings.label == k)).any()
         ]
         if len(means) == 2:
             people += 1

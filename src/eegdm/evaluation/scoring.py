@@ -24,7 +24,7 @@ def score_samples(
     """
     windows, window_of = shared_windows(samples)
     if processes == 1:
-        found = _logits(config, data, model, windows, pick_device(config.run.device))
+        parts = _logits(config, data, model, windows, pick_device(config.run.device))
     else:
         work = functools.partial(
             _share,
@@ -34,10 +34,10 @@ def score_samples(
             windows=windows,
             processes=processes,
         )
-        found = [
+        parts = [
             part for share in map_or_raise(work, range(processes), processes) for part in share
         ]
-    logits = in_order(found)[window_of]
+    logits = in_order(parts)[window_of]
     subjects = dict(
         zip(data.recordings.table.recording, data.recordings.table.subject, strict=True)
     )
@@ -65,7 +65,7 @@ def _logits(
         rank,
         world,
     )
-    found = []
+    parts = []
     for number, batch in enumerate(batches):
         if batch_sampler_of(batches).weight(number) > 0:  # no window is scored twice
             values, mask = batch.data.to(where), batch.mask.to(where)
@@ -75,8 +75,8 @@ def _logits(
                 if data.store is not None
                 else model(values, mask, data.recordings.sfreq, noise)
             )
-            found.append((batch.row.numpy(), logits.float().cpu().numpy()))
-    return found
+            parts.append((batch.row.numpy(), logits.float().cpu().numpy()))
+    return parts
 
 
 def _share(

@@ -21,7 +21,7 @@ from eegdm.layout import READERS_LABELS, command, finished_classifiers, finished
 from eegdm.models.locate import find_model
 from eegdm.opening import typed_conflicts
 
-_SECTIONS = (*READERS_LABELS, "windows", "latents", "fusion", "finetune", "signal.mu")
+_COMPARED_SETTINGS = (*READERS_LABELS, "windows", "latents", "fusion", "finetune", "signal.mu")
 OWN_OF_ITS_FOLD = "pretrained for its fold"
 
 
@@ -104,8 +104,8 @@ def backbones_near(config: Config, paths: Sequence[Path] = ()) -> dict[str, Arti
     roots = dict.fromkeys([Path(config.run.root), *(p.parents[3] for p in paths if _placed(p))])
     folders = [p for p in typed if artifacts.is_finished(p)]
     folders += [p for root in roots for p in finished_folders(root, "backbone")]
-    found = [artifacts.read_manifest(p) for p in folders]
-    return {made.fingerprint: made for made in reversed(found) if made.kind == "backbone"}
+    manifests = [artifacts.read_manifest(p) for p in folders]
+    return {made.fingerprint: made for made in reversed(manifests) if made.kind == "backbone"}
 
 
 def _placed(path: Path) -> bool:
@@ -124,22 +124,22 @@ def select(config: Config) -> Selection:
     """
     if config.run.classifiers:
         return _named(config)
-    found = _finished(config, config.recipe)
+    finished = _finished(config, config.recipe)
     place = Path(config.run.root) / config.corpus.name / config.recipe / "classifier"
-    if not found:
+    if not finished:
         raise UserError(
             f"{place}: holds no finished classifier; run `{command(config, 'classifier')}` first"
         )
-    conflicts = {run.path: _conflicts(config, run) for run in found}
-    asked = [run for run in found if not conflicts[run.path]]
+    conflicts = {run.path: _conflicts(config, run) for run in finished}
+    asked = [run for run in finished if not conflicts[run.path]]
     if not asked:
-        made = "; ".join(f"{run.name} was made with {conflicts[run.path]}" for run in found[:3])
+        made = "; ".join(f"{run.name} was made with {conflicts[run.path]}" for run in finished[:3])
         raise UserError(
             f"{place}: no finished classifier is as typed ({made}). Leave that out, or run"
             " `eegdm finetune` with it"
         )
-    chosen = max(_groups(asked), key=_size)
-    return Selection(chosen, _left_out(found, chosen, conflicts))
+    chosen = max(_groups(asked), key=_rank)
+    return Selection(chosen, _left_out(finished, chosen, conflicts))
 
 
 def select_beside(config: Config, recipe: str, runs: Sequence[Finished]) -> list[Finished]:
@@ -149,17 +149,19 @@ def select_beside(config: Config, recipe: str, runs: Sequence[Finished]) -> list
     Raises:
         UserError: the recipe has no finished classifier of these folds.
     """
-    found = _finished(config, recipe)
+    finished = _finished(config, recipe)
     folds = {run.fold for run in runs}
-    same = [run for run in found if run.fold in folds]
+    same = [run for run in finished if run.fold in folds]
     if not same:
         words = f"corpus={config.corpus.name} recipe={recipe}"
         what = (
-            "its finished classifiers are of other folds" if found else "no classifier is finished"
+            "its finished classifiers are of other folds"
+            if finished
+            else "no classifier is finished"
         )
         raise UserError(f"{what}; run `eegdm finetune {words}` first")
     wanted = _windows(runs[0])
-    return max(_groups(same), key=lambda group: (_windows(group[0]) == wanted, *_size(group)))
+    return max(_groups(same), key=lambda group: (_windows(group[0]) == wanted, *_rank(group)))
 
 
 def finished_recipes(config: Config) -> list[str]:
@@ -176,8 +178,8 @@ def finished_folders_in(place: Path) -> list[Path]:
 def _finished(config: Config, recipe: str) -> list[Finished]:
     paths = finished_classifiers(config, recipe)
     backbones = backbones_near(config, paths)
-    found = [read_classifier(path, backbones) for path in paths]
-    return sorted(found, key=_order)
+    runs = [read_classifier(path, backbones) for path in paths]
+    return sorted(runs, key=_order)
 
 
 def _order(run: Finished) -> tuple[int, int, str]:
@@ -205,10 +207,10 @@ def _named(config: Config) -> Selection:
 
 def _conflicts(config: Config, run: Finished) -> str:
     """How a classifier differs from what the user typed; nothing if it does not."""
-    found = [c for c in typed_conflicts(config, run.config) if c.startswith(_SECTIONS)]
+    conflicts = [c for c in typed_conflicts(config, run.config) if c.startswith(_COMPARED_SETTINGS)]
     if "run.seed" in config.explicit and run.seed not in (None, config.run.seed):
-        found.append(f"seed={run.seed}, not {config.run.seed}")
-    return "; ".join(found)
+        conflicts.append(f"seed={run.seed}, not {config.run.seed}")
+    return "; ".join(conflicts)
 
 
 # ------------------------------------------------------------------------------------------ groups
@@ -224,7 +226,7 @@ def _groups(runs: Sequence[Finished]) -> list[list[Finished]]:
     return list(groups.values())
 
 
-def _size(group: Sequence[Finished]) -> tuple[int, float]:
+def _rank(group: Sequence[Finished]) -> tuple[int, float]:
     return len(group), max(run.finished_at for run in group)
 
 
@@ -239,8 +241,8 @@ def _is_own_of_its_fold(run: Finished, runs: Sequence[Finished]) -> bool:
     """
     unknown = [other for other in runs if other.backbone is None]
     pairs = {(other.fold, other.inputs.get("backbone")) for other in unknown}
-    own = (run.fold, run.inputs.get("backbone"))
-    alone = [pair for pair in pairs if own[0] == pair[0] or own[1] == pair[1]] == [own]
+    of_run = (run.fold, run.inputs.get("backbone"))
+    alone = [pair for pair in pairs if of_run[0] == pair[0] or of_run[1] == pair[1]] == [of_run]
     return run.backbone is None and run.fold is not None and alone
 
 
@@ -267,11 +269,11 @@ def _windows(run: Finished) -> dict[str, Any]:
 
 
 def _left_out(
-    found: Sequence[Finished], chosen: Sequence[Finished], conflicts: Mapping[Path, str]
+    finished: Sequence[Finished], chosen: Sequence[Finished], conflicts: Mapping[Path, str]
 ) -> list[LeftOut]:
-    plans = dict(zip([run.path for run in found], _plans(found), strict=True))
+    plans = dict(zip([run.path for run in finished], _plans(finished), strict=True))
     reported, left_out = plans[chosen[0].path], []
-    for run in found:
+    for run in finished:
         if run not in chosen:
             differing = _differences(plans[run.path], reported)
             reason = conflicts[run.path] or differing or f"same fold and seed as {run.name}"
@@ -281,9 +283,9 @@ def _left_out(
 
 def _differences(plan: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """The first differences of two plans, as `finetune.max_lr=0.01, not 0.001`."""
-    found, other = dict(_leaves(plan)), dict(_leaves(wanted))
-    names = [n for n in {**found, **other} if found.get(n) != other.get(n)]
-    shown = [f"{name}={found.get(name)}, not {other.get(name)}" for name in names[:3]]
+    values, wanted_values = dict(_leaves(plan)), dict(_leaves(wanted))
+    names = [n for n in {**values, **wanted_values} if values.get(n) != wanted_values.get(n)]
+    shown = [f"{name}={values.get(name)}, not {wanted_values.get(name)}" for name in names[:3]]
     return "; ".join(shown) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
 
 

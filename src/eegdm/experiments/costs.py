@@ -2,7 +2,8 @@
 are timed on this machine.
 
 Times are rough: they scale a step of few windows to all of them, take every epoch that may be run,
-and leave disks and reports out.
+and leave disks and reports out. They are estimated here because no library knows these stages, and
+whoever starts a plan must know whether it takes hours or weeks.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def cost(step: Step, size: CorpusSize | None) -> Cost:
         )
     else:
         disk = None if size is None else _disk(step.kind, config, size)
-    return Cost(disk, None if size is None else _seconds(step.kind, config, size))
+    return Cost(disk, None if size is None else _step_seconds(step.kind, config, size))
 
 
 def _disk(kind: str, config: Config, size: CorpusSize) -> float:
@@ -183,7 +184,7 @@ def _disk(kind: str, config: Config, size: CorpusSize) -> float:
     return TOKEN_BYTES[config.latents.dtype] * per_row * size.channels * size.windows
 
 
-def _seconds(kind: str, config: Config, size: CorpusSize) -> float:
+def _step_seconds(kind: str, config: Config, size: CorpusSize) -> float:
     pace = measure(config)
     if kind == "recordings":
         return (
@@ -309,17 +310,17 @@ def _models(config: Config) -> tuple[Any, Any]:
 # --------------------------------------------------------------------------------------- in words
 
 
-def describe(steps: list[Step]) -> Iterator[str]:
+def describe_costs(steps: list[Step]) -> Iterator[str]:
     """Yield the lines of `eegdm reproduce TABLE --dry-run`."""
-    found = costs(steps)
+    estimates = costs(steps)
     common = [word for word in steps[0].words if all(word in step.words for step in steps)]
     yield f"each command with {' '.join(common)}"
-    for step, (disk, seconds) in zip(steps, found, strict=True):
-        state = "finished" if step.finished else f"{_size(disk):>9} {_duration(seconds):>9}"
+    for step, (disk, seconds) in zip(steps, estimates, strict=True):
+        state = "finished" if step.finished else f"{_disk_text(disk):>9} {_time_text(seconds):>9}"
         shared = f"   shared by {', '.join(step.recipes)}" if len(step.recipes) > 1 else ""
         words = " ".join(word for word in step.words if word not in common)
         yield f"{state:>19}   eegdm {step.stage} {words}{shared}"
-    to_do = [cost for step, cost in zip(steps, found, strict=True) if not step.finished]
+    to_do = [cost for step, cost in zip(steps, estimates, strict=True) if not step.finished]
     begun = f"{len(to_do)} of {len(steps)} steps to do"
     if any(None in cost for cost in to_do):
         yield f"{begun}; what they take is known once the recordings are there"
@@ -329,16 +330,16 @@ def describe(steps: list[Step]) -> Iterator[str]:
         sum(cost.seconds or 0.0 for cost in to_do),
     )
     yield (
-        f"{begun}: about {_size(disk)} of disk, {_duration(seconds)} on this machine if every epoch"
-        " is run"
+        f"{begun}: about {_disk_text(disk)} of disk, {_time_text(seconds)} on this machine if every"
+        " epoch is run"
     )
 
 
-def _size(n_bytes: float | None) -> str:
+def _disk_text(n_bytes: float | None) -> str:
     return "?" if n_bytes is None else file_size(n_bytes)
 
 
-def _duration(seconds: float | None) -> str:
+def _time_text(seconds: float | None) -> str:
     if seconds is None:
         return "?"
     if seconds < 120:

@@ -44,7 +44,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """A table of the paper."""
 
     name: str
@@ -75,11 +75,11 @@ class Step:
         if self.kind != "report":
             return True
         summary = artifacts.open_artifact(self.folder, "report").summary
-        told = {*summary["classifiers"].values(), *summary.get("left_out", {}).values()}
+        reported = {*summary["classifiers"].values(), *summary.get("left_out", {}).values()}
         return {
             artifacts.open_artifact(p).fingerprint
             for p in finished_classifiers(self.config, self.config.recipe)
-        } <= told
+        } <= reported
 
     @property
     def command(self) -> str:
@@ -87,24 +87,27 @@ class Step:
 
 
 @cache
-def tables() -> dict[str, Table]:
+def tables() -> dict[str, PaperTable]:
     """Read the published tables, by name."""
     from yaml import safe_load
 
     return {
-        name: _table(name, table)
+        name: _parse_table(name, table)
         for name, table in safe_load(PUBLISHED.read_text(encoding="utf-8"))["tables"].items()
     }
 
 
-def _table(name: str, table: dict[str, Any]) -> Table:
-    return Table(
-        name, table["title"], tuple(table["scores"]), tuple(_row(row) for row in table["rows"])
+def _parse_table(name: str, table: dict[str, Any]) -> PaperTable:
+    return PaperTable(
+        name,
+        table["title"],
+        tuple(table["scores"]),
+        tuple(_parse_row(row) for row in table["rows"]),
     )
 
 
-def _row(row: dict[str, Any]) -> Row:
-    numbers = tuple(None if found is None else tuple(found) for found in row.get("published", ()))
+def _parse_row(row: dict[str, Any]) -> Row:
+    numbers = tuple(None if score is None else tuple(score) for score in row.get("published", ()))
     return Row(**{**row, "words": tuple(row.get("words", ())), "published": numbers})
 
 
@@ -122,18 +125,18 @@ def sized(recipe: str) -> list[str]:
     """Return the words that give every recipe the sizes and training of one, such as `small`: where
     it differs from `base`.
     """
-    found, base = (
+    settings, base = (
         dict((name, value) for name, _, value in leaves(_composed([f"recipe={r}"])))
         for r in (recipe, BACKBONE_RECIPE)
     )
     return [
         f"{name}={'null' if value is None else value}".replace("'", "")
-        for name, value in found.items()
+        for name, value in settings.items()
         if value != base[name] and name.partition(".")[0] in _SIZED
     ]
 
 
-def find_table(name: str, recipes: Sequence[str] = ()) -> Table:
+def find_table(name: str, recipes: Sequence[str] = ()) -> PaperTable:
     """Return a table by its name, with the rows of these recipes only if any are given.
 
     Raises:
@@ -159,8 +162,8 @@ def find_table(name: str, recipes: Sequence[str] = ()) -> Table:
 # --------------------------------------------------------------------------------------- planning
 
 
-def plan(
-    table: Table, words: Sequence[str] = (), sources: dict[str, str] | None = None
+def plan_steps(
+    table: PaperTable, words: Sequence[str] = (), sources: dict[str, str] | None = None
 ) -> list[Step]:
     """List the commands that a table needs, in order, each once.
 
@@ -176,8 +179,8 @@ def plan(
     steps: dict[str, Step] = {}
     for row in table.rows:
         typed = _typed(table, row, rest)
-        for stage, kind, own in _commands(table, row, typed, rest, seeds):
-            _add(steps, row, stage, kind, own, sources or {})
+        for stage, kind, command_words in _commands(table, row, typed, rest, seeds):
+            _add(steps, row, stage, kind, command_words, sources or {})
     return list(steps.values())
 
 
@@ -195,21 +198,27 @@ def _without_seeds(words: Iterable[str]) -> tuple[list[str], list[int]]:
     return rest, seeds
 
 
-def _typed(table: Table, row: Row, words: list[str]) -> list[str]:
+def _typed(table: PaperTable, row: Row, words: list[str]) -> list[str]:
     """The words of a row's commands."""
-    corpus = ["corpus=chbmit"] if table.name == "chbmit" else _corpus(words)
-    return [*corpus, f"recipe={row.recipe}", *row.words, *_no_corpus(words), *_scaled(row, words)]
+    corpus = ["corpus=chbmit"] if table.name == "chbmit" else _corpus_words(words)
+    return [
+        *corpus,
+        f"recipe={row.recipe}",
+        *row.words,
+        *_without_corpus(words),
+        *_scaled_words(row, words),
+    ]
 
 
-def _corpus(words: list[str]) -> list[str]:
+def _corpus_words(words: list[str]) -> list[str]:
     return [word for word in words if word.startswith("corpus=")] or ["corpus=tuev"]
 
 
-def _no_corpus(words: list[str]) -> list[str]:
+def _without_corpus(words: list[str]) -> list[str]:
     return [word for word in words if not word.startswith("corpus=")]
 
 
-def _scaled(row: Row, words: list[str]) -> list[str]:
+def _scaled_words(row: Row, words: list[str]) -> list[str]:
     """Words that fit a recipe's range of blocks and its deeper stack, published for 20 blocks, to a
     smaller network.
 
@@ -227,23 +236,23 @@ def _scaled(row: Row, words: list[str]) -> list[str]:
     ]
     if not changed:
         return []
-    own = _composed([*_corpus(words), f"recipe={BACKBONE_RECIPE}", *_no_corpus(words)])
-    share = own.backbone.n_blocks / _COUNTED
+    typed = _composed([*_corpus_words(words), f"recipe={BACKBONE_RECIPE}", *_without_corpus(words)])
+    share = typed.backbone.n_blocks / _COUNTED
     values = {
         "first_block": round(published.first_block * share),
         "last_block": round((published.last_block or _COUNTED) * share),
-        "depth": own.fusion.depth + round((published.depth - base.depth) * share),
+        "depth": typed.fusion.depth + round((published.depth - base.depth) * share),
     }
     return [f"fusion.{key}={values[key]}" for key in changed]
 
 
 def _commands(
-    table: Table, row: Row, typed: list[str], words: list[str], seeds: list[int]
+    table: PaperTable, row: Row, typed: list[str], words: list[str], seeds: list[int]
 ) -> Iterator[tuple[str, str, list[str]]]:
     """Yield stage, kind and words of what a row needs, whatever of it is there or shared."""
     config = _composed(typed)
     if table.name == "chbmit" and config.run.backbone is None:
-        on_tuev = [*_corpus(words), f"recipe={BACKBONE_RECIPE}", *_no_corpus(words)]
+        on_tuev = [*_corpus_words(words), f"recipe={BACKBONE_RECIPE}", *_without_corpus(words)]
         yield "preprocess", "recordings", on_tuev
         yield "pretrain", "backbone", on_tuev
         typed = [*typed, f"backbone={own_folder(_composed(on_tuev), 'backbone')}"]
@@ -297,7 +306,9 @@ def _feeds(step: Step, config: Config, kind: str, row: Row) -> bool:
 # ---------------------------------------------------------------------------------------- running
 
 
-def run(table: Table, words: Sequence[str] = (), sources: dict[str, str] | None = None) -> Path:
+def run_table(
+    table: PaperTable, words: Sequence[str] = (), sources: dict[str, str] | None = None
+) -> Path:
     """Run what is not finished of a table's plan, print the table beside the published one, and
     return where it was written.
 
@@ -307,7 +318,7 @@ def run(table: Table, words: Sequence[str] = (), sources: dict[str, str] | None 
     """
     from eegdm.stages import run_stage
 
-    steps = plan(table, words, sources)
+    steps = plan_steps(table, words, sources)
     _require_sources(table, steps)
     for number, step in enumerate(steps, 1):
         say(f"\n[{number}/{len(steps)}] {step.command}")
@@ -320,22 +331,21 @@ def run(table: Table, words: Sequence[str] = (), sources: dict[str, str] | None 
     return write_results(table, words)
 
 
-def _require_sources(table: Table, steps: list[Step]) -> None:
+def _require_sources(table: PaperTable, steps: list[Step]) -> None:
     for step in steps:
-        name, told = (
-            step.config.corpus.name,
-            any(word.startswith(("source=", "corpus.source=")) for word in step.words),
-        )
-        if step.stage == "preprocess" and not step.finished and name != "synthetic" and not told:
+        if step.stage != "preprocess" or step.finished:
+            continue
+        name = step.config.corpus.name
+        has_source = any(word.startswith(("source=", "corpus.source=")) for word in step.words)
+        if name != "synthetic" and not has_source:
             raise UserError(
                 f"reproduce {table.name}: say where the recordings of {name} are with --{name} DIR"
             )
 
 
-def write_results(table: Table, words: Sequence[str]) -> Path:
+def write_results(table: PaperTable, words: Sequence[str]) -> Path:
     """Write a table, ours beside the published, as `<root>/tables/<table>.md`, and print it."""
-    from eegdm.report.pages import Section, write_markdown
-    from eegdm.report.pages import Table as Cells
+    from eegdm.report.pages import Section, Table, write_markdown
 
     rest, _ = _without_seeds(words)
     configs = [_composed(_typed(table, row, rest)) for row in table.rows]
@@ -358,7 +368,7 @@ def write_results(table: Table, words: Sequence[str]) -> Path:
     )
     path = Path(configs[0].run.root) / "tables" / f"{table.name}.md"
     write_markdown(
-        path, table.title, [Section("Ours beside the published", [Cells(header, rows, caption)])]
+        path, table.title, [Section("Ours beside the published", [Table(header, rows, caption)])]
     )
     say(f"\n{path.read_text(encoding='utf-8')}\nreproduce: wrote {path}")
     return path
@@ -370,14 +380,14 @@ def _source() -> str:
     return str(safe_load(PUBLISHED.read_text(encoding="utf-8"))["source"])
 
 
-def _result_rows(table: Table, row: Row, config: Config) -> Iterator[list[str]]:
+def _result_rows(table: PaperTable, row: Row, config: Config) -> Iterator[list[str]]:
     at_rate = with_settings(config, {"run.rate": row.rate})
     numbers = artifacts.read_json(own_folder(at_rate, "report") / "report.json")
     published = row.published or (None,) * len(table.scores)
     runs = len(numbers["runs"])
     yield [
         f"{row.label} ({runs} {'seed' if runs == 1 else 'seeds'})",
-        *_beside(numbers["summary"], runs, published, table.scores),
+        *_ours_and_published(numbers["summary"], runs, published, table.scores),
     ]
     if row.rate == 1.0:
         for name, baseline in numbers["baselines"].items():
@@ -385,11 +395,13 @@ def _result_rows(table: Table, row: Row, config: Config) -> Iterator[list[str]]:
                 nothing = (None,) * len(table.scores)
                 yield [
                     f"{row.label}: {name}",
-                    *_beside(baseline["summary"], len(baseline["scores"]), nothing, table.scores),
+                    *_ours_and_published(
+                        baseline["summary"], len(baseline["scores"]), nothing, table.scores
+                    ),
                 ]
 
 
-def _beside(
+def _ours_and_published(
     summary: dict[str, Any],
     runs: int,
     published: Sequence[tuple[float, ...] | None],

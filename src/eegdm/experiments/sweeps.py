@@ -2,7 +2,8 @@
 own, here or as a SLURM job.
 
 A run is a command line, not a function in a worker: one that is killed is one failed run, and the
-same command finishes it.
+same command finishes it. Hydra's launcher plugins call functions inside workers and need
+``hydra.main``, which no command uses, so joblib and submitit are called here.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Command:
         return DelayedSubmission(self)
 
 
-class Outcome(NamedTuple):
+class RunOutcome(NamedTuple):
     """A run and how it ended."""
 
     command: str
@@ -71,7 +72,7 @@ def launch(
     at_once: int = 2,
     job: Sequence[str] = (),
     logs: Path | None = None,
-) -> list[Outcome]:
+) -> list[RunOutcome]:
     """Run a stage once for each combination of comma-separated values.
 
     Args:
@@ -102,7 +103,7 @@ def launch(
     commands = [Command(stage, run) for run in runs]
     say(f"sweep: {len(commands)} runs by {launcher}")
     if launcher == "joblib":
-        return _told(_by_joblib(commands, at_once))
+        return _raise_if_failed(_by_joblib(commands, at_once))
     root = Path(compose(of_each_fold(stage, runs[0])[0]).run.root)
     logs = logs or root / "sweeps"
     return _by_submitit(commands, launcher, job, logs)
@@ -138,9 +139,9 @@ def _same_folder(stage: str, folder: Path, first: list[str], second: list[str]) 
     ]
     commands = []
     for run, other in ((first, second), (second, first)):
-        own = [word for word in run if word not in other]
+        differing = [word for word in run if word not in other]
         kept = [word for word in run if not word.startswith("run.root=")]
-        root = f"root={config.run.root}/{','.join(own)}"
+        root = f"root={config.run.root}/{','.join(differing)}"
         commands.append(shlex.join(["eegdm", stage, *kept, root, *inputs]))
     return (
         f"sweep: two runs would write to {folder}; {NAMED[stage]} a run its own folder, for other"
@@ -148,7 +149,7 @@ def _same_folder(stage: str, folder: Path, first: list[str], second: list[str]) 
     )
 
 
-def _by_joblib(commands: list[Command], at_once: int) -> list[Outcome]:
+def _by_joblib(commands: list[Command], at_once: int) -> list[RunOutcome]:
     """In threads that wait for processes: joblib's own workers would take all runs with them when
     one is killed.
     """
@@ -158,13 +159,13 @@ def _by_joblib(commands: list[Command], at_once: int) -> list[Outcome]:
         delayed(command)() for command in commands
     )
     return [
-        Outcome(str(command), status) for command, status in zip(commands, statuses, strict=True)
+        RunOutcome(str(command), status) for command, status in zip(commands, statuses, strict=True)
     ]
 
 
 def _by_submitit(
     commands: list[Command], cluster: str, job: Sequence[str], logs: Path
-) -> list[Outcome]:
+) -> list[RunOutcome]:
     executor = _executor(cluster, job, logs)
     with executor.batch():
         jobs = [executor.submit(command) for command in commands]
@@ -172,9 +173,9 @@ def _by_submitit(
         say(f"{submitted.job_id}: {command}; log {submitted.paths.stdout}")
     if cluster == "slurm":
         return []
-    return _told(
+    return _raise_if_failed(
         [
-            Outcome(str(command), _status(submitted))
+            RunOutcome(str(command), _status(submitted))
             for submitted, command in zip(jobs, commands, strict=True)
         ]
     )
@@ -215,7 +216,7 @@ def _status(submitted: Any) -> int:
         return -1
 
 
-def _told(outcomes: list[Outcome]) -> list[Outcome]:
+def _raise_if_failed(outcomes: list[RunOutcome]) -> list[RunOutcome]:
     """Say how runs ended; all of those that failed at once."""
     if failed := [outcome for outcome in outcomes if outcome.status != 0]:
         lines = [f"{outcome.command}: ended with status {outcome.status}" for outcome in failed]

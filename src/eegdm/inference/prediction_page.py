@@ -20,7 +20,7 @@ from eegdm.inference.prediction_figures import timeline, traces
 from eegdm.inference.prediction_files import NO_DEVICE
 from eegdm.inference.preparation import Prepared
 from eegdm.report.charts import GREY, colour
-from eegdm.report.pages import Block, Picture, Points, Section, Table, Text, write_html
+from eegdm.report.pages import Element, Picture, Points, Section, Table, Text, write_html
 from eegdm.report.traces import POLARITY
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ def write_page(
         "What was done to the signal": _done(prediction),
         "Rule and model": _model(model, rule),
     }
-    # Parts without a block have no heading.
-    filled = {title: list(blocks) for title, blocks in parts.items()}
+    # Parts without an element have no heading.
+    filled = {title: list(elements) for title, elements in parts.items()}
     write_html(
         path,
         f"Events in {name}",
-        [Section(title, blocks) for title, blocks in filled.items() if blocks],
+        [Section(title, elements) for title, elements in filled.items() if elements],
     )
 
 
-def _result(name: str, prediction: Prediction, rule: Rule) -> Iterator[Block]:
+def _result(name: str, prediction: Prediction, rule: Rule) -> Iterator[Element]:
     yield Text(NO_DEVICE)
     length = f"{name} lasts {clock(prediction.duration_s)}"
     counts = prediction.events.label.value_counts()
@@ -87,7 +87,7 @@ def _or(names: tuple[str, ...]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def _whole_recording(prediction: Prediction, rule: Rule) -> Iterator[Block]:
+def _whole_recording(prediction: Prediction, rule: Rule) -> Iterator[Element]:
     caption = (
         "Bars: the events. Below: how probable the model holds each event class at each time,"
         " stacked, smoothed as for the rule."
@@ -112,7 +112,7 @@ def _timeline_words(prediction: Prediction) -> str:
     )
 
 
-def _strongest(prediction: Prediction, prepared: Prepared, rule: Rule) -> Iterator[Block]:
+def _strongest(prediction: Prediction, prepared: Prepared, rule: Rule) -> Iterator[Element]:
     if prediction.events.empty:
         yield Text(
             "There is none. The stretch that is most like one, though below the rule, is this."
@@ -120,15 +120,18 @@ def _strongest(prediction: Prediction, prepared: Prepared, rule: Rule) -> Iterat
         )
         yield _picture(_most_like_an_event(prediction, rule), prepared, rule)
         return
-    strongest = prediction.events.sort_values("probability", ascending=False, kind="stable").head(
-        SHOWN
-    )
+    strongest = _by_probability(prediction).head(SHOWN)
     yield Text(
         f"{len(strongest)} of {len(prediction.events)}, by their highest probability, in the"
         f" filtered signal that the model saw. The event is shaded. {POLARITY}"
     )
     for number, (_, event) in enumerate(strongest.iterrows(), 1):
         yield _picture(event, prepared, rule, number)
+
+
+def _by_probability(prediction: Prediction) -> pd.DataFrame:
+    """The events, strongest first."""
+    return prediction.events.sort_values("probability", ascending=False, kind="stable")
 
 
 def _most_like_an_event(prediction: Prediction, rule: Rule) -> pd.Series:
@@ -170,14 +173,10 @@ def _picture(
     return Picture(figure, words, f"{words}{shown}.", wide=True)
 
 
-def _event_list(prediction: Prediction) -> Iterator[Block]:
+def _event_list(prediction: Prediction) -> Iterator[Element]:
     if prediction.events.empty:
         return
-    strongest = (
-        prediction.events.sort_values("probability", ascending=False, kind="stable")
-        .head(LISTED)
-        .sort_values("onset_s")
-    )
+    strongest = _by_probability(prediction).head(LISTED).sort_values("onset_s")
     left = len(prediction.events) - len(strongest)
     caption = (
         f"The {len(strongest)} strongest, in order of time; all {len(prediction.events)} are in"
@@ -198,7 +197,7 @@ def _event_list(prediction: Prediction) -> Iterator[Block]:
     yield Table(["time", "onset, s", "duration, s", "class", "probability"], rows, caption)
 
 
-def _quality(prediction: Prediction) -> Iterator[Block]:
+def _quality(prediction: Prediction) -> Iterator[Element]:
     hum = prediction.quality.mains_hz.dropna()
     header = [
         "channel",
@@ -243,14 +242,14 @@ def _faults(q: Any) -> list[str]:
     return [name for name, is_so in faults.items() if is_so]
 
 
-def _done(prediction: Prediction) -> Iterator[Block]:
+def _done(prediction: Prediction) -> Iterator[Element]:
     yield Points([(str(number), step) for number, step in enumerate(prediction.steps, 1)])
     if prediction.notes:
         yield Text("To be noted:")
         yield Points([("note", note) for note in prediction.notes])
 
 
-def _model(model: EEGDM, rule: Rule) -> Iterator[Block]:
+def _model(model: EEGDM, rule: Rule) -> Iterator[Element]:
     window_s = model.n_times / model.sfreq
     yield Points(
         [

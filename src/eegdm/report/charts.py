@@ -91,8 +91,8 @@ def class_bars(runs: Sequence[Scores], classes: Sequence[str]) -> Figure:
     axes = figure.add_subplot()
     for column in range(len(names)):
         place = np.arange(len(classes)) + 0.26 * (column - 1)
-        for y, found in zip(place, values[:, :, column].T, strict=True):
-            _bar(axes, y, found, colour(column))
+        for y, of_runs in zip(place, values[:, :, column].T, strict=True):
+            _bar(axes, y, of_runs, colour(column))
     supports = [c["support"] for c in runs[0]["per_class"]]
     axes.set_yticks(
         range(len(classes)),
@@ -110,19 +110,19 @@ def class_bars(runs: Sequence[Scores], classes: Sequence[str]) -> Figure:
     return figure
 
 
-def _bar(axes: Axes, y: float, found: np.ndarray, ink: str) -> None:
+def _bar(axes: Axes, y: float, values: np.ndarray, ink: str) -> None:
     """One bar with its number; a class without value (no window, never predicted) gets the words
     instead.
     """
-    if np.isnan(found).any():
+    if np.isnan(values).any():
         axes.text(1, y, "not defined", va="center", fontsize=8, color="#555555")
         return
-    mean = 100 * found.mean()
-    spread = 100 * np.array([[found.mean() - found.min()], [found.max() - found.mean()]])
+    mean = 100 * values.mean()
+    spread = 100 * np.array([[values.mean() - values.min()], [values.max() - values.mean()]])
     axes.barh(
-        y, mean, height=0.24, color=ink, xerr=spread if len(found) > 1 else None, ecolor="#333333"
+        y, mean, height=0.24, color=ink, xerr=spread if len(values) > 1 else None, ecolor="#333333"
     )
-    axes.text(100 * found.max() + 1, y, f"{mean:.0f}", va="center", fontsize=9)
+    axes.text(100 * values.max() + 1, y, f"{mean:.0f}", va="center", fontsize=9)
 
 
 @rc_context(STYLE)
@@ -155,10 +155,10 @@ def training_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
 
 def _panels(columns: set[str]) -> dict[str, list[str]]:
     """Title of each panel and its columns."""
-    found = [name for name in SCALARS if f"val_{name}" in columns][:2]
+    scores = [name for name in SCALARS if f"val_{name}" in columns][:2]
     panels = {"loss": ["train_loss", "val_loss"]}
     panels |= {
-        SCORE_NAMES[name].replace("balanced ", "balanced\n"): [f"val_{name}"] for name in found
+        SCORE_NAMES[name].replace("balanced ", "balanced\n"): [f"val_{name}"] for name in scores
     }
     return panels | {"learning rate": ["lr"]}
 
@@ -201,13 +201,15 @@ def reliability(curves: Mapping[str, dict[str, Any]], of: str) -> Figure:
     figure = Figure(figsize=(4.9, 6.4))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="ideal")
-    for index, (name, found) in enumerate(curves.items()):
-        points = [b for b in found["bins"] if b["count"]]
-        error = f"{short(name, 30)} (error {100 * found['expected_calibration_error']:.1f} %)"
+    for index, (name, result) in enumerate(curves.items()):
+        points = [b for b in result["bins"] if b["count"]]
+        error = f"{short(name, 30)} (error {100 * result['expected_calibration_error']:.1f} %)"
         predicted, observed = ([b[key] for b in points] for key in ("predicted", "observed"))
         upper.plot(predicted, observed, marker="o", color=colour(index), label=error)
-        edges = [b["low"] for b in found["bins"]] + [1.0]
-        lower.stairs([b["count"] for b in found["bins"]], edges, color=colour(index), linewidth=1.5)
+        edges = [b["low"] for b in result["bins"]] + [1.0]
+        lower.stairs(
+            [b["count"] for b in result["bins"]], edges, color=colour(index), linewidth=1.5
+        )
     upper.set(ylabel="share observed", xlim=(0, 1), ylim=(0, 1.02))
     lower.set(xlabel=f"predicted probability of {of}", ylabel="windows")
     for axes in (upper, lower):

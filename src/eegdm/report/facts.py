@@ -79,13 +79,13 @@ def split_sentence(config: Config, runs: Sequence[Finished]) -> str:
         return (
             f"Whole {w.kfold_unit}s are divided at random (seed {w.split_seed}) into {w.n_folds}"
             " folds; each fold is tested by a classifier that did not learn from it, and the next"
-            f" fold validates. {_folds(runs, w.n_folds)}"
+            f" fold validates. {_folds_sentence(runs, w.n_folds)}"
         )
     shares = f"{w.test_fraction:.0%} tested, {w.val_fraction:.0%} of the rest validate"
     return f"Whole {w.split}s are divided at random (seed {w.split_seed}): {shares}."
 
 
-def _folds(runs: Sequence[Finished], n: int) -> str:
+def _folds_sentence(runs: Sequence[Finished], n: int) -> str:
     there = sorted({run.fold for run in runs if run.fold is not None})
     lacking = sorted(set(range(n)) - set(there))
     tested = f"Folds tested here: {', '.join(map(str, there))}"
@@ -143,17 +143,17 @@ def settings(config: Config, model: EEGDM, run: Finished, recordings: Artifact) 
     windows = dict(made["windows"])
     if n_folds(config) is not None:
         windows.pop("fold")
-    found = {
+    sections = {
         "windows": windows,
         "signal": recordings.config.get("signal", {}) | {"mu": config.signal.mu},
         "backbone": {k: v for k, v in model.backbone.config.items() if k != "n_channel_ids"},
     }
     if run.backbone is not None:
-        found |= {
+        sections |= {
             k: run.backbone.config[k] for k in ("diffusion", "pretrain") if k in run.backbone.config
         }
     made_of = {"latents": asdict(model.spec), "fusion": model.fusion.config}
-    return found | {
+    return sections | {
         name: made.get(name, made_of.get(name))
         for name in ("latents", "fusion", "finetune")
         if name in made or name in made_of
@@ -165,7 +165,7 @@ def provenance(opened: Sequence[Opened], recordings: Artifact) -> dict[str, Any]
     import mne
     import torch
 
-    found: dict[str, Any] = {
+    origins: dict[str, Any] = {
         "eegdm": __version__,
         "torch": torch.__version__,
         "mne": mne.__version__,
@@ -179,9 +179,9 @@ def provenance(opened: Sequence[Opened], recordings: Artifact) -> dict[str, Any]
         ("latents", "latents"),
     ):
         values = {run.name: run.inputs.get(kind) for run in runs if run.inputs.get(kind)}
-        found[what] = _one_or_each(values, len(runs)) if values else "not known"
-    found["classifier"] = _one_or_each({run.name: run.fingerprint for run in runs}, len(runs))
-    return found
+        origins[what] = _one_or_each(values, len(runs)) if values else "not known"
+    origins["classifier"] = _one_or_each({run.name: run.fingerprint for run in runs}, len(runs))
+    return origins
 
 
 def _one_or_each(values: dict[str, Any], n: int) -> Any:

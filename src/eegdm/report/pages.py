@@ -58,7 +58,7 @@ class Picture:
     wide: bool = False
 
 
-Block = Text | Points | Table | Picture
+Element = Text | Points | Table | Picture
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Section:
     """A heading and what is below it."""
 
     title: str
-    blocks: list[Block] = field(default_factory=list)
+    elements: list[Element] = field(default_factory=list)
 
 
 # An absolute path up to its last part, of POSIX or Windows; not a URL, a unit (µV²/Hz) or a
@@ -109,17 +109,17 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
-        finalize=_shown,
+        finalize=_displayed,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters["png_base64"] = _png_base64
-    environment.tests["kind"] = lambda block, name: type(block).__name__ == name
+    environment.tests["kind"] = lambda element, name: type(element).__name__ == name
     return environment
 
 
-def _shown(value: Any) -> Any:
+def _displayed(value: Any) -> Any:
     """What is shown of a text: no folder of this machine, and no line break around a ±."""
     # What is marked as safe stays as it is: parts of base64 look like folders.
     if not isinstance(value, str) or hasattr(value, "__html__"):
@@ -140,9 +140,9 @@ def write_markdown(path: Path, title: str, sections: Sequence[Section]) -> None:
     """Write the same without its pictures."""
     parts = [f"# {_markdown_text(title)}"]
     for section in sections:
-        blocks = [block for block in section.blocks if not isinstance(block, Picture)]
-        if blocks:
-            parts += [f"## {_markdown_text(section.title)}", *map(_markdown_block, blocks)]
+        elements = [e for e in section.elements if not isinstance(e, Picture)]
+        if elements:
+            parts += [f"## {_markdown_text(section.title)}", *map(_markdown_element, elements)]
     with atomic_path(path) as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -152,13 +152,15 @@ def _markdown_text(text: str) -> str:
     return html.escape(marked, quote=False)
 
 
-def _markdown_block(block: Text | Points | Table) -> str:
-    match block:
+def _markdown_element(element: Text | Points | Table) -> str:
+    match element:
         case Text(text):
             return _markdown_text(text)
         case Points(points):
             return "\n".join(f"- **{_markdown_text(t)}**: {_markdown_text(e)}" for t, e in points)
         case Table():
-            rows = [block.header, ["---"] * len(block.header), *block.rows]
+            rows = [element.header, ["---"] * len(element.header), *element.rows]
             lines = ["| " + " | ".join(map(_markdown_text, row)) + " |" for row in rows]
-            return "\n".join(([_markdown_text(block.caption), ""] if block.caption else []) + lines)
+            return "\n".join(
+                ([_markdown_text(element.caption), ""] if element.caption else []) + lines
+            )

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from eegdm.evaluation.generation_quality import DISTANCES
+from eegdm.evaluation.generation_quality import DISTANCE_SENTENCES
 from eegdm.evaluation.metrics import summarise
 from eegdm.report import charts, traces
 from eegdm.report.charts import SCORE_NAMES
-from eegdm.report.pages import Block, Picture, Points, Section, Table, Text
+from eegdm.report.pages import Element, Picture, Points, Section, Table, Text
 
 if TYPE_CHECKING:
     from eegdm.evaluation.results import RunResult
@@ -64,14 +64,14 @@ def sections(report: Report, numbers: Numbers) -> list[Section]:
         "Settings and provenance": _settings(numbers),
         "Limits": _limits(),
     }
-    filled = {title: list(blocks) for title, blocks in parts.items()}
-    return [Section(title, blocks) for title, blocks in filled.items() if blocks]
+    filled = {title: list(elements) for title, elements in parts.items()}
+    return [Section(title, elements) for title, elements in filled.items() if elements]
 
 
 # ---------------------------------------------------------------------------------------- summary
 
 
-def _summary(report: Report, numbers: Numbers) -> Iterator[Block]:
+def _summary(report: Report, numbers: Numbers) -> Iterator[Element]:
     yield Text(
         f"A classifier of EEG windows, trained with recipe {report.recipe} on the corpus"
         f" {report.corpus}. Windows: {_sizes(report, numbers)}. {report.split}"
@@ -113,7 +113,7 @@ def _range(counts: Sequence[int], thing: str) -> str:
     return _many(low, thing) if low == high else f"{low} to {high} {thing}s"
 
 
-def _shown(numbers: Numbers) -> list[Numbers]:
+def _detailed_runs(numbers: Numbers) -> list[Numbers]:
     """The runs to show in detail: of all folds together where there are such."""
     return numbers["pooled"] or numbers["runs"]
 
@@ -122,7 +122,7 @@ def _sizes(report: Report, numbers: Numbers) -> str:
     """How many windows of whom; over all folds together where there are several."""
     rows = numbers["counts"]
     if not any("of" in row for row in rows):
-        return ", ".join(_size(row) for row in rows if row["windows"])
+        return ", ".join(_split_size(row) for row in rows if row["windows"])
     first = [run for run in report.runs if run.seed == report.runs[0].seed]
     row = {
         "windows": sum(len(run.label) for run in first),
@@ -130,10 +130,10 @@ def _sizes(report: Report, numbers: Numbers) -> str:
         "recordings": len({name for run in first for name in run.recording}),
         "subjects": len({name for run in first for name in run.subject}),
     }
-    return _size(row) if report.n_folds else ", ".join(_size(r) for r in rows[-1:])
+    return _split_size(row) if report.n_folds else ", ".join(_split_size(r) for r in rows[-1:])
 
 
-def _size(row: dict[str, Any]) -> str:
+def _split_size(row: dict[str, Any]) -> str:
     where = f"{_many(row['recordings'], 'recording')} of {_many(row['subjects'], 'subject')}"
     return f"{row['windows']} {row['split']} ({where})"
 
@@ -146,21 +146,21 @@ def verdict(report: Report, numbers: Numbers) -> str:
     """One sentence: ours beside the best baseline, and whether the difference could be chance."""
     name = report.headline[0]
     ours = _mean_of_shown(report, numbers)[name]["mean"]
-    others = {k: _compared(b, report)[name]["mean"] for k, b in numbers["baselines"].items()}
+    others = {k: _mean_scores(b, report)[name]["mean"] for k, b in numbers["baselines"].items()}
     others = {k: v for k, v in others.items() if v is not None}
     where = " of all folds together" if report.pooled else ""
     what = f"{SCORE_NAMES[name]} (x100) of EEGDM on the test windows{where} is {_number(ours)}"
     if ours is None or not others:
-        return _sentence(f"{what}.")
+        return _capitalised(f"{what}.")
     best = max(others, key=others.__getitem__)
     beside = f"{what}, that of the best baseline ({best}) {_number(others[best])}"
-    lows = [run["intervals"][name]["low"] for run in _shown(numbers)]
+    lows = [run["intervals"][name]["low"] for run in _detailed_runs(numbers)]
     if others[best] >= ours:
-        return _sentence(f"{beside}: on these data the baseline does as well or better.")
+        return _capitalised(f"{beside}: on these data the baseline does as well or better.")
     if None in lows or 100 * min(lows) <= others[best]:
-        unit = _shown(numbers)[0]["interval_unit"]
-        return _sentence(f"{beside}: the difference is within what other {unit} could change.")
-    return _sentence(
+        unit = _detailed_runs(numbers)[0]["interval_unit"]
+        return _capitalised(f"{beside}: the difference is within what other {unit} could change.")
+    return _capitalised(
         f"{beside}: the 95 % interval of {'every run' if len(lows) > 1 else 'the run'} lies"
         " above it."
     )
@@ -170,14 +170,14 @@ def _mean_of_shown(report: Report, numbers: Numbers) -> Numbers:
     return summarise([run.scores for run in report.pooled]) if report.pooled else numbers["summary"]
 
 
-def _compared(baseline: Numbers, report: Report) -> Numbers:
+def _mean_scores(baseline: Numbers, report: Report) -> Numbers:
     """The mean scores of a baseline to hold beside ours; of all folds together if ours are."""
     summary = baseline["pooled"] if report.pooled else baseline["summary"]
     nothing = {"mean": None, "std": None}
     return {name: (summary or {}).get(name, nothing) for name in report.headline}
 
 
-def _sentence(text: str) -> str:
+def _capitalised(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
@@ -207,9 +207,9 @@ def _baseline_row(name: str, baseline: Numbers, names: Sequence[str]) -> list[st
     if baseline["missing"] is not None:
         return [name, f"not computed: {baseline['missing']}", *[""] * (len(names) - 1)]
     n, nothing = len(baseline["scores"]), {"mean": None, "std": None}
-    found = [baseline["summary"].get(score, nothing) for score in names]
+    summaries = [baseline["summary"].get(score, nothing) for score in names]
     label = f"{name}, mean of {n}" if n > 1 else name
-    return [label, *(_spread(s) if n > 1 else _number(s["mean"]) for s in found)]
+    return [label, *(_spread(s) if n > 1 else _number(s["mean"]) for s in summaries)]
 
 
 def _pooled(report: Report, numbers: Numbers) -> Table:
@@ -222,9 +222,9 @@ def _pooled(report: Report, numbers: Numbers) -> Table:
     n_ours = len(rows)
     for name, baseline in numbers["baselines"].items():
         if baseline["pooled"] is not None:
-            found = [_compared(baseline, report)[n] for n in names]
+            summaries = [_mean_scores(baseline, report)[n] for n in names]
             spread = len(baseline["scores"]) > (report.n_folds or 1)
-            rows.append([name, *(_spread(s) if spread else _number(s["mean"]) for s in found)])
+            rows.append([name, *(_spread(s) if spread else _number(s["mean"]) for s in summaries)])
     caption = (
         f"All {report.n_folds} folds together, x100: each test window once, predicted by the model"
         " that did not learn from it. [low, high]: 95 % interval by bootstrap over"
@@ -238,26 +238,26 @@ def _units_drawn(runs: Sequence[Numbers]) -> str:
     counts: dict[str, list[int]] = {}
     for run in runs:
         counts.setdefault(run["interval_unit"].removesuffix("s"), []).append(run["n_units"])
-    return " or ".join(_range(found, unit) for unit, found in counts.items())
+    return " or ".join(_range(sizes, unit) for unit, sizes in counts.items())
 
 
 # --------------------------------------------------------------------------- recordings and people
 
 
-def _units(report: Report, numbers: Numbers) -> Iterator[Block]:
-    found = numbers["recordings_and_people"]
-    if not found:
+def _units(report: Report, numbers: Numbers) -> Iterator[Element]:
+    by_unit = numbers["recordings_and_people"]
+    if not by_unit:
         return
     yield Text(
         "Every recording has one label. Below, a recording (or a person) is one sample: the"
         " probabilities of its windows are averaged, and the most probable class is predicted."
         " [low, high]: 95 % interval by bootstrap over people; there is none with few people."
     )
-    if found["recording"]:
-        within = any(row[0]["ranked_within_people"] for row in found["recording"].values())
-        yield _unit_table(report, found["recording"], "recording", within)
-    if found["subject"]:
-        yield _unit_table(report, found["subject"], "person", within=False)
+    if by_unit["recording"]:
+        within = any(row[0]["ranked_within_people"] for row in by_unit["recording"].values())
+        yield _unit_table(report, by_unit["recording"], "recording", within)
+    if by_unit["subject"]:
+        yield _unit_table(report, by_unit["subject"], "person", within=False)
     else:
         yield Text("People have recordings of several classes, so that they are not scored.")
 
@@ -290,7 +290,7 @@ def _unit_cells(runs: list[Numbers], names: Sequence[str], within: bool) -> Iter
 
 
 def _meaning(name: str, numbers: Numbers) -> str:
-    first = _shown(numbers)[0]["scores"]
+    first = _detailed_runs(numbers)[0]["scores"]
     support = [c["support"] for c in first["per_class"]]
     occurring = sum(s > 0 for s in support)
     events = support[1] / first["n"] if len(support) == 2 else 0.0
@@ -313,7 +313,7 @@ def _meaning(name: str, numbers: Numbers) -> str:
 # ------------------------------------------------------------------------------------- the scores
 
 
-def _confusion(report: Report) -> Iterator[Block]:
+def _confusion(report: Report) -> Iterator[Element]:
     yield Text(
         "Each row is an annotated class and adds up to 100 %: read along it to see what its windows"
         " were taken for. The diagonal is right; below each share stands the number of windows."
@@ -323,7 +323,7 @@ def _confusion(report: Report) -> Iterator[Block]:
         yield Picture(figure, f"confusion matrix of {run.name}")
 
 
-def _per_class(report: Report) -> Iterator[Block]:
+def _per_class(report: Report) -> Iterator[Element]:
     figure = charts.class_bars([run.scores for run in report.shown], report.classes)
     several = len(report.shown) > 1
     yield Picture(
@@ -360,7 +360,7 @@ def _per_class(report: Report) -> Iterator[Block]:
         )
 
 
-def _events(report: Report) -> Iterator[Block]:
+def _events(report: Report) -> Iterator[Element]:
     if report.no_events:
         yield Text(report.no_events)
     runs = [(run, run.events) for run in report.shown if run.events is not None]
@@ -413,7 +413,7 @@ def _recall_of_events(report: Report, run: RunResult) -> float | None:
     return run.scores["per_class"][list(report.classes).index(report.event_classes[0])]["recall"]
 
 
-def _calibration(report: Report, numbers: Numbers) -> Iterator[Block]:
+def _calibration(report: Report, numbers: Numbers) -> Iterator[Element]:
     of = report.classes[1] if report.binary else "the predicted class"
     yield Text(
         "On the dotted line a probability means what it says: of the windows given 70 %, 70 % are"
@@ -425,7 +425,7 @@ def _calibration(report: Report, numbers: Numbers) -> Iterator[Block]:
             "A temperature, fitted on validation windows, divides the logits: it changes"
             " probabilities, not which class is predicted."
         )
-    for run in _shown(numbers):
+    for run in _detailed_runs(numbers):
         curves = {"as trained": run["calibration"]}
         if run["temperature"] is not None:
             curves[f"temperature {run['temperature']:.2f}"] = run["calibration_scaled"]
@@ -436,7 +436,7 @@ def _calibration(report: Report, numbers: Numbers) -> Iterator[Block]:
         )
 
 
-def _training(report: Report) -> Iterator[Block]:
+def _training(report: Report) -> Iterator[Element]:
     if report.no_backbone:
         yield Text(report.no_backbone)
     if report.pretraining is not None and len(report.pretraining):
@@ -461,7 +461,7 @@ def _training(report: Report) -> Iterator[Block]:
 # ---------------------------------------------------------------------------------------- the EEG
 
 
-def _generated(report: Report, numbers: Numbers) -> Iterator[Block]:
+def _generated(report: Report, numbers: Numbers) -> Iterator[Element]:
     if report.generated is None:
         return
     n_real, n_generated = report.generated.real.shape[1], report.generated.generated.shape[1]
@@ -484,19 +484,19 @@ def _generated(report: Report, numbers: Numbers) -> Iterator[Block]:
         " channel; both axes are logarithmic.",
         wide=True,
     )
-    if found := numbers["generated"]:
+    if distances := numbers["generated"]:
         yield Table(
             ["distance to real EEG", "generated", "floor"],
             [
-                [text, f"{found['generated'][key]:.3f}", f"{found['floor'][key]:.3f}"]
-                for key, text in DISTANCES.items()
+                [text, f"{distances['generated'][key]:.3f}", f"{distances['floor'][key]:.3f}"]
+                for key, text in DISTANCE_SENTENCES.items()
             ],
             "Mean over channels. Floor: the same distance between two halves of the real windows,"
             " below which nothing can be asked to go.",
         )
 
 
-def _example(report: Report) -> Iterator[Block]:
+def _example(report: Report) -> Iterator[Element]:
     example = report.example
     if example is None:
         return
@@ -535,7 +535,7 @@ def _example(report: Report) -> Iterator[Block]:
 # --------------------------------------------------------------------------------------- the rest
 
 
-def _data(report: Report) -> Iterator[Block]:
+def _data(report: Report) -> Iterator[Element]:
     yield _frame(report.counts, "Windows of each class in each split.")
     if len(report.failures):
         many = f"{_many(len(report.failures), 'recording')} could not be used:"
@@ -552,7 +552,7 @@ def _frame(table: pd.DataFrame, caption: str) -> Table:
     return Table([str(c) for c in table.columns], rows, caption)
 
 
-def _settings(numbers: Numbers) -> Iterator[Block]:
+def _settings(numbers: Numbers) -> Iterator[Element]:
     for caption, values in (
         ("Provenance", numbers["provenance"]),
         ("Settings", numbers["settings"]),
@@ -571,7 +571,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield prefix + name, value
 
 
-def _limits() -> Iterator[Block]:
+def _limits() -> Iterator[Element]:
     yield Text(
         "For research, not a medical device: no diagnosis and no treatment may rest on this report."
     )

@@ -55,26 +55,36 @@ def write_csv(path: Path, numbers: Numbers) -> None:
 
 def _rows(numbers: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
     for run in numbers["runs"]:
-        yield {"model": "EEGDM", "run": run["name"], **_cells(run["scores"], names), **_events(run)}
-    yield from _summary("EEGDM", numbers["summary"], names)
+        yield {
+            "model": "EEGDM",
+            "run": run["name"],
+            **_cells(run["scores"], names),
+            **_event_cells(run),
+        }
+    yield from _summary_rows("EEGDM", numbers["summary"], names)
     for run in numbers["pooled"]:
-        yield {"model": "EEGDM", "run": run["name"], **_cells(run["scores"], names), **_events(run)}
+        yield {
+            "model": "EEGDM",
+            "run": run["name"],
+            **_cells(run["scores"], names),
+            **_event_cells(run),
+        }
     for model, baseline in numbers["baselines"].items():
         for index, scores in enumerate(baseline["scores"]):
             run = baseline["names"][index] if baseline["names"] else str(index)
             yield {"model": model, "run": run, **_cells(scores, names)}
-        yield from _summary(model, baseline["summary"], names)
+        yield from _summary_rows(model, baseline["summary"], names)
         if baseline["pooled"] is not None:
-            means = _summary(model, baseline["pooled"], names)
+            means = _summary_rows(model, baseline["pooled"], names)
             yield next(means) | {"run": "all folds"}
 
 
-def _events(run: Numbers) -> dict[str, str]:
-    found = run["events"] or {}
-    return {f"event_{name}": _cell(found[name], name) for name in EVENT_SCORES if name in found}
+def _event_cells(run: Numbers) -> dict[str, str]:
+    events = run["events"] or {}
+    return {f"event_{name}": _cell(events[name], name) for name in EVENT_SCORES if name in events}
 
 
-def _summary(model: str, summary: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
+def _summary_rows(model: str, summary: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
     for what in ("mean", "std"):
         values = {name: summary.get(name, {}).get(what) for name in names}
         cells = {name: "" if v is None else f"{v:.2f}" for name, v in values.items()}

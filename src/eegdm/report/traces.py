@@ -38,7 +38,7 @@ _CHAINS = {
     "right parasagittal": TCP[18:],
 }
 _SCALES_UV = [step * 10**power for power in range(4) for step in (1, 2, 3, 5, 7)]
-_GAP = 0.6  # extra room between chains, in rows
+_CHAIN_GAP = 0.6  # extra room between chains, in rows
 _STRETCH_S = 12.0  # longest stretch whose spikes can still be seen
 _REAL, _GENERATED = "#000000", "#D55E00"
 
@@ -90,7 +90,7 @@ def generated_spectra(samples: Samples) -> Figure:
     """Power spectrum of each channel, mean over windows, real and generated; a row for each
     chain.
     """
-    rows = [part for _, group in chains(samples.ch_names) for part in _parts(group, 4)]
+    rows = [part for _, group in chains(samples.ch_names) for part in _lines_of(group, 4)]
     columns = max(len(row) for row in rows)
     figure = Figure(figsize=(2.35 * columns, 0.9 + 1.55 * len(rows)))
     grid = figure.subplots(len(rows), columns, sharex=True, sharey=True, squeeze=False)
@@ -113,7 +113,7 @@ def generated_spectra(samples: Samples) -> Figure:
     return figure
 
 
-def _parts(group: list[int], most: int) -> list[list[int]]:
+def _lines_of(group: list[int], most: int) -> list[list[int]]:
     return [group[i : i + most] for i in range(0, len(group), most)]
 
 
@@ -181,15 +181,15 @@ def busiest_stretch(
     """
     length = min(_STRETCH_S, duration_s)
     events = pd.concat([true, predicted])[["onset_s", "duration_s", "label"]]
-    best, most = 0.0, (0, 0)
+    best, highest = 0.0, (0, 0)
     for onset in events["onset_s"]:
         start = float(np.clip(onset - 1.5, 0, duration_s - length))
         inside = events[
             (events["onset_s"] < start + length)
             & (events["onset_s"] + events["duration_s"] > start)
         ]
-        found = (inside["label"].nunique(), len(inside.drop_duplicates()))
-        best, most = (start, found) if found > most else (best, most)
+        variety = (inside["label"].nunique(), len(inside.drop_duplicates()))
+        best, highest = (start, variety) if variety > highest else (best, highest)
     return best, best + length
 
 
@@ -259,7 +259,7 @@ def draw_traces(
     each row.
     """
     groups = chains(ch_names)
-    place = [-(index + _GAP * g) for g, (_, group) in enumerate(groups) for index in group]
+    place = [-(index + _CHAIN_GAP * g) for g, (_, group) in enumerate(groups) for index in group]
     seconds = start + np.arange(signal.shape[1]) / sfreq
     for row, trace in zip(place, signal, strict=True):
         axes.plot(seconds, row - (trace - np.median(trace)) / scale, color=ink, linewidth=0.7)

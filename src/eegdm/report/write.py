@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eegdm.artifacts import write_json
-from eegdm.evaluation.generation_quality import DISTANCES, compare
+from eegdm.evaluation.generation_quality import DISTANCE_SENTENCES, compare
 from eegdm.evaluation.metrics import (
     SCALARS,
     bootstrap,
@@ -80,7 +80,7 @@ def report_numbers(report: Report) -> dict[str, Any]:
         "settings": report.settings,
         "provenance": report.provenance,
     }
-    return plain(numbers)
+    return as_json(numbers)
 
 
 def _run_numbers(run: RunResult) -> dict[str, Any]:
@@ -138,9 +138,9 @@ def _unit_numbers(report: Report) -> dict[str, Any] | None:
             rows[name] = together or list(baseline.runs)
     return {
         unit: {
-            name: found
+            name: scored
             for name, runs in rows.items()
-            if (found := [_scored_units(run, unit) for run in runs]) and all(found)
+            if (scored := [_scored_units(run, unit) for run in runs]) and all(scored)
         }
         for unit in ("recording", "subject")
     }
@@ -185,7 +185,7 @@ def _generated_numbers(samples: Samples | None) -> dict[str, dict[str, float]] |
     table = compare(
         samples.real, one_unit, {"generated": samples.generated}, samples.sfreq, samples.ch_names
     )
-    return table.groupby("source")[list(DISTANCES)].mean().to_dict("index")
+    return table.groupby("source")[list(DISTANCE_SENTENCES)].mean().to_dict("index")
 
 
 def _example_numbers(example: Example | None) -> dict[str, Any] | None:
@@ -198,17 +198,17 @@ def _example_numbers(example: Example | None) -> dict[str, Any] | None:
     }
 
 
-def plain(obj: Any) -> Any:
+def as_json(obj: Any) -> Any:
     """Return nested containers of numpy and pandas values as JSON knows them, folders cut from
     texts, NaN as None.
     """
     match obj:
         case dict():
-            return {without_folders(str(key)): plain(value) for key, value in obj.items()}
+            return {without_folders(str(key)): as_json(value) for key, value in obj.items()}
         case list() | tuple() | np.ndarray():
-            return [plain(value) for value in obj]
+            return [as_json(value) for value in obj]
         case np.generic():
-            return plain(obj.item())
+            return as_json(obj.item())
         case float():
             return obj if math.isfinite(obj) else None
         case None | bool() | int():
