@@ -116,9 +116,8 @@ def read_pickle(data: bytes, storage_bytes: Mapping[str, int]) -> Any:
         )
     machine = _Machine(storage_bytes)
     try:
-        for opcode, argument, _ in pickletools.genops(
-            data
-        ):  # which ends after STOP and raises where there is none
+        # It ends after STOP, and raises where there is none.
+        for opcode, argument, _ in pickletools.genops(data):
             machine.step(opcode.name, argument)
         return machine.pop()
     except PickleFault:

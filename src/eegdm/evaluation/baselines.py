@@ -43,8 +43,7 @@ def band_power(
 
     Returns:
         channels x 5 features, the bands of a channel side by side; densities in (100 µV)²/Hz, from
-            one Hann-windowed
-        Fourier transform of the window, its mean removed.
+        one Hann-windowed Fourier transform of the window, its mean removed.
 
     Raises:
         UserError: a band holds no frequency, since windows are too short or sfreq is too low.
@@ -147,9 +146,8 @@ def linear_probe(
     else:
         folds = _folds(train_y, seed, unit)
         parts = [(train_x[a], train_y[a], train_x[b], train_y[b]) for a, b in folds]
-    with threadpool_limits(
-        1
-    ):  # thousands of small products, among which threads lose six times what they win
+    # Thousands of small products, among which threads lose six times what they win.
+    with threadpool_limits(1):
         penalty = _best_penalty(parts, n_classes, monitor, weights)
         model = _regression(penalty, train_y, weights).fit(train_x, train_y)
         return _log_probabilities(model, test_x, n_classes)

@@ -39,9 +39,8 @@ def find_braindecode_model(name: str) -> Any:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # of MNE, about montages that braindecode reads
+            # MNE warns of montages that braindecode reads.
+            warnings.simplefilter("ignore", FutureWarning)
             from braindecode.models.util import models_dict
     except (ImportError, OSError) as error:
         raise UserError(
@@ -114,9 +113,8 @@ def logits_from_scratch(
         torch.manual_seed(seed)
         try:
             network = model(n_outputs=n_classes, chs_info=channels, n_times=n_times, sfreq=sfreq)
-        except (
-            Exception
-        ) as error:  # each of the models has demands of its own, and its own way to say so
+        # Each of the models has demands of its own, and its own way to say so.
+        except Exception as error:
             raise UserError(
                 f"compare=braindecode.{name}: does not take {len(train.channels)} channels of"
                 f" {n_times} samples at {sfreq:g} Hz ({error})"

@@ -121,6 +121,7 @@ def find_events(windows: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     """
     smooth = smoothed(windows, rule)
     label = np.where(smooth.sum(1) >= rule.threshold, smooth.argmax(1), -1)
+    # -2 is no label, so that the first and the last window begin and end a stretch too.
     edges = np.flatnonzero(np.diff(label, prepend=-2, append=-2))
     onset, stop_s = windows.onset_s.to_numpy(), (windows.onset_s + windows.duration_s).to_numpy()
     rows = [

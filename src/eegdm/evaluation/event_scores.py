@@ -91,8 +91,8 @@ def average_over_subjects(counts: Mapping[str, Sequence[EventCounts]]) -> dict[s
 
     Returns:
         The mean of each of :data:`EVENT_SCORES` over the subjects that have it (None if none has),
-            ``defined``: how many those are,
-        ``subjects``, and the totals ``annotated``, ``found``, ``false_alarms``, ``hours``.
+        ``defined``: how many those are, ``subjects``, and the totals ``annotated``, ``found``,
+        ``false_alarms``, ``hours``.
     """
     of_subject = [event_scores(EventCounts.total(recordings)) for recordings in counts.values()]
     total = EventCounts.total(count for recordings in counts.values() for count in recordings)

@@ -54,6 +54,7 @@ def autocorrelation(windows: Windows, sfreq: float) -> Float[np.ndarray, "channe
     """
     n_times, n_lags = windows.shape[-1], min(windows.shape[-1], round(MAX_LAG_S * sfreq) + 1)
     centred = windows - windows.mean(axis=-1, keepdims=True)
+    # Zeros to twice the length keep the end of a window from wrapping onto its beginning.
     power = np.abs(np.fft.rfft(centred, n=2 * n_times)) ** 2
     sums = np.fft.irfft(power)[..., :n_lags]
     return (sums / np.maximum(sums[..., :1], np.finfo(float).tiny)).mean(axis=1)

@@ -46,10 +46,8 @@ def multiclass_scores(
 
     Returns:
         ``n`` windows, ``kappa``, ``balanced_accuracy`` (over the classes that occur),
-            ``weighted_f1``, ``accuracy``,
-        ``per_class`` (for each class a dict of recall, precision, f1, support), ``confusion``
-            (rows: label, columns:
-        prediction), ``undefined``.
+        ``weighted_f1``, ``accuracy``, ``per_class`` (for each class a dict of recall, precision,
+        f1, support), ``confusion`` (rows: label, columns: prediction), ``undefined``.
 
     Raises:
         UserError: there is no window, a label is no class, or a logit is not finite.
@@ -68,10 +66,9 @@ def binary_scores(
 
     Returns:
         What :func:`multiclass_scores` gives for the classes (background, event), and ``auc_pr``
-            (average precision),
-        ``auroc`` and ``sensitivity_at``: for each rate, the largest share of events found by a
-            threshold that calls
-        at most that share of the background windows an event.
+        (average precision), ``auroc`` and ``sensitivity_at``: for each rate, the largest share of
+        events found by a threshold that calls at most that share of the background windows an
+        event.
 
     Raises:
         UserError: as :func:`multiclass_scores`.
@@ -101,6 +98,7 @@ def _ranking_scores(
     logits, from the top.
     """
     order = np.argsort(-logit, kind="stable")
+    # Equal logits fall on the same side of every threshold, so only the last of them counts.
     last = np.append(np.flatnonzero(np.diff(logit[order])), len(logit) - 1)
     hits = np.cumsum(label[order])[last]
     precision = hits / (last + 1)
@@ -241,9 +239,8 @@ def calibration(
 
     Returns:
         ``bins``: low, high, count, mean predicted probability, share observed (``None`` where
-            empty), and
-        ``expected_calibration_error``, the mean distance of the two over all windows (Guo et al.,
-            arXiv:1706.04599).
+        empty), and ``expected_calibration_error``, the mean distance of the two over all windows
+        (Guo et al., arXiv:1706.04599).
     """
     if probabilities.ndim == 1:
         predicted, happened = probabilities, label == 1
@@ -315,9 +312,8 @@ def fit_event_threshold(
     sorted_probability = np.append(event_probability[order], 0.0)
     hits = np.cumsum(label[order])
     f1 = 2 * hits / (np.arange(1, len(label) + 1) + hits[-1])
-    f1[
-        sorted_probability[:-1] == sorted_probability[1:]
-    ] = -1.0  # no threshold parts equal probabilities
+    # No threshold parts equal probabilities.
+    f1[sorted_probability[:-1] == sorted_probability[1:]] = -1.0
     last = int(np.argmax(f1))
     return float(sorted_probability[last : last + 2].mean())
 
@@ -348,11 +344,11 @@ def bootstrap(
 
     Returns:
         For each score: ``value`` on the windows as they are, ``low``, ``high`` and ``n_undefined``
-            (draws without a
-        value, which are left out). ``low`` and ``high`` are ``None`` where there is one unit only
-            or no draw has one.
+        (draws without a value, which are left out). ``low`` and ``high`` are ``None`` where there
+        is one unit only or no draw has one.
     """
     rng = np.random.default_rng(seed)
+    # The rows of each unit are listed once, not searched for in each of a thousand draws.
     _, unit_of = np.unique(unit, return_inverse=True)
     rows_of = np.split(np.argsort(unit_of, kind="stable"), np.cumsum(np.bincount(unit_of))[:-1])
     draws = []

@@ -325,9 +325,8 @@ def run_table(
         if step.kind == "report" and step.finished:
             say(f"report: {step.folder} is finished")
         else:
-            run_stage(
-                step.stage, step.words
-            )  # one that is finished says so, or refuses a folder made with other settings
+            # A stage that is finished says so, or refuses a folder made with other settings.
+            run_stage(step.stage, step.words)
     return write_results(table, words)
 
 
