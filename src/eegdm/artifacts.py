@@ -293,12 +293,13 @@ def file_state(path: Path) -> tuple[int, ...]:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hex."""
+def sha256(*files: Path) -> str:
+    """Return the SHA-256 of a file in hex; of several, that of their bytes in sequence."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
+    for path in files:
+        with open(path, "rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

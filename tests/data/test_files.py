@@ -8,9 +8,10 @@ import mne
 import numpy as np
 import pytest
 
+from eegdm import artifacts
 from eegdm.config import CorpusConfig
 from eegdm.data.corpora import find_sources, survey
-from eegdm.data.files import later_parts, recording_ids, sort_out
+from eegdm.data.files import later_parts, recording_ids, signal_files, signal_state, sort_out
 from eegdm.data.reading import open_recording
 from eegdm.errors import UserError
 from eegdm.inference.prediction_folder import find_jobs
@@ -114,3 +115,51 @@ def test_a_folder_of_copies_alone_says_so(tmp_path):
 
 def test_ids_of_split_recordings_keep_their_names():
     assert recording_ids(["a/x_raw.fif", "a/x_raw.fif.gz"]) == ["a/x_raw.fif", "a/x_raw.fif.gz"]
+
+
+def write_brainvision(raw: mne.io.RawArray, folder: Path) -> tuple[Path, Path]:
+    mne.export.export_raw(folder / "a.vhdr", raw, verbose="error")
+    return folder / "a.vhdr", folder / "a.eeg"
+
+
+def write_eeglab(raw: mne.io.RawArray, folder: Path) -> tuple[Path, Path]:
+    """A .set whose samples lie in a .fdt beside it, as EEGLAB writes long recordings."""
+    from scipy.io import savemat
+
+    (raw.get_data() * 1e6).T.astype("<f4").tofile(folder / "a.fdt")
+    locations = np.array([(name,) for name in raw.ch_names], dtype=[("labels", object)])
+    fields = {"data": "a.fdt", "srate": 200.0, "nbchan": len(raw.ch_names), "pnts": raw.n_times,
+              "trials": 1, "chanlocs": locations, "event": [], "epoch": [],
+              "xmin": 0.0, "xmax": (raw.n_times - 1) / 200}  # fmt: skip
+    savemat(folder / "a.set", {"EEG": fields}, appendmat=False)
+    return folder / "a.set", folder / "a.fdt"
+
+
+def write_split_fif(raw: mne.io.RawArray, folder: Path) -> tuple[Path, Path]:
+    raw.save(folder / "a_raw.fif", split_size="2MB", verbose="error")
+    return folder / "a_raw.fif", folder / "a_raw-1.fif"
+
+
+@pytest.mark.parametrize("write", [write_brainvision, write_eeglab, write_split_fif])
+def test_another_signal_beside_the_same_header_is_another_recording(
+    raw: mne.io.RawArray, tmp_path: Path, write
+) -> None:
+    """The file that MNE opens may hold no sample: the ones that it names count too."""
+    opened, samples = write(raw, tmp_path)
+    assert {opened, samples} <= set(signal_files(opened))
+    assert open_recording(opened).n_times == raw.n_times
+    before = signal_state(opened), artifacts.sha256(*signal_files(opened))
+    data = bytearray(samples.read_bytes())
+    data[-100] ^= 1
+    samples.write_bytes(data)  # the same size and the same header
+    after = signal_state(opened), artifacts.sha256(*signal_files(opened))
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_a_recording_in_one_file_has_one_time(raw: mne.io.RawArray, tmp_path: Path) -> None:
+    raw.save(tmp_path / "a_raw.fif", verbose="error")
+    state = (tmp_path / "a_raw.fif").stat()
+    assert signal_state(tmp_path / "a_raw.fif") == (state.st_size, state.st_mtime_ns)
+    assert artifacts.sha256(tmp_path / "a_raw.fif") == artifacts.sha256(
+        *signal_files(tmp_path / "a_raw.fif")
+    )

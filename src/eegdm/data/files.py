@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eegdm.artifacts import fingerprint
 
@@ -107,6 +107,40 @@ def is_copy(file: Path) -> bool:
     """Whether `eegdm predict --copy` wrote the file: the sidecar of its original lies beside it."""
     original, separator, _ = file.name.rpartition("_annotated")
     return bool(separator) and file.with_name(f"{original}_events.json").is_file()
+
+
+# -------------------------------------------------------------- the files that hold one recording
+
+# The keys by which a BrainVision header names its files; $b stands for the header's own stem.
+_NAMED_BY_HEADER = re.compile(r"^(?:DataFile|MarkerFile)=(.+?)\s*$", re.MULTILINE)
+
+
+def signal_files(recording: Path) -> list[Path]:
+    """Return the files that a recording is read from, itself first: with a `.vhdr` the files that
+    it names, with a `.set` its `.fdt`, with the first part of a split FIF the others.
+    """
+    name = recording.name.lower()
+    others: list[Path] = []
+    if name.endswith(".vhdr"):
+        header = recording.read_text("latin-1")  # never fails; the names that count are ASCII
+        others = [
+            recording.with_name(found.replace("$b", recording.stem))
+            for found in _NAMED_BY_HEADER.findall(header)
+        ]
+    elif name.endswith(".set"):
+        others = [recording.with_suffix(".fdt")]
+    elif name.endswith(_FIF):
+        others = sorted(_read_with(recording) or ())
+    return [recording, *(file for file in others if file.is_file())]
+
+
+def signal_state(recording: Path) -> tuple[int, Any]:
+    """Return the size of a recording's files together, and the time of each: what changes when
+    one of them is replaced. A single file has a single time.
+    """
+    states = [file.stat() for file in signal_files(recording)]
+    times = [state.st_mtime_ns for state in states]
+    return sum(state.st_size for state in states), times[0] if len(times) == 1 else times
 
 
 # ------------------------------------------------------------------------------- parts of a FIF

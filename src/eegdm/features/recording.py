@@ -15,7 +15,7 @@ import numpy as np
 from eegdm import artifacts
 from eegdm.data import sidecars
 from eegdm.data.corpora import Source
-from eegdm.data.files import file_name
+from eegdm.data.files import file_name, signal_files
 from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import failure_reason
@@ -155,7 +155,7 @@ def _stamp(job: Job) -> list[list[Any]]:
 
 
 def _read_files(job: Job) -> list[Path]:
-    return [job.source.file, *sidecars.sidecar_files(job.source.file)]
+    return [*signal_files(job.source.file), *sidecars.sidecar_files(job.source.file)]
 
 
 def is_changed(job: Job, part: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from eegdm.checkpoints.load import load_classifier
 from eegdm.config import CorpusConfig
 from eegdm.console import as_options, say, track
 from eegdm.data.corpora import survey
+from eegdm.data.files import signal_state
 from eegdm.errors import UserError, failure_reason
 from eegdm.evaluation.decision import rule_of
 from eegdm.executor import map_unordered
@@ -233,9 +234,8 @@ def _input_state(job: PredictionJob, model: EEGDM) -> dict[str, Any]:
     """What tells that recording and model have not changed."""
     from eegdm.models.pretrained import weights_fingerprint
 
-    state = job.file.stat()
     return {
-        "recording": [job.file.name, state.st_size, state.st_mtime_ns],
+        "recording": [job.file.name, *signal_state(job.file)],
         "model": weights_fingerprint(model),
         "settings": artifacts.fingerprint(model.config),
     }

@@ -27,7 +27,7 @@ from eegdm.data.corpora import (
     table_path,
 )
 from eegdm.data.events import classes_of, refuse_other_classes
-from eegdm.data.files import file_name
+from eegdm.data.files import file_name, signal_files, signal_state
 from eegdm.data.montage import CHBMIT, TCP, Derivation, referential
 from eegdm.data.plan import plan_channels
 from eegdm.data.reading import open_recording, opening_of
@@ -250,7 +250,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
         corpus,
         status="ok",
         reason="; ".join(notes),
-        sha256=artifacts.sha256(job.source.file),
+        sha256=artifacts.sha256(*signal_files(job.source.file)),
         sfreq=prepared.sfreq,
         n_times=n_times,
         ch_names=[d.name for d in derivations],
@@ -327,12 +327,11 @@ def _stamp(job: Job) -> list[Any]:
     """What tells that the files of a recording have not changed: name, size and time of the
     recording; name, size and content of its annotations.
     """
-    stamps: list[Any] = []
-    for file in _files(job):
-        state = file.stat()
-        is_recording = file == job.source.file
-        content = state.st_mtime_ns if is_recording else _content(file, artifacts.file_state(file))
-        stamps.append([_name(file, job.root), state.st_size, content])
+    recording, *beside = _files(job)
+    stamps: list[Any] = [[_name(recording, job.root), *signal_state(recording)]]
+    for file in beside:
+        content = _content(file, artifacts.file_state(file))
+        stamps.append([_name(file, job.root), file.stat().st_size, content])
     return stamps
 
 
@@ -389,7 +388,7 @@ def _is_changed(job: Job, sha256: str | None) -> bool:
         return False
     if then is not None and not all(map(_is_same_file, then[1:], now[1:])):
         return True
-    return sha256 is None or artifacts.sha256(job.source.file) != sha256
+    return sha256 is None or artifacts.sha256(*signal_files(job.source.file)) != sha256
 
 
 # ---------------------------------------------------------------------------- which files they are
@@ -400,7 +399,7 @@ def _identity(sources: list[Source], corpus: CorpusConfig) -> dict[str, str]:
     and the table.
     """
     root = Path(corpus.source or "")
-    sizes = sorted([_name(s.file, root), s.file.stat().st_size] for s in sources)
+    sizes = sorted([_name(s.file, root), signal_state(s.file)[0]] for s in sources)
     files = {"files": artifacts.fingerprint(sizes)}
     return files | ({"table": artifacts.sha256(table_path(corpus))} if corpus.table else {})
 
