@@ -2,12 +2,13 @@
 
 from __future__ import annotations  # noqa: I001
 
+import re
 import subprocess
 import sys
 
 import pytest
 
-from eegdm.compose import choices, compose, expand
+from eegdm.compose import choices, compose, expand, explained_settings
 from eegdm.config import SHORT, check_resolved, Config, leaves
 from eegdm.errors import UserError
 
@@ -259,8 +260,22 @@ def test_defaults_with_an_unbalanced_quote_are_one_line(monkeypatch: pytest.Monk
 
 
 def test_every_setting_explains_itself() -> None:
-    silent = [name for name, field, _ in leaves(Config()) if not field.metadata.get("help")]
-    assert silent == []
+    advice = r"(Change it|Larger values|Smaller values|Give it|Leave it|Published|=NAME sets)"
+    for name, field, _ in leaves(Config()):
+        assert field.metadata["help"], name
+        assert re.search(advice, field.metadata["advice"]), name
+        assert field.metadata["advice"].endswith("."), name
+
+
+def test_settings_are_listed_with_limits_and_advice() -> None:
+    rows = {name: (value, texts) for name, value, texts in explained_settings(("signal", "run"))}
+    assert all(name.startswith(("signal.", "run.")) for name in rows)
+    default, (what, advice) = rows["signal.highpass"]
+    assert default == 0.1
+    assert what == "lower edge of the band-pass [0.01 to 10 Hz]"
+    assert advice.startswith("Published: 0.1 for TUEV, 0.5 for CHB-MIT. Larger values")
+    assert rows["signal.missing"][1][0].endswith(" [error | drop]")
+    assert rows["run.seed"][1][0].endswith(" [0 to 2147483647]")
 
 
 @pytest.mark.parametrize(

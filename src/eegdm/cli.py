@@ -53,7 +53,7 @@ def _add_stage(name: str) -> None:
         settings: Annotated[
             bool,
             typer.Option(
-                "--settings", help="list this stage's settings, their defaults and units, and stop"
+                "--settings", help="list this stage's settings, and when to change each, and stop"
             ),
         ] = False,
     ) -> None:
@@ -61,8 +61,10 @@ def _add_stage(name: str) -> None:
         from eegdm.experiments.sweeps import plan_runs
 
         if settings:
-            for key, default, help_text in compose.describe(sections):
-                typer.echo(f"{key}={default if default is not None else 'null'}\n    {help_text}")
+            for key, default, texts in compose.explained_settings(sections):
+                typer.echo(f"{key}={default if default is not None else 'null'}")
+                for text in texts:
+                    typer.echo(f"    {text}")
             return
         for run in plan_runs(name, words or []) if multirun else [words or []]:
             if cfg is not None:

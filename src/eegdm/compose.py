@@ -18,7 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eegdm.config import SHORT, Config, check, did_you_mean, leaves, with_settings
+from eegdm.config import (
+    SHORT,
+    Config,
+    check,
+    did_you_mean,
+    leaves,
+    range_text,
+    with_settings,
+)
 from eegdm.errors import UserError
 
 SEVERAL = "several values are run one after the other by -m, side by side by eegdm sweep"
@@ -295,12 +303,16 @@ def as_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def describe(sections: tuple[str, ...]) -> list[tuple[str, Any, str]]:
-    """Return (name, default, text) of each setting in the sections, for --settings."""
-    rows = []
+def explained_settings(sections: tuple[str, ...]) -> Iterator[tuple[str, Any, tuple[str, str]]]:
+    """Yield name, default and texts (what it is, with its limits; when to change it) of each
+    setting in the sections, for --settings.
+    """
     for name, field, value in leaves(Config()):
         if name.partition(".")[0] in sections:
-            limits = field.metadata
-            details = [limits["unit"], " | ".join(limits["choices"])]
-            rows.append((name, value, limits["help"] + "".join(f" [{d}]" for d in details if d)))
-    return rows
+            about = field.metadata
+            limits = " | ".join(about["choices"])
+            if about["low"] is not None:
+                limits = range_text(about["low"], about["high"])
+            limits = f"{limits} {about['unit']}".strip()
+            what = f"{about['help']} [{limits}]" if limits else about["help"]
+            yield name, value, (what, about["advice"])

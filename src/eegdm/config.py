@@ -1,5 +1,5 @@
-"""The settings of every stage: one root dataclass, a sentence, unit and range for each field, and
-the cross-checks.
+"""The settings of every stage: one root dataclass, for each field what it is, when one would change
+it, its unit and range, and the cross-checks.
 
 Each section belongs to the stages named in its docstring; a stage stamps only its own sections into
 the manifest of what it makes.
@@ -20,16 +20,34 @@ from eegdm.tuev import TUEV_CLASSES
 def option(
     default: Any,
     help: str,
+    advice: str,
     *,
     unit: str = "",
     choices: tuple[str, ...] = (),
     low: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """Declare a field with the text and the limits that ``--settings`` shows and :func:`check`
+    """Declare a field with the texts and the limits that ``--settings`` shows and :func:`check`
     enforces.
+
+    Args:
+        default: the value without a recipe.
+        help: what the setting is.
+        advice: when one would change it, or what larger values do; for a published value, what it
+            reproduces.
+        unit: of the value.
+        choices: the only values allowed, also of each element of a list.
+        low: least number allowed, also of each element of a list.
+        high: greatest number allowed, likewise.
     """
-    metadata = {"help": help, "unit": unit, "choices": choices, "low": low, "high": high}
+    metadata = {
+        "help": help,
+        "advice": advice,
+        "unit": unit,
+        "choices": choices,
+        "low": low,
+        "high": high,
+    }
     if isinstance(default, list | dict):
         return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -42,13 +60,20 @@ class CorpusConfig:
     name: str = option(
         "synthetic",
         "layout of the corpus",
+        "corpus=NAME sets it together with all that belongs to a layout; use that instead.",
         choices=("synthetic", "tuev", "chbmit", "folder", "bids"),
     )
-    source: str | None = option(None, "folder that holds the raw recordings")
+    source: str | None = option(
+        None,
+        "folder that holds the raw recordings",
+        "Give it to preprocess for every corpus but the synthetic one, which is generated without"
+        " it.",
+    )
     events: str = option(
         "rec",
         "where events come from: TUEV's .rec files, CHB-MIT's summaries, a table, the files' own"
         " annotations, BIDS *_events.tsv, or nowhere (pretraining only)",
+        "Change it if your labels are somewhere else than where corpus=NAME expects them.",
         choices=("rec", "summary", "table", "annotations", "bids", "none"),
     )
     table: str | None = option(
@@ -56,16 +81,25 @@ class CorpusConfig:
         "CSV, TSV or Parquet with file, onset_s, duration_s, label (channel, subject, session, run,"
         " split), in the current folder or below source=; without times, labels of whole"
         " recordings",
+        "Give it together with events=table.",
     )
     label_map: dict[str, str] = option(
         {},
         "text in the file -> class; events whose text is not named are left out; empty: all, as"
         " they are",
+        "Change it to rename, join or leave out labels; another grouping can be given to a later"
+        " stage without preprocessing again.",
     )
-    classes: list[str] = option(list(TUEV_CLASSES), "the classes, in the order of the logits")
+    classes: list[str] = option(
+        list(TUEV_CLASSES),
+        "the classes, in the order of the logits",
+        "Change it to the labels of your own corpus (those of a table are taken if it is left"
+        " out); finetune.loss=binary needs two, background first.",
+    )
     event_classes: list[str] = option(
         list(TUEV_CLASSES[:5]),
         "classes that `eegdm predict` marks as events; the others are background",
+        "Change it together with corpus.classes, to those that should be marked.",
     )
     pattern: str = option(
         r"(?:^|/)(?:sub-)?(?P<subject>(?<=sub-)[^_./]+|S\d+(?=R\d+\.\w+$)|[^/]+?(?=(?:\.fif)?\.[^./]+$))"
@@ -73,11 +107,37 @@ class CorpusConfig:
         "regular expression, searched in the path below source=, whose groups subject, session, run"
         " say who and when (corpus=folder); as it is: sub-01_ses-02_run-03..., S001R04, else the"
         " file's name is its subject",
+        "Change it if preprocess reports other people than there are: a person who counts as two"
+        " may be both in training and in test.",
     )
-    n_train: int = option(12, "synthetic training subjects (corpus=synthetic)", low=2, high=10_000)
-    n_eval: int = option(4, "synthetic test subjects (corpus=synthetic)", low=1, high=10_000)
-    minutes: float = option(4.0, "length of a synthetic recording", unit="min", low=0.5, high=1440)
-    seed: int = option(0, "seed of the synthetic corpus", low=0)
+    n_train: int = option(
+        12,
+        "synthetic training subjects (corpus=synthetic)",
+        "Larger values give more to learn from, and every stage takes longer.",
+        low=2,
+        high=10_000,
+    )
+    n_eval: int = option(
+        4,
+        "synthetic test subjects (corpus=synthetic)",
+        "Larger values make test scores vary less from corpus to corpus.",
+        low=1,
+        high=10_000,
+    )
+    minutes: float = option(
+        4.0,
+        "length of a synthetic recording",
+        "Larger values give more events of each subject, but not more subjects.",
+        unit="min",
+        low=0.5,
+        high=1440,
+    )
+    seed: int = option(
+        0,
+        "seed of the synthetic corpus",
+        "Change it to repeat an experiment on other synthetic subjects.",
+        low=0,
+    )
 
 
 @dataclass(kw_only=True)
@@ -85,47 +145,83 @@ class SignalConfig:
     """From the file's channels to model units (preprocess; mu: every reader)."""
 
     sfreq: float = option(
-        200.0, "sampling frequency of the recordings", unit="Hz", low=100, high=1000
+        200.0,
+        "sampling frequency of the recordings",
+        "Published: 200, which existing backbones learned from. Change it only to pretrain a"
+        " backbone of your own at another rate.",
+        unit="Hz",
+        low=100,
+        high=1000,
     )
-    highpass: float = option(0.1, "lower edge of the band-pass", unit="Hz", low=0.01, high=10)
+    highpass: float = option(
+        0.1,
+        "lower edge of the band-pass",
+        "Published: 0.1 for TUEV, 0.5 for CHB-MIT. Larger values remove more of the slow drifts,"
+        " and of slow EEG.",
+        unit="Hz",
+        low=0.01,
+        high=10,
+    )
     lowpass: float = option(
         75.0,
         "upper edge of the band-pass; lowered to 0.45 of the file's sampling frequency below"
         " 160 Hz",
+        "Published: 75. Smaller values remove more muscle activity, and fast EEG.",
         unit="Hz",
         low=10,
         high=400,
     )
     notch: list[float] = option(
-        [50.0], "mains frequencies to notch (published: 50)", unit="Hz", low=1, high=500
+        [50.0],
+        "mains frequencies to notch",
+        "Published: 50 for TUEV (although its mains have 60), 60 for CHB-MIT. Change it to the"
+        " mains frequency of your recordings; [] filters none.",
+        unit="Hz",
+        low=1,
+        high=500,
     )
     montage: str = option(
         "tcp",
         "channels: the 22 TCP pairs, the 16 of CHB-MIT, or (referential) the file's first"
         " n_referential as they are, whatever they measure, which no backbone can be given;"
         " `--channels file` of predict and embed is another thing",
+        "Change it if your recordings have the channels of CHB-MIT and no others (corpus=chbmit"
+        " does), or to use the signals outside EEGDM.",
         choices=("tcp", "chbmit", "referential"),
     )
     missing: str = option(
         "error",
         "a channel that can't be derived fails its recording (error), or is left out (drop)",
+        "Change it if your recordings lack electrodes; models then ignore the missing channels.",
         choices=("error", "drop"),
     )
     n_referential: int = option(
-        23, "how many of the file's channels montage=referential takes", low=1, high=1024
+        23,
+        "how many of the file's channels montage=referential takes",
+        "Change it to the number of EEG channels at the beginning of your files.",
+        low=1,
+        high=1024,
     )
     unit: str | None = option(
         None,
         "what the files' numbers are in, above what they say; null: as each file says",
+        "Change it if recordings are refused because their amplitudes cannot be EEG in volts.",
         choices=("V", "mV", "uV"),
     )
     per_window: bool = option(
         False,
         "keep raw samples and resample, filter and compand each window when it is read, as"
         " published for CHB-MIT",
+        "Change it only to repeat published numbers on CHB-MIT (compat=published does): every"
+        " window then has the edges of a filter.",
     )
     mu: float = option(
-        255.0, "companding of amplitudes above 100 µV; 0 leaves them", low=0, high=10_000
+        255.0,
+        "companding of amplitudes above 100 µV; 0 leaves them",
+        "Published: 255, and 0 in the recipe nolaw. Larger values compress large amplitudes more; a"
+        " backbone needs the value that it learned with.",
+        low=0,
+        high=10_000,
     )
 
 
@@ -135,59 +231,115 @@ class WindowConfig:
     cache, finetune, report).
     """
 
-    duration_s: float = option(5.0, "length of a window", unit="s", low=0.5, high=600)
+    duration_s: float = option(
+        5.0,
+        "length of a window",
+        "Published: 5 for TUEV, 10 for CHB-MIT. Larger values show more around an event and decide"
+        " less often; the backbone reads 5 s at a time.",
+        unit="s",
+        low=0.5,
+        high=600,
+    )
     policy: str = option(
         "event",
         "windows centred on events, a grid, or a grid with extra windows in seizures",
+        "Published: event for TUEV, grid+seizure for CHB-MIT. Change it to grid if labels last"
+        " longer than a window, or to detect events in continuous EEG.",
         choices=("event", "grid", "grid+seizure"),
     )
     step_s: float | None = option(
-        None, "step of the grid; null: the window's length", unit="s", low=0.1, high=600
+        None,
+        "step of the grid; null: the window's length",
+        "Smaller values make windows overlap: more windows and finer onsets, at the same multiple"
+        " of disk and time.",
+        unit="s",
+        low=0.1,
+        high=600,
     )
     min_overlap_s: float = option(
-        0.0, "a grid window takes an event's label if they share more than this", unit="s", low=0
+        0.0,
+        "a grid window takes an event's label if they share more than this",
+        "Larger values keep windows that an event only touches in the background.",
+        unit="s",
+        low=0,
     )
     labels: str = option(
         "overlap",
         "a window is an event's if they overlap, or (published) if the event starts or ends in it",
+        "Change it only to repeat published numbers on CHB-MIT: windows wholly inside a seizure"
+        " then count as background.",
         choices=("overlap", "published"),
     )
     background: str | None = option(
-        "BCKG", "class of a grid window without events; null: such windows are left out"
+        "BCKG",
+        "class of a grid window without events; null: such windows are left out",
+        "Change it to your name for the background, or to null if what has no label was not looked"
+        " at.",
     )
     edge: str = option(
         "skip",
         "a window that sticks out of the recording is skipped, or wraps around as published for"
         " TUEV",
+        "Change it to keep events near the ends of recordings; their windows then hold signal from"
+        " the other end.",
         choices=("skip", "wrap"),
     )
     split: str = option(
         "published",
         "how recordings are divided into train, val and test; none: all are tested, by a classifier"
         " that learned elsewhere",
+        "Change it to subject, or to kfold if there are few subjects, for a corpus without a"
+        " published split. Scores of session, run and recording are of people who were also learned"
+        " from.",
         choices=("published", "subject", "session", "run", "recording", "column", "kfold", "none"),
     )
     kfold_unit: str = option(
         "subject",
         "what stays together in kfold",
+        "Change it only if there are fewer people than folds; scores are then not of unseen"
+        " people.",
         choices=("subject", "session", "run", "recording"),
     )
-    n_folds: int = option(5, "number of folds (split=kfold)", low=3, high=1000)
-    fold: int = option(0, "the fold that is tested; the next one validates", low=0)
+    n_folds: int = option(
+        5,
+        "number of folds (split=kfold)",
+        "Larger values leave more to learn from in each fold, and there are as many trainings.",
+        low=3,
+        high=1000,
+    )
+    fold: int = option(
+        0,
+        "the fold that is tested; the next one validates",
+        "Change it from run to run, or give fold=all, so that everybody is tested once.",
+        low=0,
+    )
     val_fraction: float = option(
-        0.2, "share of the training units that validates", low=0.0, high=0.9
+        0.2,
+        "share of the training units that validates",
+        "Larger values make the choice of the best epoch and of thresholds surer, and leave less to"
+        " learn from.",
+        low=0.0,
+        high=0.9,
     )
     test_fraction: float = option(
         0.2,
         "share of the units that is tested (splits other than published, column, kfold)",
+        "Larger values make the final scores surer, and leave less to learn from.",
         low=0.0,
         high=0.9,
     )
-    split_seed: int = option(4523, "seed of the random choice of units (published: 4523)", low=0)
+    split_seed: int = option(
+        4523,
+        "seed of the random choice of units",
+        "Published: 4523 chooses TUEV's validation subjects. Change it to see how much scores"
+        " depend on who is in which part.",
+        low=0,
+    )
     leave_out: list[str] = option(
         [],
-        "subjects or sessions that no part holds; [chb12,chb13,chb17] for CHB-MIT as the usual"
-        " scripts process it",
+        "subjects or sessions that no part holds",
+        "Change it to leave people out without removing files; [chb12,chb13,chb17] reproduces"
+        " CHB-MIT as the usual scripts process it.",
     )
 
 
@@ -195,25 +347,79 @@ class WindowConfig:
 class BackboneConfig:
     """Size of the diffusion backbone, SSMDP (pretrain)."""
 
-    d_model: int = option(128, "width", low=4, high=4096)
-    n_blocks: int = option(20, "residual blocks", low=1, high=200)
-    d_state: int = option(
-        128, "state size of each SSM (half as many conjugate pairs)", low=2, high=1024
+    d_model: int = option(
+        128,
+        "width",
+        "Published: 128. Larger values cost memory in proportion, and time more than that; 32"
+        " (small) and 64 (mini) run on a laptop. fusion.n_heads must divide it.",
+        low=4,
+        high=4096,
     )
-    d_cond: int = option(512, "width of the condition", low=4, high=4096)
-    d_embed: int = option(128, "width of the step and channel embeddings", low=4, high=4096)
+    n_blocks: int = option(
+        20,
+        "residual blocks",
+        "Published: 20. Larger values cost time and memory in proportion, and disk for the tokens"
+        " of each block; 8 (small, mini) run on a laptop.",
+        low=1,
+        high=200,
+    )
+    d_state: int = option(
+        128,
+        "state size of each SSM (half as many conjugate pairs)",
+        "Published: 128. Larger values let each kernel mix more decays and frequencies; the time of"
+        " a large batch hardly depends on it.",
+        low=2,
+        high=1024,
+    )
+    d_cond: int = option(
+        512,
+        "width of the condition",
+        "Published: 512. Change it in proportion to d_model for a backbone of another size.",
+        low=4,
+        high=4096,
+    )
+    d_embed: int = option(
+        128,
+        "width of the step and channel embeddings",
+        "Published: 128. Change it in proportion to d_model for a backbone of another size.",
+        low=4,
+        high=4096,
+    )
 
 
 @dataclass(kw_only=True)
 class DiffusionConfig:
     """The forward process (pretrain, generate)."""
 
-    n_steps: int = option(50, "diffusion steps", low=2, high=1000)
-    schedule: str = option(
-        "squaredcos_cap_v2", "noise schedule", choices=("squaredcos_cap_v2", "linear")
+    n_steps: int = option(
+        50,
+        "diffusion steps",
+        "Published: 50. Larger values make generation slower in proportion; latents.step counts in"
+        " these steps.",
+        low=2,
+        high=1000,
     )
-    beta_start: float = option(1e-4, "first beta (linear)", low=0, high=1)
-    beta_end: float = option(0.05, "last beta (linear)", low=0, high=1)
+    schedule: str = option(
+        "squaredcos_cap_v2",
+        "noise schedule",
+        "Published: squaredcos_cap_v2; linear reproduces an ablation (recipe linear), in which even"
+        " the last step leaves some signal.",
+        choices=("squaredcos_cap_v2", "linear"),
+    )
+    beta_start: float = option(
+        1e-4,
+        "first beta (linear)",
+        "Published: 0.0001. Larger values add more noise in the first steps.",
+        low=0,
+        high=1,
+    )
+    beta_end: float = option(
+        0.05,
+        "last beta (linear)",
+        "Published: 0.05. Larger values leave less signal at the last step.",
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(kw_only=True)
@@ -221,37 +427,91 @@ class EmaConfig:
     """Exponential moving average of the weights (pretrain, finetune)."""
 
     decay: float = option(
-        0.999, "highest decay; the warm-up reaches it after about 31,700 calls", low=0, high=1
+        0.999,
+        "highest decay; the warm-up reaches it after about 31,700 calls",
+        "Published: 0.999. Larger values average over more steps; change it to about 0.99 for a"
+        " training of a few thousand steps.",
+        low=0,
+        high=1,
     )
-    start: int = option(100, "calls before which the average is a copy", low=0)
-    every: int = option(10, "optimizer steps between two updates", low=1)
+    start: int = option(
+        100,
+        "calls before which the average is a copy",
+        "Published: 100. Change it to less for trainings of a few hundred steps, which would hardly"
+        " be averaged.",
+        low=0,
+    )
+    every: int = option(
+        10,
+        "optimizer steps between two updates",
+        "Published: 10. Change it to 1 for short trainings; larger values save a little time.",
+        low=1,
+    )
 
 
 @dataclass(kw_only=True)
 class PretrainConfig:
     """Learning to denoise single channels (pretrain)."""
 
-    epochs: int = option(100, "passes over the training windows", low=0)
-    batch_size: int = option(108, "single-channel windows in a step, over all devices", low=1)
-    lr: float = option(1e-4, "learning rate", low=0)
-    weight_decay: float = option(0.0, "weight decay; never on A, B and dt", low=0)
-    grad_clip: float = option(1.0, "largest gradient norm", low=0)
+    epochs: int = option(
+        100,
+        "passes over the training windows",
+        "Published: 100. Change it to less if val_loss in curves.csv stops falling before.",
+        low=0,
+    )
+    batch_size: int = option(
+        108,
+        "single-channel windows in a step, over all devices",
+        "Published: 108. Change it to less if memory runs out, or if the corpus is small, for more"
+        " steps in an epoch.",
+        low=1,
+    )
+    lr: float = option(
+        1e-4,
+        "learning rate",
+        "Published: 0.0001. Change it to more for a small backbone (small: 0.002, mini: 0.001), to"
+        " less if the loss jumps or becomes NaN.",
+        low=0,
+    )
+    weight_decay: float = option(
+        0.0,
+        "weight decay; never on A, B and dt",
+        "Published: 0. Change it to more if val_loss rises while train_loss falls.",
+        low=0,
+    )
+    grad_clip: float = option(
+        1.0,
+        "gradients are clipped to this norm; 0: not at all",
+        "Published: 1. Change it to less if the loss jumps.",
+        low=0,
+    )
     windows: str = option(
         "auto",
         "windows to learn from: windows.policy, or a grid over the whole recording; auto: a grid if"
         " there are no events",
+        "Change it to grid to learn from all of the EEG, not only from what is around the events.",
         choices=("auto", "event", "grid"),
     )
     max_windows: int | None = option(
-        None, "at most this many windows (all their channels), spread evenly; null: all", low=1
+        None,
+        "at most this many windows of each part (all their channels), spread evenly; null: all",
+        "Change it to make a trial run short: time is in proportion to it.",
+        low=1,
     )
     samples: int = option(
         4,
         "windows generated per channel, after validations and at the end, for report and picture",
+        "Larger values show more of what the backbone generates and take time in proportion; 0"
+        " generates none.",
         low=0,
         high=1000,
     )
-    samples_every: int = option(1, "validations between two generations", low=1)
+    samples_every: int = option(
+        1,
+        "validations between two generations",
+        "Larger values save time where generating takes long beside an epoch.",
+        low=1,
+    )
     ema: EmaConfig = field(default_factory=EmaConfig)
 
 
@@ -259,27 +519,74 @@ class PretrainConfig:
 class LatentConfig:
     """From windows to tokens (cache, or finetune on the fly)."""
 
-    query: list[str] = option(["gate"], "activities to read", choices=("gate", "filter", "inter"))
-    pool: list[str] = option(
-        ["std"], "how each query is pooled over time; one per query", choices=("std", "mean")
+    query: list[str] = option(
+        ["gate"],
+        "activities to read",
+        "Published: [gate]; [filter] reproduces an ablation (recipe base_filters). Each further one"
+        " adds as many tokens, and as much disk.",
+        choices=("gate", "filter", "inter"),
     )
-    step: int = option(1, "diffusion step that the backbone is given, counted from 0", low=0)
+    pool: list[str] = option(
+        ["std"],
+        "how each query is pooled over time; one per query",
+        "Published: [std]; [mean] reproduces an ablation with lower scores (recipe base_gatem).",
+        choices=("std", "mean"),
+    )
+    step: int = option(
+        1,
+        "diffusion step that the backbone is given, counted from 0",
+        "Published: 1, which the paper counts as 2. Change it together with latents.forward"
+        " (recipes base_t0 to base_t2).",
+        low=0,
+    )
     forward: str = option(
         "none",
         "forward process before reading: none, scaled without noise, or with noise (never cached)",
+        "Published: none; the others reproduce ablations (recipes base_t0 to base_t2, and noise).",
         choices=("none", "noiseless", "noisy"),
     )
-    window: int = option(200, "pooling window", unit="samples at 200 Hz", low=2)
-    stride: int = option(200, "pooling step", unit="samples at 200 Hz", low=1)
+    window: int = option(
+        200,
+        "pooling window",
+        "Published: 200 (1 s). Smaller values show when something happens more exactly; with a"
+        " stride as small there are more tokens.",
+        unit="samples at 200 Hz",
+        low=2,
+    )
+    stride: int = option(
+        200,
+        "pooling step",
+        "Published: 200. Smaller values give more tokens, and disk and time of fine-tuning in"
+        " proportion; below latents.window they overlap.",
+        unit="samples at 200 Hz",
+        low=1,
+    )
     dtype: str = option(
-        "float16", "number format of stored tokens", choices=("float16", "float32", "int8")
+        "float16",
+        "number format of stored tokens",
+        "Change it to int8 to halve the disk space, at a difference in kappa that five seeds could"
+        " not show; float32 needs twice the space, without a measured gain.",
+        choices=("float16", "float32", "int8"),
     )
     cached: bool = option(
         True,
         "read tokens from the latents folder; false: compute them from recordings and backbone",
+        "Change it for noise in every epoch, to train the backbone too, or if the disk is too"
+        " small; every epoch then takes as long as cache.",
     )
-    shard_windows: int = option(256, "windows in a shard", low=1)
-    batch_size: int = option(8, "windows that the backbone takes at once", low=1)
+    shard_windows: int = option(
+        256,
+        "windows in a shard",
+        "Smaller values need less memory (a shard is held whole, 144 MB at full size) and lose less"
+        " work when cache is interrupted, but make more files.",
+        low=1,
+    )
+    batch_size: int = option(
+        8,
+        "windows that the backbone takes at once",
+        "Larger values may keep a GPU busier and need more memory; tokens stay the same.",
+        low=1,
+    )
 
 
 @dataclass(kw_only=True)
@@ -289,21 +596,59 @@ class FusionConfig:
     kind: str = option(
         "lft",
         "fusion tokens, none (all tokens flattened), or the mean over blocks",
+        "Published: lft; the others reproduce ablations with lower scores (recipes no_fusion,"
+        " mean_fusion).",
         choices=("lft", "none", "mean"),
     )
-    n_tokens: int = option(16, "fusion tokens per pool", low=1, high=1024)
-    n_heads: int = option(8, "attention heads", low=1, high=64)
-    ff: int = option(4, "width of the feed-forward layers, in widths of the model", low=1, high=16)
+    n_tokens: int = option(
+        16,
+        "fusion tokens per pool",
+        "Published: 16. Smaller values (small: 4) train faster and suit small backbones.",
+        low=1,
+        high=1024,
+    )
+    n_heads: int = option(
+        8,
+        "attention heads",
+        "Published: 8. Change it if it does not divide backbone.d_model.",
+        low=1,
+        high=64,
+    )
+    ff: int = option(
+        4,
+        "width of the feed-forward layers, in widths of the model",
+        "Published: 4. Smaller values make the classifier smaller and faster.",
+        low=1,
+        high=16,
+    )
     depth: int = option(
-        8, "pairs of attention and feed-forward in the classification stack", low=0, high=200
+        8,
+        "pairs of attention and feed-forward in the classification stack",
+        "Published: 8; ablations with fewer or no fusion blocks have 22 to 35. Change it to less"
+        " for small corpora (small: 2).",
+        low=0,
+        high=200,
     )
     standardise: bool = option(
         False,
-        "centre and scale the features of each block's tokens by the training part (published: no;"
-        " for small backbones)",
+        "centre and scale the features of each block's tokens by the training part",
+        "Published: false. Change it for a small backbone, whose tokens are all nearly alike"
+        " (recipes small and mini do).",
     )
-    first_block: int = option(0, "first block whose tokens are fused", low=0)
-    last_block: int | None = option(None, "block before which to stop; null: all", low=1)
+    first_block: int = option(
+        0,
+        "first block whose tokens are fused",
+        "Published: 0. Change it to see what the later blocks know alone (recipe base_secondhalf);"
+        " stored tokens serve all choices.",
+        low=0,
+    )
+    last_block: int | None = option(
+        None,
+        "block before which to stop; null: all",
+        "Published: null. Change it to see what the earlier blocks know alone (recipe"
+        " base_firsthalf).",
+        low=1,
+    )
 
 
 @dataclass(kw_only=True)
@@ -313,42 +658,124 @@ class FinetuneConfig:
     loss: str = option(
         "cross_entropy",
         "cross entropy over classes, or binary cross entropy on one logit",
+        "Published: cross_entropy for TUEV, binary for CHB-MIT. Change it to binary for two classes"
+        " that are scored by AUROC or AUC-PR.",
         choices=("cross_entropy", "binary"),
     )
-    label_smoothing: float = option(0.1, "label smoothing of the cross entropy", low=0, high=1)
+    label_smoothing: float = option(
+        0.1,
+        "label smoothing of the cross entropy",
+        "Published: 0.1. Larger values make probabilities less extreme, which may help where labels"
+        " are doubtful.",
+        low=0,
+        high=1,
+    )
     class_weights: list[float] | None = option(
-        None, "weight of each class in the cross entropy", low=0
+        None,
+        "weight of each class in the cross entropy",
+        "Published: null. Change it to larger weights for rare classes if the classifier misses"
+        " them; one per class, in the order of corpus.classes.",
+        low=0,
     )
     pos_weight: float | None = option(
-        None, "weight of the positive class in the binary loss", low=0
+        None,
+        "weight of the positive class in the binary loss",
+        "Published: 150.51 for CHB-MIT. Larger values miss fewer events at the price of more false"
+        " alarms.",
+        low=0,
     )
     max_samples: int | None = option(
         None,
         "learn from at most this many training samples, as evenly over classes as they allow; null:"
         " all; validation keeps all",
+        "Change it to see how scores depend on the number of labels.",
         low=2,
     )
-    epochs: int = option(50, "most passes over the training windows", low=1)
-    batch_size: int = option(256, "windows in a step, over all devices", low=1)
-    max_lr: float = option(5e-4, "highest learning rate of OneCycle", low=0)
-    pct_start: float = option(0.1, "share of the steps in which the rate rises", low=0, high=1)
-    div: float = option(25.0, "highest over first learning rate", low=1)
-    final_div: float = option(1e4, "first over last learning rate", low=1)
+    epochs: int = option(
+        50,
+        "maximum number of passes over the training windows",
+        "Published: 50. Larger values also stretch the schedule of the learning rate; training"
+        " usually stops before.",
+        low=1,
+    )
+    batch_size: int = option(
+        256,
+        "windows in a step, over all devices",
+        "Published: 256. Change it to less for small corpora, for more steps in an epoch (small:"
+        " 64), or if memory runs out.",
+        low=1,
+    )
+    max_lr: float = option(
+        5e-4,
+        "highest learning rate of OneCycle",
+        "Published: 0.0005. Change it to more for small models (small: 0.002), to less if the loss"
+        " jumps or becomes NaN.",
+        low=0,
+    )
+    pct_start: float = option(
+        0.1,
+        "share of the steps in which the rate rises",
+        "Published: 0.1. Larger values warm up longer, for trainings that begin unsteadily.",
+        low=0,
+        high=1,
+    )
+    div: float = option(
+        25.0,
+        "highest over first learning rate",
+        "Published: 25. Larger values begin at a lower rate.",
+        low=1,
+    )
+    final_div: float = option(
+        1e4,
+        "first over last learning rate",
+        "Published: 10000. Larger values end at a lower rate.",
+        low=1,
+    )
     betas: list[float] = option(
-        [0.9, 0.98], "Adam's betas; OneCycle moves the first between 0.85 and 0.95", low=0, high=1
+        [0.9, 0.98],
+        "Adam's betas; OneCycle moves the first between 0.85 and 0.95",
+        "Published: 0.98 as the second. Change that to 0.999 to average squared gradients over more"
+        " steps.",
+        low=0,
+        high=1,
     )
     weight_decay: float = option(
-        0.05, "weight decay; not on fusion tokens, biases and other 1-D parameters", low=0
+        0.05,
+        "weight decay; not on fusion tokens, biases and other 1-D parameters",
+        "Published: 0.05. Change it to more if val_loss rises while train_loss falls.",
+        low=0,
     )
-    grad_clip: float = option(3.0, "largest gradient norm", low=0)
+    grad_clip: float = option(
+        3.0,
+        "gradients are clipped to this norm; 0: not at all",
+        "Published: 3. Change it to less if the loss jumps.",
+        low=0,
+    )
     monitor: str = option(
         "kappa",
         "validation score that picks the checkpoint",
+        "Published: kappa for TUEV, balanced_accuracy for CHB-MIT. Change it to the score that you"
+        " will report.",
         choices=("kappa", "balanced_accuracy", "auc_pr", "auroc"),
     )
-    patience: int = option(3, "epochs without improvement before stopping", low=1)
-    patience_from: int = option(20, "epoch from which patience counts", low=0)
-    train_backbone: bool = option(False, "train the backbone too (needs latents.cached=false)")
+    patience: int = option(
+        3,
+        "epochs without improvement before stopping",
+        "Published: 3. Change it to more if validation scores vary much from epoch to epoch.",
+        low=1,
+    )
+    patience_from: int = option(
+        20,
+        "epoch from which patience counts",
+        "Published: 20. Change it together with finetune.epochs (small: 10 of 25).",
+        low=0,
+    )
+    train_backbone: bool = option(
+        False,
+        "train the backbone too (needs latents.cached=false)",
+        "Published: false. Change it if a frozen backbone is not good enough for your recordings;"
+        " training takes much more time and memory.",
+    )
     ema: EmaConfig = field(default_factory=EmaConfig)
 
 
@@ -358,21 +785,39 @@ class RunConfig:
     and compat.
     """
 
-    root: str = option("runs", "folder under which results go, as <root>/<corpus>/<recipe>/...")
-    recordings: str | None = option(None, "recordings folder to read instead of the run's own")
+    root: str = option(
+        "runs",
+        "folder under which results go, as <root>/<corpus>/<recipe>/...",
+        "Change it to keep a variant apart, or if results belong on another disk.",
+    )
+    recordings: str | None = option(
+        None,
+        "recordings folder to read instead of the run's own",
+        "Change it to read what another root or corpus has preprocessed.",
+    )
     backbone: str | None = option(
         None,
         "backbone folder, published .ckpt or hub id to use instead of the run's own; random:"
         " untrained weights",
+        "Change it to leave out pretraining (mini comes with the package), or to compare with"
+        " random weights; give the same to cache and finetune.",
     )
-    latents: str | None = option(None, "latents folder to read instead of the run's own")
+    latents: str | None = option(
+        None,
+        "latents folder to read instead of the run's own",
+        "Change it to read tokens that another root has stored, of the same recordings and"
+        " backbone.",
+    )
     classifiers: list[str] = option(
-        [], "classifier folders or published .ckpt files to report instead of the run's own"
+        [],
+        "classifier folders or published .ckpt files to report instead of the run's own",
+        "Change it to score classifiers from elsewhere on these recordings.",
     )
     rate: float = option(
         1.0,
         "report: resample the test windows by this factor; the model runs at that rate without"
         " retraining",
+        "Change it to see how scores hold at another sampling rate; published: 0.95 and 0.9.",
         low=0.5,
         high=5,
     )
@@ -380,36 +825,86 @@ class RunConfig:
         [],
         "report: recipes whose classifiers to show beside this one's, or braindecode.MODEL to train"
         " one of its models from scratch",
+        "Change it to see what pretraining or a setting is worth on equal terms.",
     )
-    seed: int = option(0, "seed of order, steps, noise and initial weights", low=0, high=2**31 - 1)
-    compat: str | None = option(None, "reproduce the published errors", choices=("published",))
-    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
-    devices: int = option(1, "devices (processes) per machine", low=1, high=1024)
-    nodes: int = option(1, "machines", low=1, high=10_000)
+    seed: int = option(
+        0,
+        "seed of order, steps, noise and initial weights",
+        "Published scores are means over 0 to 4. Change it to see how much a score varies.",
+        low=0,
+        high=2**31 - 1,
+    )
+    compat: str | None = option(
+        None,
+        "reproduce the published errors",
+        "Change it only for published checkpoints and numbers that depend on them; see"
+        " docs/deviations.md.",
+        choices=("published",),
+    )
+    device: str = option(
+        "auto",
+        "where to compute",
+        "Change it if auto, which takes a GPU if there is one, should not.",
+        choices=("auto", "cpu", "cuda", "mps"),
+    )
+    devices: int = option(
+        1,
+        "devices (processes) per machine",
+        "Larger values divide each batch, so that what is learned stays the same.",
+        low=1,
+        high=1024,
+    )
+    nodes: int = option(
+        1,
+        "machines",
+        "Change it to train on several; start the command on each, by torchrun or srun.",
+        low=1,
+        high=10_000,
+    )
     precision: str = option(
-        "32-true", "arithmetic of training", choices=("32-true", "bf16-mixed", "64-true")
+        "32-true",
+        "arithmetic of training",
+        "Change it to bf16-mixed for speed on a GPU that has it; the backbone's blocks stay in"
+        " float32.",
+        choices=("32-true", "bf16-mixed", "64-true"),
     )
     workers: int = option(
         0,
         "processes that read data beside the main one; preprocess: recordings at a time, 0: one per"
         " core",
+        "Larger values help if a GPU waits for data. Change it to less in preprocess if memory runs"
+        " out.",
         low=0,
         high=1024,
     )
     cluster: str | None = option(
-        None, "address of a dask scheduler (tcp://...) whose workers preprocess and cache"
+        None,
+        "address of a dask scheduler (tcp://...) whose workers preprocess and cache",
+        "Change it if one machine takes too long; all machines must see the same folders.",
     )
     loggers: list[str] = option(
-        [], "where training curves go beside curves.csv", choices=("tensorboard", "wandb")
+        [],
+        "where training curves go beside curves.csv",
+        "Change it to watch a training in TensorBoard or Weights & Biases, which are extra"
+        " installations.",
+        choices=("tensorboard", "wandb"),
     )
-    strict: bool = option(False, "end with an error if any recording failed")
+    strict: bool = option(
+        False,
+        "end with an error if any recording failed",
+        "Change it in scripts that must not continue without every recording.",
+    )
 
 
 @dataclass(kw_only=True)
 class Config:
     """All settings. ``recipe`` and ``corpus`` name the files in conf/ that they came from."""
 
-    recipe: str = option("base", "name of the recipe; results go below it")
+    recipe: str = option(
+        "base",
+        "name of the recipe; results go below it",
+        "base is the published configuration; recipe=NAME sets another one.",
+    )
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     signal: SignalConfig = field(default_factory=SignalConfig)
     windows: WindowConfig = field(default_factory=WindowConfig)
@@ -420,7 +915,11 @@ class Config:
     fusion: FusionConfig = field(default_factory=FusionConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    explicit: list[str] = option([], "dotted names that the user typed; filled by the command line")
+    explicit: list[str] = option(
+        [],
+        "dotted names that the user typed; filled by the command line",
+        "Leave it: what is typed decides on which contradictions are refused.",
+    )
 
 
 # What a user may type without its section; `backbone=DIR` and `latents=DIR` are paths,
@@ -521,13 +1020,14 @@ def _faults_of_value(name: str, limits: Any, value: Any) -> Iterator[str]:
             low, high = limits["low"], limits["high"]
             if (low is not None and not item >= low) or (high is not None and not item <= high):
                 unit = f" {limits['unit']}" if limits["unit"] else ""
-                yield f"{name}={item}: must be {_range_text(low, high)}{unit}"
+                yield f"{name}={item}: must be {range_text(low, high)}{unit}"
 
 
-def _range_text(low: float | None, high: float | None) -> str:
+def range_text(low: float | None, high: float | None) -> str:
+    """Write a range in words; ten digits, so that the largest seed is written out."""
     if high is None:
-        return f"at least {low:g}"
-    return f"{low:g} to {high:g}" if low is not None else f"at most {high:g}"
+        return f"at least {low:.10g}"
+    return f"{low:.10g} to {high:.10g}" if low is not None else f"at most {high:.10g}"
 
 
 def did_you_mean(word: str, known: Any) -> str:
