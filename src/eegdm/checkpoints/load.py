@@ -40,24 +40,27 @@ def load(
         weights: of a published checkpoint: "ema" or "online".
         compat: "published" repeats the published code's errors, see `docs/deviations.md`; the
             published CHB-MIT classifier was trained with them.
-        revision: branch, tag or commit on the hub.
+        revision: branch, tag or commit on the hub; None: its newest.
+
+    Returns:
+        A backbone or a classifier; its ``info`` is what the file says beside the settings.
 
     Raises:
         UserError: one sentence that says what was found, what is allowed and what to do.
     """
-    found = find_model(path_or_hub_id, filename, revision)
-    if isinstance(found, Path):
+    files = find_model(path_or_hub_id, filename, revision)
+    if isinstance(files, Path):
         from eegdm.checkpoints.published import read_original
 
-        model, info = read_original(found, weights, compat)
+        model, info = read_original(files, weights, compat)
         model.info = info
         return model
     if weights != "ema":
         raise UserError(
-            f"{found.config}: holds one set of weights; weights={weights} is a choice for published"
+            f"{files.config}: holds one set of weights; weights={weights} is a choice for published"
             " checkpoints"
         )
-    return read_model(found, _classes(), compat)
+    return read_model(files, _classes(), compat)
 
 
 def load_model(model: SSMDP | EEGDM | str | Path) -> SSMDP | EEGDM:
@@ -85,6 +88,9 @@ def load_backbone(model: SSMDP | EEGDM | str | Path) -> SSMDP:
 
     Its ``info`` tells how its signals and its diffusion were, whichever it came from.
 
+    Args:
+        model: a loaded one, or what :func:`load` reads.
+
     Raises:
         UserError: as :func:`load_model`.
     """
@@ -95,6 +101,9 @@ def load_backbone(model: SSMDP | EEGDM | str | Path) -> SSMDP:
 
 def load_classifier(model: SSMDP | EEGDM | str | Path) -> EEGDM:
     """Return a classifier.
+
+    Args:
+        model: a loaded one, or what :func:`load` reads.
 
     Raises:
         UserError: it is a backbone, or as :func:`load_model`.
@@ -117,7 +126,16 @@ def load_classifier(model: SSMDP | EEGDM | str | Path) -> EEGDM:
 def convert(
     src: str | Path, out: str | Path, weights: str = "ema", compat: str | None = None
 ) -> Path:
-    """Turn a published checkpoint into a folder with config, weights and a card; return the folder.
+    """Turn a published checkpoint into a folder with config, weights and a card.
+
+    Args:
+        src: the `.ckpt` file.
+        out: a new or empty folder.
+        weights: "ema" or "online", as for :func:`load`.
+        compat: "published" repeats the published code's errors; it is stored with the model.
+
+    Returns:
+        The folder.
 
     Raises:
         UserError: `src` can't be read as a published checkpoint, or `out` holds files already.
@@ -126,6 +144,7 @@ def convert(
 
     out = Path(out)
     with storage_faults(out, "OUT"):
+        # Before the file is read, which takes longer; the folder is made only after that succeeded
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out}: is not an empty folder; name a new one")
         model, info = read_original(Path(src).expanduser(), weights, compat)

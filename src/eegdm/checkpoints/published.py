@@ -19,7 +19,7 @@ from eegdm.data.montage import CHBMIT, TCP
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM
-from eegdm.models.locate import listed
+from eegdm.models.locate import joined
 from eegdm.models.pretrained import (
     build_empty,
     fill,
@@ -33,6 +33,7 @@ from eegdm.tuev import TUEV_CLASSES
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# A file holds the weights three times: the trainer's, ema-pytorch's copy of these, and its average
 WEIGHTS = {"ema": "ema.ema_model.", "online": "model."}
 _COPIES = ("model.", "ema.online_model.", "ema.ema_model.")
 _BOOKKEEPING = ("ema.initted", "ema.step")
@@ -82,6 +83,7 @@ def original_name(ours: str) -> str:
     if ours.startswith("backbone."):
         return "extractor.model." + original_name(ours.removeprefix("backbone."))
     fusion = ours.startswith("fusion.")
+    # The first pattern that fits: each is anchored, and none is the beginning of another
     for pattern, theirs in _FUSION_NAMES if fusion else _BACKBONE_NAMES:
         renamed, n = re.subn(f"^{pattern}", theirs, ours.removeprefix("fusion."))
         if n:
@@ -170,7 +172,7 @@ class Description(NamedTuple):
     info: dict[str, Any]
 
 
-def describe(file: Checkpoint) -> Description:
+def translate_settings(file: Checkpoint) -> Description:
     """Translate a checkpoint's settings.
 
     Raises:
@@ -182,6 +184,7 @@ def describe(file: Checkpoint) -> Description:
         return _describe_backbone(file)
     except UserError:
         raise
+    # A stranger's settings may be anything at any depth: what the code trips over is refused here
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise UserError(
             f"{file.path}: is not a published checkpoint, its settings can't be understood"
@@ -190,15 +193,15 @@ def describe(file: Checkpoint) -> Description:
 
 
 def _describe_backbone(file: Checkpoint) -> Description:
-    settings = _checked(
+    settings = _accepted(
         file.path,
         file.hyper_parameters,
         _BACKBONE_FILE_SWITCHES,
         ("model_kwargs", "noise_sch_kwargs"),
         ("gen_kwargs", *_TRAINING),
     )
-    sizes = _checked(file.path, settings["model_kwargs"], _BACKBONE_SWITCHES, _BACKBONE_SIZES)
-    noise = _checked(file.path, settings["noise_sch_kwargs"], _NOISE_SWITCHES, _NOISE_TAKEN)
+    sizes = _accepted(file.path, settings["model_kwargs"], _BACKBONE_SWITCHES, _BACKBONE_SIZES)
+    noise = _accepted(file.path, settings["noise_sch_kwargs"], _NOISE_SWITCHES, _NOISE_TAKEN)
     companded = bool(settings.get("gen_kwargs", {}).get("inv_data_trans"))
     config = {ours: sizes[theirs] for theirs, ours in _BACKBONE_SIZES.items()}
     info = {
@@ -209,14 +212,14 @@ def _describe_backbone(file: Checkpoint) -> Description:
 
 
 def _describe_classifier(file: Checkpoint) -> Description:
-    settings = _checked(
+    settings = _accepted(
         file.path,
         file.hyper_parameters,
         _CLASSIFIER_SWITCHES,
         ("diffusion_model_checkpoint", "model_kwargs", "is_binary"),
         ("data_is_cached", "run_test_together", *_TRAINING),
     )
-    lft = _checked(
+    lft = _accepted(
         file.path, settings["model_kwargs"], _FUSION_SWITCHES, _FUSION_TAKEN, _FUSION_OPTIONAL
     )
     channels = [TCP[index] for index in lft.get("use_cond") or range(len(TCP))]
@@ -250,12 +253,12 @@ def _describe_classifier(file: Checkpoint) -> Description:
         },
         "channels": channels,
         "n_times": lft["L"],
-        **_corpus(channels, lft["n_class"]),
+        **_corpus_of(channels, lft["n_class"]),
     }
     return Description(EEGDM, config, {})
 
 
-def _corpus(channels: list[str], n_classes: int) -> dict[str, Any]:
+def _corpus_of(channels: list[str], n_classes: int) -> dict[str, Any]:
     """Return classes, signal and decision of the corpus that a classifier was trained on, which its
     file does not name.
     """
@@ -305,7 +308,7 @@ def _backbone_sizes(file: Checkpoint, prefix: str) -> dict[str, int]:
     }
 
 
-def _checked(
+def _accepted(
     path: Path,
     settings: Any,
     switches: dict[str, tuple],
@@ -317,10 +320,10 @@ def _checked(
     """
     if missing := set(taken) - settings.keys():
         raise UserError(
-            f"{path}: is not a published checkpoint: its settings lack {listed(missing)}"
+            f"{path}: is not a published checkpoint: its settings lack {joined(missing)}"
         )
     if unknown := settings.keys() - switches.keys() - set(taken) - set(idle):
-        raise UserError(f"{path}: has settings that no published checkpoint has: {listed(unknown)}")
+        raise UserError(f"{path}: has settings that no published checkpoint has: {joined(unknown)}")
     for name, supported in switches.items():
         if settings.get(name, supported[0]) not in supported:
             raise UserError(
@@ -346,6 +349,9 @@ def load_original(
             was trained with them: without it its 10 s windows are read rightly, but not as they
             were in its training.
 
+    Returns:
+        A backbone or a classifier, whichever the file holds.
+
     Raises:
         UserError: not such a file, refused by the restricted pickle, missing or left-over keys,
             NaN, or unsupported settings.
@@ -362,26 +368,20 @@ def read_original(
     if weights not in WEIGHTS:
         raise UserError(f"weights={weights!r} is unknown; choose from {', '.join(WEIGHTS)}")
     with open_checkpoint(Path(path)) as file:
-        model_class, config, info = describe(file)
-        model = build_empty(
-            file.path,
-            model_class,
-            with_compat(file.path, model_class, config, compat),
-            len(file.state_dict),
-        )
+        model_class, config, info = translate_settings(file)
+        settings = with_compat(file.path, model_class, config, compat)
+        model = build_empty(file.path, model_class, settings, len(file.state_dict))
         names = {ours: original_name(ours) for ours in shapes(model)}
+        # By the headers: the numbers are read only once every tensor is accounted for
         _account(file, model, names)
-        found = file.read_all()
-    refuse_not_finite(file.path, found)
-    _check_copies(file.path, config, found, names if weights == "online" else {})
-    fill(
-        file.path,
-        model,
-        {
-            ours: found[WEIGHTS[weights] + names[ours]].reshape(shape)
-            for ours, shape in shapes(model).items()
-        },
-    )
+        tensors = file.read_all()
+    refuse_not_finite(file.path, tensors)
+    _check_copies(file.path, config, tensors, names if weights == "online" else {})
+    chosen = {
+        ours: tensors[WEIGHTS[weights] + names[ours]].reshape(shape)
+        for ours, shape in shapes(model).items()
+    }
+    fill(file.path, model, chosen)
     return model, {**info, **_about(file, weights)}
 
 
@@ -389,21 +389,16 @@ def _account(file: Checkpoint, model: nn.Module, names: dict[str, str]) -> None:
     """Refuse a file whose state dict has not exactly the keys and shapes of the model, three times,
     and the known bookkeeping.
     """
-    wanted = {
-        copy + names[ours]: _core(shape)
-        for copy in _COPIES
-        for ours, shape in shapes(model).items()
-    }
-    wanted |= dict.fromkeys(_BOOKKEEPING, ())
-    if isinstance(model, EEGDM):
-        wanted |= {
-            copy + name: _core((len(model.channels), 1))
-            for copy in _COPIES
-            for name in _PER_CHANNEL
-        }
-    found = {name: _core(header.shape) for name, header in file.state_dict.items()}
-    wanted |= {name: found[name] for name in _OPTIONAL if name in found}
-    refuse_other_tensors(file.path, wanted, found)
+    wanted: dict[str, tuple[int, ...]] = dict.fromkeys(_BOOKKEEPING, ())
+    for copy in _COPIES:
+        for ours, shape in shapes(model).items():
+            wanted[copy + names[ours]] = _core(shape)
+        if isinstance(model, EEGDM):
+            for name in _PER_CHANNEL:
+                wanted[copy + name] = _core((len(model.channels), 1))
+    stored = {name: _core(header.shape) for name, header in file.state_dict.items()}
+    wanted |= {name: stored[name] for name in _OPTIONAL if name in stored}
+    refuse_other_tensors(file.path, wanted, stored)
 
 
 def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -416,33 +411,26 @@ def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_copies(
-    path: Path, config: dict[str, Any], found: dict[str, Tensor], online: dict[str, str]
+    path: Path, config: dict[str, Any], tensors: dict[str, Tensor], online: dict[str, str]
 ) -> None:
     """Refuse a file that contradicts itself: on channel ids and step, or (if used) between its two
     copies of the online weights.
     """
     if "channels" in config:
-        expected = dict(
-            zip(
-                _PER_CHANNEL,
-                ([TCP.index(name) for name in config["channels"]], [config["tokens"]["step"]]),
-                strict=True,
-            )
-        )
+        ids = [TCP.index(name) for name in config["channels"]]
+        steps = [config["tokens"]["step"]] * len(ids)
         for copy in _COPIES:
-            for name, values in expected.items():
-                if (got := found[copy + name].flatten().tolist()) != values * (
-                    len(got) // len(values)
-                ):
+            for name, values in zip(_PER_CHANNEL, (ids, steps), strict=True):
+                if (got := tensors[copy + name].flatten().tolist()) != values:
                     raise UserError(f"{path}: {copy}{name} is {got}, its settings say {values}")
     differing = [
         theirs
         for theirs in online.values()
-        if not found["model." + theirs].equal(found["ema.online_model." + theirs])
+        if not tensors["model." + theirs].equal(tensors["ema.online_model." + theirs])
     ]
     if differing:
         raise UserError(
-            f"{path}: holds two unequal copies of the online weights, in {listed(differing)}; take"
+            f"{path}: holds two unequal copies of the online weights, in {joined(differing)}; take"
             " weights=ema"
         )
 

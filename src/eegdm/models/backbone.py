@@ -45,6 +45,7 @@ class Block(nn.Module):
         self.ssm = S4D(2 * d_model, d_state)
         self.next = None if last else nn.Linear(d_model, d_model)
         self.skip = nn.Linear(d_model, d_model)
+        # A fresh block ignores step and channel, and learns from there how much of them it needs
         nn.init.zeros_(self.condition.weight)
         nn.init.zeros_(self.condition.bias)
 
@@ -58,8 +59,17 @@ class Block(nn.Module):
     ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch time feature"]]:
         """Return what ``read_activities`` makes of the activities, and the next block's input:
         ``x`` itself without ``compute_next``, ``x`` changed in place without gradients.
+
+        Args:
+            x: the stream.
+            condition: of step and channel.
+            rate: factor of dt, see :class:`S4D`.
+            read_activities: makes what the caller wants of the activities of some rows.
+            compute_next: whether a later block is wanted.
         """
         lead = self.next if compute_next else None
+        # Without gradients a few rows at a time stay in cache and activities never exist whole;
+        # autograd would have to keep all of them, so that plain modules are as good with gradients
         if not torch.is_grad_enabled():
             folded = self.folded(condition, x.shape[1], rate)
             return residual.read(x.mT, folded, read_activities, lead), x
@@ -81,6 +91,7 @@ class Block(nn.Module):
         added, keeping no activities.
         """
         leads = [self.skip] if self.next is None else [self.next, self.skip]
+        # One product with both weights stacked reads the activities once
         out, bias = (
             torch.cat([getattr(lead, name) for lead in leads]) for name in ("weight", "bias")
         )
@@ -98,6 +109,7 @@ class Block(nn.Module):
         constant = self.widen(self.norm.bias + self.condition(condition)).to(
             self.widen.weight.dtype
         )
+        # tanh y = 2 sigmoid(2 y) - 1: with the filter's half doubled, one sigmoid serves both
         double = torch.ones_like(self.widen.bias)
         double[len(double) // 2 :] = 2
         return residual.Folded(
@@ -121,7 +133,11 @@ class SSMDP(Pretrained, nn.Module):
         d_cond: width of the condition vector.
         d_embed: width of the step and channel embeddings; even, at least 4.
         n_channel_ids: channels that the backbone can be conditioned on.
-        compat: what the methods do that are not told otherwise.
+        compat: what the methods do where their own ``compat`` is None; None: no error.
+
+    Raises:
+        UserError: an odd or too small ``d_state`` or ``d_embed``, or (in the methods) a signal,
+            channels or a precision that the model does not take.
     """
 
     def __init__(
@@ -166,8 +182,17 @@ class SSMDP(Pretrained, nn.Module):
         sfreq: float = SFREQ,
         compat: Compat = None,
     ) -> Float[Tensor, "batch 1 time"]:
-        """Return the velocity of the noised signal ``x``, sampled at ``sfreq`` Hz, at diffusion
-        step ``step``.
+        """Return the velocity of noised signals.
+
+        Args:
+            x: noised signals of one channel each, in model units (100 µV, companded).
+            step: diffusion step of each, counted from 0.
+            channel: channel id of each, 0 .. ``n_channel_ids`` - 1.
+            sfreq: sampling rate of ``x``, Hz.
+            compat: "published" repeats the published errors; None: as the model was built.
+
+        Returns:
+            The predicted velocity of each signal, in model units.
         """
         stream, condition = self._enter(x, step, channel)
         rate, skips = _rate(sfreq, compat or self.compat), torch.zeros_like(stream)
@@ -184,15 +209,24 @@ class SSMDP(Pretrained, nn.Module):
         sfreq: float = SFREQ,
         compat: Compat = None,
     ) -> Float[Tensor, "batch block time feature"]:
-        """Return the activities ``query`` (gate, filter or inter) of every block."""
+        """Return the activities of every block at each sample.
+
+        Args:
+            x: signals of one channel each, in model units.
+            step: diffusion step of each, counted from 0.
+            channel: channel id of each.
+            query: "gate" (0..1), "filter" (-1..1) or "inter", their product.
+            sfreq: sampling rate of ``x``, Hz.
+            compat: as in :meth:`forward`.
+        """
         _check_choices("query", (query,), QUERIES)
         rate, everywhere = _rate(sfreq, compat or self.compat), range(len(self.blocks))
-        return torch.stack(
-            list(
-                self._walk(x, step, channel, rate, everywhere, lambda found: getattr(found, query))
-            ),
-            dim=1,
-        )
+
+        def queried(activities: Activities) -> Float[Tensor, "row time feature"]:
+            return getattr(activities, query)
+
+        of_blocks = self._walk(x, step, channel, rate, everywhere, queried)
+        return torch.stack(list(of_blocks), dim=1)
 
     def tokens(
         self,
@@ -213,12 +247,20 @@ class SSMDP(Pretrained, nn.Module):
         grad mode; without gradients the memory is bounded whatever the number of rows.
 
         Args:
+            x: signals in model units (100 µV, companded).
             channels: the channel id of each channel of ``x``.
-            query, pool: what to read and how to pool it (std or mean); several queries go with as
-                many pools.
-            step: the diffusion step that the backbone is told.
-            window, stride: pooling window and its step, in samples at 200 Hz.
+            query: what to read: "gate", "filter", "inter", or several of them.
+            pool: how to pool it over time: "std" or "mean"; one for each query.
+            step: the diffusion step that the backbone is given, counted from 0.
+            sfreq: sampling rate of ``x``, Hz.
+            window: length of a pool, in samples at 200 Hz, 2..1000.
+            stride: from one pool to the next, in samples at 200 Hz.
+            compat: as in :meth:`forward`.
             blocks: the blocks to read; those after it are not computed.
+
+        Returns:
+            Tokens in the unit of the activities; pools as :func:`eegdm.models.pooling.parts` lays
+            them out.
 
         Raises:
             UserError: an unknown query or pool, channel ids that do not fit, or a signal without a
@@ -232,13 +274,13 @@ class SSMDP(Pretrained, nn.Module):
         chosen = self.chosen_blocks(blocks)
         layout = parts(x.shape[2], window, stride, SFREQ if compat == "published" else sfreq)
         rows, row_ids = x.flatten(0, 1)[:, None], ids.repeat(len(x)).to(x.device)
-        found = [
+        of_parts = [
             self._read(
                 rows[..., part.start : part.stop], row_ids, step, rate, part.pools, reads, chosen
             )
             for part in layout
         ]
-        return torch.cat(found, dim=2).unflatten(0, x.shape[:2]).permute(0, 2, 3, 4, 1, 5)
+        return torch.cat(of_parts, dim=2).unflatten(0, x.shape[:2]).permute(0, 2, 3, 4, 1, 5)
 
     def chosen_blocks(self, blocks: slice) -> range:
         """Return the indices of ``blocks``; refuse what is none, or beyond the last."""
@@ -263,32 +305,23 @@ class SSMDP(Pretrained, nn.Module):
     ) -> Float[Tensor, "row block pool query feature"]:
         """Pool as activities come, so that they never exist at full length but for gradients."""
 
-        def pooled(found: Activities) -> Float[Tensor, "row pool query feature"]:
+        def pooled(activities: Activities) -> Float[Tensor, "row pool query feature"]:
             return torch.stack(
-                [pool(getattr(found, query), bounds, kind) for query, kind in reads], dim=2
+                [pool(getattr(activities, query), bounds, kind) for query, kind in reads], dim=2
             )
 
+        # Autograd keeps every row's activities whatever the group; without it, a group that stays
+        # in cache goes through all blocks before the next one begins
         at_once = len(rows)
         if not torch.is_grad_enabled():
-            at_once = max(
-                1,
-                _SAMPLES_AT_ONCE.get(rows.device.type, _SAMPLES_AT_ONCE_ELSEWHERE)
-                // rows.shape[-1],
-            )
-        parts = zip(rows.split(at_once), ids.split(at_once), strict=True)
-        return torch.cat(
-            [
-                torch.stack(
-                    list(
-                        self._walk(
-                            some, torch.full_like(some_ids, step), some_ids, rate, chosen, pooled
-                        )
-                    ),
-                    dim=1,
-                )
-                for some, some_ids in parts
-            ]
-        )
+            samples = _SAMPLES_AT_ONCE.get(rows.device.type, _SAMPLES_AT_ONCE_ELSEWHERE)
+            at_once = max(1, samples // rows.shape[-1])
+        of_groups = []
+        for group, group_ids in zip(rows.split(at_once), ids.split(at_once), strict=True):
+            steps = torch.full_like(group_ids, step)
+            of_blocks = self._walk(group, steps, group_ids, rate, chosen, pooled)
+            of_groups.append(torch.stack(list(of_blocks), dim=1))
+        return torch.cat(of_groups)
 
     def _walk(
         self,
@@ -326,10 +359,13 @@ class SSMDP(Pretrained, nn.Module):
             step_embedding(step, self.channel_embed.embedding_dim).to(x.dtype)
         )
         condition = condition + self.channel_mlp(self.channel_embed(channel))
+        # Lift as a broadcast product: its (batch, feature, time) layout is what the blocks keep,
+        # where nn.Linear would need x transposed
         return (x * self.lift.weight + self.lift.bias[:, None]).relu().mT, condition
 
     def _checked(self, x: Float[Tensor, "batch 1 time"]) -> Float[Tensor, "batch 1 time"]:
         """Return ``x`` in the precision of the weights; refuse what gives no or wrong numbers."""
+        # A trace would record the loops over rows for this one shape, and be wrong for others
         if torch.jit.is_tracing():
             raise UserError(
                 "torch.jit.trace can't record the backbone, whose loops depend on the signal's"
@@ -376,7 +412,7 @@ def known_compat(compat: str | None) -> Compat:
 
 def step_embedding(step: Int[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:
     """Return [sin(t f), cos(t f)] with f_i = exp(-i ln(10000)/(w/2-1)), i = 0 .. w/2-1, for each
-    step t.
+    step t. w is the ``width``.
     """
     n_frequencies = width // 2
     index = torch.arange(n_frequencies, device=step.device)
@@ -393,6 +429,7 @@ def _condition_mlp(d_embed: int, d_cond: int) -> nn.Sequential:
 def _head(d_model: int) -> nn.Sequential:
     """Return the readout, whose output starts at zero."""
     hidden, velocity = nn.Linear(d_model, d_model), nn.Linear(d_model, 1)
+    # Zero is the mean of the velocity: training begins there, and not at the noise of 20 skips
     nn.init.kaiming_normal_(hidden.weight)
     nn.init.zeros_(velocity.weight)
     nn.init.zeros_(velocity.bias)

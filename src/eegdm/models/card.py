@@ -23,7 +23,7 @@ PURPOSES = {
         " fusion transformer."
     ),
 }
-_SECTIONS = ("data", "recipe", "metrics", "licence", "license")
+_CARD_SECTIONS = ("data", "recipe", "metrics", "licence", "license")
 _LIMITS = """\
 This model is for research and is not a medical device: it must not be used for the diagnosis,
 treatment or monitoring of patients. It has learned from the channels and the preprocessing listed
@@ -91,20 +91,22 @@ def training_facts(
 ) -> dict[str, Any]:
     """Return the facts about a model that a stage trained: its data, recipe, scores on the
     validation part, and licence.
+
+    Args:
+        corpus: its name.
+        recipe: its name.
+        seed: of the training.
+        trained_on: summary of the recordings folder.
+        metrics: scores on the validation part, as fractions; None where one is undefined.
     """
+    shown = ("recordings", "subjects", "hours", "events")
+    counts = {name: trained_on[name] for name in shown if name in trained_on}
     return {
-        "data": {
-            "corpus": corpus,
-            **{
-                k: trained_on[k]
-                for k in ("recordings", "subjects", "hours", "events")
-                if k in trained_on
-            },
-        },
+        "data": {"corpus": corpus, **counts},
         "recipe": {"name": recipe, "seed": seed},
         "metrics": {
-            f"validation {k.replace('_', ' ')}": None if v is None else round(v, 4)
-            for k, v in metrics.items()
+            f"validation {name.replace('_', ' ')}": None if score is None else round(score, 4)
+            for name, score in metrics.items()
         },
         "licence": (
             "The licence of the recordings used for training decides whether these weights may be"
@@ -130,7 +132,7 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
         data=_section(info.get("data"), "Not stated."),
         recipe=_section(info.get("recipe"), "Not stated."),
         facts=_section(
-            {key: value for key, value in info.items() if key not in _SECTIONS}, "None."
+            {key: value for key, value in info.items() if key not in _CARD_SECTIONS}, "None."
         ),
         metrics=_section(
             info.get("metrics"), "Not measured; `eegdm report` computes scores on a test set."

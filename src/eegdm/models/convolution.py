@@ -26,6 +26,7 @@ an accelerator.
 
 def at_once(device: torch.device) -> int:
     """Return how many numbers to work on at once."""
+    # Each thread has a cache of its own
     return _A_THREAD * torch.get_num_threads() if device.type == "cpu" else _ELSEWHERE
 
 
@@ -34,8 +35,8 @@ def fft_length(length: int) -> int:
     """Return an even FFT length for signals and two-sided kernels of ``length`` samples: at least
     twice that.
 
-    FFTs of powers of two take 20 % less time per sample than others: one is chosen unless it is
-    much the longer.
+    Twice, so that what wraps around the end falls on zeros. FFTs of powers of two take 20 % less
+    time per sample than others: one is chosen unless it is much the longer.
     """
     from scipy.fft import next_fast_len  # 0.2 s that loading a model need not wait for
 
@@ -52,9 +53,10 @@ class Tile(NamedTuple):
 
     @classmethod
     def of(cls, batch: int, n_features: int, n_fft: int, device: torch.device) -> Tile:
-        most = max(1, at_once(device) // n_fft)
-        features = min(n_features, most)
-        return cls(max(1, min(batch, most // features)), features)
+        n_transforms = max(1, at_once(device) // n_fft)
+        # Features first: rows are added only where all features of one fit
+        features = min(n_features, n_transforms)
+        return cls(max(1, min(batch, n_transforms // features)), features)
 
 
 def convolve(
@@ -94,10 +96,13 @@ class _Convolution(torch.autograd.Function):
         the batch.
         """
         (x, spectrum), n_fft = ctx.saved_tensors, ctx.n_fft
+        # Resolved: as a lazy conjugate it would be conjugated anew in every tile
         reverse = spectrum.conj().resolve_conj()
         grad_x, grad_spectrum = x.new_empty(x.shape), torch.zeros_like(spectrum)
         for rows, features in _slices(x, n_fft):
             X, G = (torch.fft.rfft(signal[rows, features], n=n_fft) for signal in (x, grad))
+            # A conjugate spectrum is a signal reversed in time, which makes a convolution the
+            # correlation that its gradient is; in place, since neither is needed again
             grad_spectrum[features] += X.conj_physical_().mul_(G).sum(0)
             grad_x[rows, features] = torch.fft.irfft(G.mul_(reverse[features]), n=n_fft)[
                 ..., : x.shape[2]
@@ -116,6 +121,7 @@ def bin_weights(n_fft: int, like: Tensor) -> Float[Tensor, " bin"]:
 
 def _slices(x: Float[Tensor, "row feature time"], n_fft: int) -> list[tuple[slice, slice]]:
     tile = Tile.of(x.shape[0], x.shape[1], n_fft, x.device)
+    # Features outside, rows inside: a tile's part of the spectrum stays in cache for all rows
     return [
         (slice(row, row + tile.rows), slice(feature, feature + tile.features))
         for feature in range(0, x.shape[1], tile.features)

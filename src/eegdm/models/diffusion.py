@@ -18,7 +18,7 @@ from torch import Tensor
 from eegdm.errors import UserError
 from eegdm.models.pooling import SFREQ
 
-KINDS = ("squaredcos_cap_v2", "linear")
+SCHEDULES = ("squaredcos_cap_v2", "linear")
 SAMPLERS = ("ddpm", "ddim", "dpmsolver++")
 BETA_START, BETA_END = 1e-4, 0.05
 NOISE_SETTINGS = ("schedule", "n_steps", "beta_start", "beta_end")
@@ -34,8 +34,14 @@ class NoiseSchedule:
     """``n_steps`` noise levels: ``betas`` and ``alphas_cumprod`` (step,), float32 on the CPU.
 
     Args:
+        n_steps: diffusion steps, T.
         kind: "squaredcos_cap_v2" (Nichol & Dhariwal 2021; it has no use for the betas' ends) or
             "linear".
+        beta_start: the first beta, 0..1, of "linear".
+        beta_end: the last one.
+
+    Raises:
+        UserError: an unknown kind.
     """
 
     betas: Float[Tensor, " step"]
@@ -48,8 +54,10 @@ class NoiseSchedule:
         beta_start: float = BETA_START,
         beta_end: float = BETA_END,
     ) -> None:
-        if kind not in KINDS:
-            raise UserError(f"noise schedule {kind!r} is unknown; choose from {', '.join(KINDS)}")
+        if kind not in SCHEDULES:
+            raise UserError(
+                f"noise schedule {kind!r} is unknown; choose from {', '.join(SCHEDULES)}"
+            )
         self.n_steps = n_steps
         self._settings: dict[str, Any] = {
             "num_train_timesteps": n_steps,
@@ -67,7 +75,13 @@ class NoiseSchedule:
         noise: Float[Tensor, " batch *rest"],
         step: Int[Tensor, " batch"],
     ) -> Float[Tensor, " batch *rest"]:
-        """Return x_t, each row at its own step."""
+        """Return x_t, each row at its own step.
+
+        Args:
+            x0: clean signals.
+            noise: standard normal.
+            step: of each row, 0 .. T-1.
+        """
         return self._ddpm.add_noise(x0, noise, step)
 
     def velocity(
@@ -76,7 +90,9 @@ class NoiseSchedule:
         noise: Float[Tensor, " batch *rest"],
         step: Int[Tensor, " batch"],
     ) -> Float[Tensor, " batch *rest"]:
-        """Return what the network is to predict, each row at its own step."""
+        """Return what the network is to predict, each row at its own step; arguments as in
+        :meth:`add_noise`.
+        """
         return self._ddpm.get_velocity(x0, noise, step)
 
     def reverse_step(
@@ -90,12 +106,20 @@ class NoiseSchedule:
 
         Equals diffusers' DDPMScheduler (``fixed_small`` variance), which can't be given the noise.
         At step 0 none is added.
+
+        Args:
+            x_t: the noised signals, model units.
+            v: their predicted velocity.
+            step: t, the same for all.
+            noise: standard normal, to add; None at step 0 alone.
+
+        Raises:
+            UserError: noise is missing.
         """
         level = self.alphas_cumprod[step]
         previous = self.alphas_cumprod[step - 1] if step > 0 else torch.ones(())
-        beta = (
-            1 - level / previous
-        )  # in float32 not quite betas[step]; as diffusers, for the same numbers
+        # In float32 not quite betas[step]; as diffusers computes it, for the same numbers
+        beta = 1 - level / previous
         x0 = (level.sqrt() * x_t - (1 - level).sqrt() * v).clamp(-1, 1)
         mean = (
             previous.sqrt() * beta / (1 - level) * x0
@@ -115,6 +139,9 @@ class NoiseSchedule:
         visit ``n_steps`` of its steps.
 
         Steps are spaced from the noisy end, so that sampling begins where the forward process ends.
+
+        Raises:
+            UserError: an unknown name, or more steps than the schedule has.
         """
         if name not in SAMPLERS or not 1 <= n_steps <= self.n_steps:
             raise UserError(
@@ -156,10 +183,19 @@ def sample(
     """Draw signals by the whole reverse process, steps T-1 .. ``last_step``.
 
     Args:
+        backbone: predicts the velocity.
+        schedule: the one that the backbone learned with.
         channel: the channel id of each signal.
         noise: T times standard normal: what to start from, then what steps T-1 .. 1 add.
         last_step: 0 goes to the end; the published code stops at 1, which leaves the noise that
             step adds, of std 0.0345.
+        sfreq: sampling rate of the signals, Hz.
+
+    Returns:
+        Signals in model units (100 µV, companded).
+
+    Raises:
+        UserError: not one set of noise for each step.
     """
     if len(noise) != schedule.n_steps:
         raise UserError(
@@ -169,9 +205,9 @@ def sample(
     x = noise[0]
     for step in reversed(range(last_step, schedule.n_steps)):
         v = backbone(x, torch.full_like(channel, step), channel, sfreq)
-        x, _ = schedule.reverse_step(
-            x, v, step, noise[schedule.n_steps - step] if step > 0 else None
-        )
+        # Set 0 of the noise was the start, so that step T-1 adds set 1, and step 1 the last
+        added = noise[schedule.n_steps - step] if step > 0 else None
+        x, _ = schedule.reverse_step(x, v, step, added)
     return x
 
 
@@ -188,10 +224,19 @@ def sample_with(
     noise.
 
     Args:
+        backbone: predicts the velocity.
+        sampler: set to the steps that it is to visit.
+        channel: the channel id of each signal.
+        start: standard normal.
         generator: what "ddpm" draws its noise from, one for all signals or one for each; the others
             need none.
+        sfreq: sampling rate of the signals, Hz.
+
+    Returns:
+        Signals in model units (100 µV, companded).
     """
     x = start
+    # Only "ddpm" has a parameter of this name
     drawing = {} if generator is None else {"generator": generator}
     for step in sampler.timesteps.tolist():
         v = backbone(x, torch.full_like(channel, step), channel, sfreq)

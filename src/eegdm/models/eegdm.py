@@ -93,13 +93,17 @@ class EEGDM(Pretrained, nn.Module):
         sfreq: float | None = None,
         noise: Float[Tensor, "batch channel time"] | torch.Generator | None = None,
     ) -> Float[Tensor, "batch class"]:
-        """Return logits of windows in model units (100 µV, companded).
+        """Return logits of windows.
 
         Args:
+            x: windows in model units (100 µV, companded), channels as in ``channels``.
             mask: True where a channel is there; a missing one may hold anything.
             sfreq: the windows' sampling rate, Hz, if it is not the model's.
             noise: for tokens with ``forward="noisy"``: standard normal noise, or a seeded generator
                 to draw it from.
+
+        Raises:
+            UserError: other channels than the model's, or what :func:`extract` raises.
         """
         if x.ndim != 3 or x.shape[1] != len(self.channels):
             raise UserError(
@@ -107,6 +111,7 @@ class EEGDM(Pretrained, nn.Module):
                 f" time): {', '.join(self.channels)}"
             )
         if isinstance(noise, torch.Generator):
+            # A generator draws on its own device alone; one of the CPU serves models on any
             noise = torch.randn(x.shape, generator=noise, device=noise.device, dtype=x.dtype).to(
                 x.device
             )
@@ -119,7 +124,12 @@ class EEGDM(Pretrained, nn.Module):
         tokens: Float[Tensor, "batch block pool query channel feature"],
         mask: Bool[Tensor, "batch channel"] | None = None,
     ) -> Float[Tensor, "batch class"]:
-        """Return logits of tokens made as ``spec`` says."""
+        """Return logits of tokens.
+
+        Args:
+            tokens: made as ``spec`` says.
+            mask: True where a channel is there.
+        """
         return self.fusion(tokens, mask, self.compat)
 
     def _token_shape(self) -> dict[str, int]:
@@ -144,6 +154,8 @@ def backbone_of(model: EEGDM | SSMDP) -> SSMDP:
     """
     if isinstance(model, SSMDP):
         return model
+    # A shallow copy shares the weights; its settings are replaced, never changed, since the
+    # classifier keeps the old ones
     backbone = copy.copy(model.backbone)
     backbone.compat = model.compat or backbone.compat
     backbone.config = {**backbone.config, "compat": backbone.compat}

@@ -41,11 +41,13 @@ def attend(
     """
     width, n_heads = attention.embed_dim, attention.num_heads
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    # What attends to itself takes one product for all three
     if key is query:
         q, k, v = _heads(F.linear(query, weight, bias), 3, n_heads)
     else:
         (q,) = _heads(F.linear(query, weight[:width], bias[:width]), 1, n_heads)
         k, v = _heads(F.linear(key, weight[width:], bias[width:]), 2, n_heads)
+    # See _SHORT and _MANY
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     batched = q.device.type == "cpu" and not recorded
     batched = batched and q.shape[2] * k.shape[2] <= _SHORT and len(q) * n_heads >= _MANY
@@ -71,6 +73,7 @@ def _mix_batched(
     SIMD lanes.
     """
     keys, columns, values = k.flatten(0, 1), q.flatten(0, 1).mT, v.flatten(0, 1).mT
+    # With beta=0 the first argument is not read: baddbmm is here for alpha, which saves a pass
     scores = torch.baddbmm(q.new_empty(1), keys, columns, beta=0, alpha=q.shape[-1] ** -0.5)
     if mask is not None:
         scores = scores.unflatten(0, q.shape[:2]).masked_fill(~mask.mT, -torch.inf).flatten(0, 1)
@@ -93,7 +96,7 @@ class FusionBlock(nn.Module):
 
     def forward(
         self,
-        z: Float[Tensor, "some token feature"],
+        z: Float[Tensor, "group token feature"],
         keys: Float[Tensor, "batch key feature"],
         mask: Bool[Tensor, "batch key"] | None,
     ) -> Float[Tensor, "batch token feature"]:
@@ -105,14 +108,15 @@ class FusionBlock(nn.Module):
             keys: one block's tokens of each window and pool, pools first.
             mask: True where a key is present.
         """
+        # Tokens that are alike in all windows are repeated only after they attended to one another
         z = self.self_attend(z)
         z = z.expand(keys.shape[0] // z.shape[0], -1, -1, -1).flatten(0, 1)
         z = z + attend(self.cross_attn, self.cross_norm(z), keys, mask)
         return z + self.ff(self.ff_norm(z))
 
     def self_attend(
-        self, z: Float[Tensor, "some token feature"]
-    ) -> Float[Tensor, "some token feature"]:
+        self, z: Float[Tensor, "group token feature"]
+    ) -> Float[Tensor, "group token feature"]:
         """Return the fusion tokens after they attended to one another."""
         h = self.self_norm(z)
         return z + attend(self.self_attn, h, h)
@@ -145,16 +149,23 @@ class LatentFusionTransformer(Pretrained, nn.Module):
     place, ``n_channels`` at most.
 
     Args:
-        n_blocks, n_pools, n_queries, n_channels: the axes of the tokens.
+        n_blocks: blocks of the backbone that tokens come from.
+        n_pools: pools in a window.
+        n_queries: kinds of activities.
+        n_channels: channels; for "lft" what is usual, for the ablations the maximum.
         n_classes: logits.
         d_model: features of a token.
         n_tokens: fusion tokens per pool.
         n_heads: of every attention.
         ff: width of the feed-forward layers, in ``d_model``.
         depth: layers of the classification stack.
+        kind: "lft", "none" or "mean".
         standardise: subtract a mean from the tokens and divide by a spread first (set by
             :meth:`fit_tokens`). Published: no. A small backbone's tokens are all nearly alike, and
             a short training can't tell them apart otherwise.
+
+    Raises:
+        UserError: an unknown kind, or heads that do not divide ``d_model``.
     """
 
     token_mean: Tensor
@@ -223,23 +234,26 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         mask: Bool[Tensor, "batch channel"] | None = None,
         compat: Compat = None,
     ) -> Float[Tensor, "batch class"]:
-        """Return logits. A padded batch with its mask (True = the channel is there) equals its
-        members one by one.
+        """Return logits. A padded batch with its mask equals its members one by one.
 
-        ``compat="published"`` takes tokens with too few pools, as the published code does at
-        sampling rates below 200 Hz: the first pools are fused, the other pools' fusion tokens enter
-        the stack as they were learned.
+        Args:
+            tokens: as :func:`eegdm.models.latents.extract` makes them.
+            mask: True where a channel is there; None: all are.
+            compat: "published" takes tokens with too few pools, as the published code does at
+                sampling rates below 200 Hz: the first pools are fused, the other pools' fusion
+                tokens enter the stack as they were learned.
+
+        Raises:
+            UserError: tokens of another shape, or a window without any channel.
         """
+        present = None
         if self.kind == "lft":
-            sequence, present = (
-                (self.fuse(tokens, mask, compat) + self.position).flatten(1, 2),
-                None,
-            )
+            sequence = (self.fuse(tokens, mask, compat) + self.position).flatten(1, 2)
         else:
             sequence, present = self._flatten(tokens, mask)
         for layer in self.stack:
             sequence = layer(sequence, present)
-        return self.out(_mean(sequence, present))
+        return self.out(_mean_of_present(sequence, present))
 
     @torch.no_grad()
     def fit_tokens(
@@ -249,17 +263,20 @@ class LatentFusionTransformer(Pretrained, nn.Module):
     ) -> None:
         """Take the mean and spread of each block's features from tokens of the training part
         (``standardise`` alone).
+
+        Args:
+            tokens: of windows of the training part.
+            mask: True where a channel is there; None: all are.
         """
-        present = (
-            torch.ones(tokens.shape[0], tokens.shape[4], device=tokens.device)
-            if mask is None
-            else mask.to(tokens.dtype)
-        )
-        weight = present[:, None, None, None, :, None].expand_as(tokens)
+        if mask is None:
+            mask = tokens.new_ones(tokens.shape[0], tokens.shape[4], dtype=torch.bool)
+        # Absent channels weigh nothing: their tokens are zeros that no electrode has recorded
+        weight = mask.to(tokens.dtype)[:, None, None, None, :, None].expand_as(tokens)
         over, count = (0, 2, 4), weight.sum((0, 2, 4), keepdim=True)
         mean = (tokens * weight).sum(over, keepdim=True) / count
         variance = ((tokens - mean).square() * weight).sum(over, keepdim=True) / count
         self.token_mean.copy_(mean[0])
+        # A feature that never changes must not become NaN
         self.token_spread.copy_(variance[0].sqrt().clamp(min=1e-6))
 
     def fuse(
@@ -268,8 +285,11 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         mask: Bool[Tensor, "batch channel"] | None = None,
         compat: Compat = None,
     ) -> Float[Tensor, "batch fused token feature"]:
-        """Return the fusion tokens of each pool after the last block (``kind="lft"`` alone has
-        them).
+        """Return the fusion tokens of each pool after the last block; arguments as in
+        :meth:`forward`.
+
+        Raises:
+            UserError: another kind than "lft", which has no fusion tokens; or as :meth:`forward`.
         """
         if self.kind != "lft":
             raise UserError(
@@ -278,9 +298,8 @@ class LatentFusionTransformer(Pretrained, nn.Module):
         tokens, mask = self._checked(tokens, mask, compat)
         batch, _, n_pools, n_queries = tokens.shape[:4]
         z = self.fusion_tokens[:n_pools]
-        if (
-            mask is not None
-        ):  # as the keys lie: pools folded into the batch, queries beside channels
+        # As the keys lie: pools folded into the batch, queries beside channels
+        if mask is not None:
             mask = mask.repeat_interleave(n_pools, dim=0).repeat(1, n_queries)
         for i, block in enumerate(cast("Iterable[FusionBlock]", self.fusion_blocks)):
             z = block(z, tokens[:, i].flatten(2, 3).flatten(0, 1), mask)
@@ -322,10 +341,8 @@ class LatentFusionTransformer(Pretrained, nn.Module):
                 " feature)"
             )
         axes = ("n_blocks", "n_pools", "n_queries", "n_channels", "d_model")
-        got, wanted = (
-            dict(zip(axes, tokens.shape[1:], strict=True)),
-            {axis: self.config[axis] for axis in axes},
-        )
+        got = dict(zip(axes, tokens.shape[1:], strict=True))
+        wanted = {axis: self.config[axis] for axis in axes}
         if got["n_channels"] < wanted["n_channels"] or self.kind == "lft":
             wanted["n_channels"] = got["n_channels"]
         if compat == "published" and got["n_pools"] < wanted["n_pools"]:
@@ -341,18 +358,18 @@ class LatentFusionTransformer(Pretrained, nn.Module):
             )
         if self.standardise:
             tokens = (tokens - self.token_mean) / self.token_spread
-        if mask is None:
-            return tokens, None
-        if bool(mask.all()):
+        # Attention without a mask is faster, and most batches lack no channel
+        if mask is None or bool(mask.all()):
             return tokens, None
         if not bool(mask.any(dim=1).all()):
             raise UserError(
                 "the channel mask leaves a window without any channel; leave that window out"
             )
+        # A missing channel may hold anything, also NaN, which a weight of zero would not remove
         return tokens.masked_fill(~mask[:, None, None, None, :, None], 0.0), mask
 
 
-def _mean(
+def _mean_of_present(
     x: Float[Tensor, "batch token feature"], mask: Bool[Tensor, "batch token"] | None
 ) -> Float[Tensor, "batch feature"]:
     if mask is None:

@@ -14,8 +14,8 @@ from eegdm.models.backbone import SSMDP, Compat
 from eegdm.models.diffusion import (
     BETA_END,
     BETA_START,
-    KINDS,
     NOISE_SETTINGS,
+    SCHEDULES,
     noise_schedule,
 )
 from eegdm.models.pooling import PART, SFREQ, pool, pool_bounds
@@ -29,11 +29,25 @@ FORWARDS = ("none", "noiseless", "noisy")
 class TokenSpec:
     """How tokens are made; the default is the published one.
 
-    The signal goes in raw (``forward="none"``), scaled by sqrt(abar_step) ("noiseless") or with
-    noise as well ("noisy"), by the noise schedule that ``schedule``, ``n_steps``, ``beta_start``
-    and ``beta_end`` describe. ``query`` and ``pool`` are zipped. Blocks ``first_block`` ..
-    ``last_block`` - 1 are read (None: to the last). ``window`` and ``stride`` are samples at 200
-    Hz.
+    Args:
+        query: activities to read, each "gate", "filter" or "inter".
+        pool: how each of them is pooled over time, "std" or "mean".
+        step: diffusion step that the backbone is given, counted from 0.
+        forward: the signal goes in raw ("none"), scaled by sqrt(abar_step) ("noiseless"), or with
+            noise as well ("noisy").
+        schedule: noise schedule of that forward process, see
+            :class:`~eegdm.models.diffusion.NoiseSchedule`; likewise ``n_steps``, ``beta_start`` and
+            ``beta_end``.
+        n_steps: diffusion steps.
+        window: length of a pool, in samples at 200 Hz.
+        stride: from one pool to the next, in samples at 200 Hz.
+        first_block: the first block to read.
+        last_block: the block before which to stop; None: all.
+        beta_start: first beta of a linear schedule.
+        beta_end: last beta of a linear schedule.
+
+    Raises:
+        UserError: an unknown or impossible value.
     """
 
     query: tuple[str, ...] = ("gate",)
@@ -60,10 +74,10 @@ class TokenSpec:
                 f" 0..{self.n_steps - 1}"
             )
         betas = (self.beta_start, self.beta_end)
-        if self.schedule not in KINDS or not all(0 <= beta <= 1 for beta in betas):
+        if self.schedule not in SCHEDULES or not all(0 <= beta <= 1 for beta in betas):
             raise UserError(
                 f"schedule={self.schedule!r} with betas {self.beta_start}..{self.beta_end}: choose"
-                f" from {', '.join(KINDS)}, and betas of 0..1"
+                f" from {', '.join(SCHEDULES)}, and betas of 0..1"
             )
         if not 2 <= self.window <= PART or self.stride < 1:
             raise UserError(
@@ -92,6 +106,7 @@ class TokenSpec:
                 f"tokens: unknown settings {', '.join(sorted(unknown))}; they come from another"
                 " version of eegdm"
             )
+        # JSON knows no tuples, and a frozen dataclass that holds lists has no hash
         frozen: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in settings.items()
@@ -111,9 +126,16 @@ def extract(
     """Return the tokens that ``spec`` describes of ``x``, in model units at ``sfreq`` Hz.
 
     Args:
+        backbone: the network that is read, under the caller's grad mode.
+        x: signals in model units (100 µV, companded).
         channels: the channel id of each channel.
+        spec: what is read.
+        sfreq: sampling rate of ``x``, Hz.
         noise: standard normal, needed for ``forward="noisy"`` alone.
         compat: see :class:`SSMDP`.
+
+    Raises:
+        UserError: noise is missing, or what :meth:`SSMDP.tokens` raises.
     """
     return backbone.tokens(
         _forward_process(x, spec, noise),

@@ -35,6 +35,11 @@ def find_model(
     """Return the path of a published checkpoint, or the two files of a model; what exists on disk
     wins over the package and the hub.
 
+    Args:
+        path_or_hub_id: a folder, a file, a model of the package, or `owner/name` on the hub.
+        filename: which file of the folder or repository, where it holds several.
+        revision: branch, tag or commit on the hub.
+
     Raises:
         UserError: nothing there, several files and none named, a link out of its folder, or the hub
             can't be reached and the cache lacks a file.
@@ -53,7 +58,7 @@ def find_model(
     if not _HUB_ID.fullmatch(str(path_or_hub_id)) or path.suffix == ".ckpt":
         raise UserError(
             f"{path_or_hub_id}: there is no such file or folder; a model on the hub is named"
-            f" owner/name, and {listed(_packaged())} comes with the package"
+            f" owner/name, and {joined(_packaged())} comes with the package"
         )
     return _find_on_hub(str(path_or_hub_id), filename, revision)
 
@@ -83,7 +88,7 @@ def _find_in_folder(folder: Path, filename: str | None) -> Path | ModelFiles:
         file = folder / filename
         _refuse_link_outside(folder, file)
         return file if not file.is_dir() else _find_in_folder(file, None)
-    names = {found.name for found in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()}
     if names >= {CONFIG_FILE, WEIGHTS_FILE}:
         files = ModelFiles(folder / CONFIG_FILE, folder / WEIGHTS_FILE)
         for file in files:
@@ -101,8 +106,9 @@ def _refuse_link_outside(folder: Path, file: Path) -> None:
     if not file.exists():
         raise UserError(
             f"{folder}: has no {file.relative_to(folder)}; it holds"
-            f" {listed(p.name for p in folder.iterdir()) or 'nothing'}"
+            f" {joined(p.name for p in folder.iterdir()) or 'nothing'}"
         )
+    # A link in a stranger's folder could make any file of this machine part of what is saved again
     home = folder.resolve()
     homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     if not any(file.resolve().is_relative_to(place) for place in homes):
@@ -121,7 +127,7 @@ def _only_checkpoint(place: object, names: Iterable[str]) -> str:
         )
     if len(checkpoints) > 1:
         raise UserError(
-            f"{place}: holds several checkpoints, choose one with filename=: {listed(checkpoints)}"
+            f"{place}: holds several checkpoints, choose one with filename=: {joined(checkpoints)}"
         )
     return checkpoints[0]
 
@@ -177,14 +183,14 @@ def _find_in_cache(
         wanted = {filename}
     elif not wanted & names and any(name.endswith(".ckpt") for name in names):
         wanted = {_only_checkpoint(hub_id, names)}
-    why = f"the hub can't be asked ({_reason(error)})"
+    why = f"the hub can't be asked ({_error_text(error)})"
     if missing := wanted - names:
         raise UserError(
-            f"{hub_id}: the cache lacks {listed(missing)}; it holds {listed(names)}, and {why};"
+            f"{hub_id}: the cache lacks {joined(missing)}; it holds {joined(names)}, and {why};"
             " run this again when the hub can be reached, which fetches what is missing"
         ) from error
     if not isinstance(error, OfflineModeIsEnabled):
-        message = f"{hub_id}: {why}; {listed(wanted)} as fetched before is used, from {folder}"
+        message = f"{hub_id}: {why}; {joined(wanted)} as fetched before is used, from {folder}"
         warnings.warn(message, stacklevel=4)
     files = [folder / name for name in sorted(wanted)]
     return files[0] if len(files) == 1 else ModelFiles(*files)
@@ -197,8 +203,8 @@ def _snapshot(hub_id: str, revision: str | None) -> Path | None:
     try:
         return Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
     except Exception as error:  # newer versions refuse an incomplete one, and say where it is
-        found = getattr(error, "snapshot_path", None)
-        return None if found is None else Path(found)
+        incomplete = getattr(error, "snapshot_path", None)
+        return None if incomplete is None else Path(incomplete)
 
 
 def _download(hub_id: str, filename: str, revision: str | None) -> Path:
@@ -214,15 +220,16 @@ def _download(hub_id: str, filename: str, revision: str | None) -> Path:
 def _refusal(what: str, error: Exception) -> UserError:
     advice = "" if _is_final(error) else "; run this again when the hub can be reached"
     return UserError(
-        f"{what}: is neither on this disk nor available from the hub ({_reason(error)}){advice}"
+        f"{what}: is neither on this disk nor available from the hub ({_error_text(error)}){advice}"
     )
 
 
-def _reason(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return f"{type(error).__name__}: {one_line(error, 300)}"
 
 
-def listed(names: Iterable[str], most: int = 12) -> str:
+def joined(names: Iterable[str], maximum: int = 12) -> str:
     """Return names in order, the first dozen spelt out."""
     names = sorted(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    more = len(names) - maximum
+    return ", ".join(names[:maximum]) + (f" and {more} more" if more > 0 else "")

@@ -37,7 +37,10 @@ def parts(n_times: int, window: int = 200, stride: int = 200, sfreq: float = SFR
     pool is left out.
 
     Args:
-        window, stride: pooling window and its step, in samples at 200 Hz.
+        n_times: samples of the signal.
+        window: length of a pool, in samples at 200 Hz.
+        stride: from one pool to the next, in samples at 200 Hz.
+        sfreq: sampling rate of the signal, Hz.
 
     Raises:
         UserError: not one pool fits.
@@ -46,19 +49,20 @@ def parts(n_times: int, window: int = 200, stride: int = 200, sfreq: float = SFR
     def at(position: int) -> int:
         return round(position * sfreq / SFREQ)
 
-    found = []
+    layout = []
     for start in range(0, PART * (int(n_times * SFREQ / (PART * sfreq)) + 1), PART):
+        # Positions are rounded, never lengths: rounding errors do not add up over the pools
         first, last = at(start), min(at(start + PART), n_times)
         ends = ((at(u), at(u + window)) for u in range(start, start + PART - window + 1, stride))
         pools = [(u - first, v - first) for u, v in ends if v <= last]
         if pools:
-            found.append(Part(first, last, pools))
-    if not found:
+            layout.append(Part(first, last, pools))
+    if not layout:
         raise UserError(
             f"a signal of {n_times} samples at {sfreq:g} Hz holds no pool of {window} samples at"
             f" 200 Hz within 5 s; give at least {at(window)} samples, or a shorter pooling window"
         )
-    return found
+    return layout
 
 
 def pool_bounds(
@@ -77,21 +81,25 @@ def pool_bounds(
 def pool(
     activities: Float[Tensor, "batch time feature"], bounds: list[tuple[int, int]], kind: str
 ) -> Float[Tensor, "batch pool feature"]:
-    """Pool over time: "std" (unbiased, n-1) or "mean"."""
-    reduce = {"std": _std, "mean": _mean}[kind]
+    """Pool over time.
+
+    Args:
+        activities: of each sample.
+        bounds: (start, stop) of each pool, in samples.
+        kind: "std" (unbiased, n-1) or "mean".
+    """
+    reduce = {"std": _std, "mean": _over_time}[kind]
     starts = [start for start, _ in bounds]
-    sizes, steps = (
-        {stop - start for start, stop in bounds},
-        {b - a for a, b in zip(starts, starts[1:], strict=False)},
-    )
-    if (
-        len(sizes) == 1 and len(steps) <= 1
-    ):  # all pools at once, unless rounding to samples made them uneven
-        return reduce(activities[:, starts[0] : bounds[-1][1]].unfold(1, *sizes, *(steps or {1})))
+    sizes = {stop - start for start, stop in bounds}
+    steps = {later - earlier for earlier, later in zip(starts, starts[1:], strict=False)}
+    # All pools at once, as a view, unless rounding to samples made them uneven
+    if len(sizes) == 1 and len(steps) <= 1:
+        (size,), step = sizes, steps.pop() if steps else 1
+        return reduce(activities[:, starts[0] : bounds[-1][1]].unfold(1, size, step))
     return torch.stack([reduce(activities[:, start:stop].mT) for start, stop in bounds], dim=1)
 
 
-def _mean(x: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch"]:
+def _over_time(x: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch"]:
     return x.mean(dim=-1)
 
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from eegdm import __version__
 from eegdm.artifacts import atomic_path, read_json, write_json
 from eegdm.errors import UserError, one_line
-from eegdm.models.locate import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelFiles, find_model, listed
+from eegdm.models.locate import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, ModelFiles, find_model, joined
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-FORMAT = 1
+CONFIG_FORMAT = 1
 READING = ("diffusion", "signal")
 """What stands beside the settings and says how the weights are to be read; it stays with a model
 that is saved again.
@@ -47,15 +47,18 @@ class Pretrained:
     def save_pretrained(
         self, folder: str | Path, card: str | None = None, info: dict[str, Any] | None = None
     ) -> Path:
-        """Write `config.json`, `model.safetensors` (float32) and `README.md`; return the folder,
-        ready for a hub.
+        """Write `config.json`, `model.safetensors` (float32) and `README.md`: a folder ready for a
+        hub.
 
         Args:
             folder: made if need be; files of the same names are replaced.
-            card: text of the model card; by default one is written from `info`, see
+            card: text of the model card; None: one is written from `info`, see
                 :func:`eegdm.models.card.model_card`.
             info: JSON-able facts beside the model, merged into `config.json`. How a loaded model's
                 signals and diffusion were is kept unless they are named here.
+
+        Returns:
+            The folder.
 
         Raises:
             UserError: a weight is not finite, or `info` uses a name that `config.json` needs
@@ -68,14 +71,14 @@ class Pretrained:
         kept = {name: self.info[name] for name in READING if name in self.info}
         folder, info = Path(folder), {**kept, **(info or {})}
         about = {
-            "format": FORMAT,
+            "format": CONFIG_FORMAT,
             "model": type(self).__name__,
             "eegdm": __version__,
             "config": self.config,
         }
         if taken := about.keys() & info.keys():
             raise UserError(
-                f"{folder}: info can't name {listed(taken)}, which {CONFIG_FILE} uses itself"
+                f"{folder}: info can't name {joined(taken)}, which {CONFIG_FILE} uses itself"
             )
         tensors = {
             name: tensor.detach().float().contiguous().cpu()
@@ -83,17 +86,21 @@ class Pretrained:
         }
         refuse_not_finite(folder, tensors)
         with atomic_path(folder / WEIGHTS_FILE) as temporary:
-            temporary.write_bytes(
-                save(tensors, metadata={"format": "pt"})
-            )  # save_file has a fault of its own for a full disk
+            # Not by save_file, whose error for a full disk does not say so
+            temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
         with atomic_path(folder / CARD_FILE) as temporary:
             temporary.write_text(card or model_card(self, info), encoding="utf-8")
-        write_json(folder / CONFIG_FILE, {**about, **info})  # last: a folder without it is no model
+        # Last: until then the folder does not pass for a model
+        write_json(folder / CONFIG_FILE, {**about, **info})
         return folder
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | Path, revision: str | None = None) -> Self:
         """Return the model that a folder or a hub repository holds, in eval mode on the CPU.
+
+        Args:
+            path_or_hub_id: a folder, or `owner/name` on the Hugging Face hub.
+            revision: branch, tag or commit on the hub.
 
         Raises:
             UserError: nothing there, another model, a newer format, or config and weights do not
@@ -105,8 +112,7 @@ class Pretrained:
                 f"{files}: is a published checkpoint; read it with eegdm.load, or turn it into a"
                 " folder with `eegdm convert`"
             )
-        model = read_model(files, {cls.__name__: cls})
-        return model
+        return read_model(files, {cls.__name__: cls})
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -135,10 +141,11 @@ def read_model(files: ModelFiles, classes: Mapping[str, type], compat: str | Non
     model_class, config, info = _read_config(files.config, classes)
     config = with_compat(files.config, model_class, config, compat)
     try:
+        # The header first: files come from strangers, and nothing takes memory before shapes agree
         with safe_open(files.weights, "pt") as header:
-            found = {name: tuple(header.get_slice(name).get_shape()) for name in header.keys()}  # noqa: SIM118
-        model = build_empty(files.config, model_class, config, len(found))
-        refuse_other_tensors(files.weights, shapes(model), found)
+            stored = {name: tuple(header.get_slice(name).get_shape()) for name in header.keys()}  # noqa: SIM118
+        model = build_empty(files.config, model_class, config, len(stored))
+        refuse_other_tensors(files.weights, shapes(model), stored)
         tensors = load_file(files.weights)
     except (SafetensorError, OSError) as error:
         raise UserError(
@@ -170,15 +177,15 @@ def _read_config(
         or not isinstance(about.get("config"), dict)
     ):
         raise UserError(f"{path}: is not a configuration of eegdm: format and config are missing")
-    if about["format"] > FORMAT:
+    if about["format"] > CONFIG_FORMAT:
         raise UserError(
             f"{path}: written in format {about['format']} by eegdm {about.get('eegdm')}; "
-            f"this version reads up to {FORMAT}: upgrade eegdm"
+            f"this version reads up to {CONFIG_FORMAT}: upgrade eegdm"
         )
     name = str(about.get("model"))
     if name not in classes:
         raise UserError(
-            f"{path}: holds a model of class {name[:80]!r}, not {listed(classes)}; eegdm.load reads"
+            f"{path}: holds a model of class {name[:80]!r}, not {joined(classes)}; eegdm.load reads"
             " any model that eegdm wrote"
         )
     beside = {
@@ -216,11 +223,12 @@ def build_empty(source: Path, model_class: type, config: dict[str, Any], n_tenso
 
     if unknown := config.keys() - inspect.signature(model_class).parameters.keys():
         raise UserError(
-            f"{source}: has unknown settings for {model_class.__name__}: {listed(unknown)}; a newer"
+            f"{source}: has unknown settings for {model_class.__name__}: {joined(unknown)}; a newer"
             " eegdm may know them"
         )
     _refuse_numbers(source, config, n_tensors)
     try:
+        # On "meta", tensors have a shape and take no memory
         with torch.device("meta"), _not_drawn():
             return model_class(**config)
     except UserError as error:
@@ -260,12 +268,13 @@ def _not_drawn() -> Any:
 def _refuse_numbers(source: Path, config: dict[str, Any], n_tensors: int) -> None:
     """Refuse numbers that would keep a constructor busy before a shape can be compared."""
     for name, number in _numbers(config):
-        most = n_tensors if name in _COUNTS_OF_MODULES else MAX_NUMBER
-        least = 1 if name == "sfreq" else -MAX_NUMBER
-        if not math.isfinite(number) or not least <= number <= most:
+        # Each module has a tensor at least: a file of ten tensors has no thousand blocks
+        maximum = n_tensors if name in _COUNTS_OF_MODULES else MAX_NUMBER
+        minimum = 1 if name == "sfreq" else -MAX_NUMBER
+        if not math.isfinite(number) or not minimum <= number <= maximum:
             raise UserError(
-                f"{source}: {name}={number} is not within {least}..{most}, the limits for a file of"
-                f" {n_tensors} tensors"
+                f"{source}: {name}={number} is not within {minimum}..{maximum}, the limits for a"
+                f" file of {n_tensors} tensors"
             )
 
 
@@ -284,26 +293,29 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def refuse_other_tensors(
-    source: Path, wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]
+    source: Path, wanted: dict[str, tuple[int, ...]], stored: dict[str, tuple[int, ...]]
 ) -> None:
     """Refuse a file whose tensors are not exactly the wanted ones, listing what is missing, left
     over or of another shape.
     """
-    common = wanted.keys() & found.keys()
+    common = wanted.keys() & stored.keys()
     reshaped = {
-        f"{name} {found[name]}, not {wanted[name]}"
+        f"{name} {stored[name]}, not {wanted[name]}"
         for name in common
-        if found[name] != wanted[name]
+        if stored[name] != wanted[name]
     }
     faults = {
-        "lacks": wanted.keys() - found.keys(),
-        "has left over": found.keys() - wanted.keys(),
+        "lacks": wanted.keys() - stored.keys(),
+        "has left over": stored.keys() - wanted.keys(),
         "has other shapes": reshaped,
     }
     if any(faults.values()):
-        said = "; it ".join(f"{fault} {listed(names)}" for fault, names in faults.items() if names)
+        all_faults = "; it ".join(
+            f"{fault} {joined(names)}" for fault, names in faults.items() if names
+        )
         raise UserError(
-            f"{source}: its tensors do not fit the model that its settings describe: it {said}"
+            f"{source}: its tensors do not fit the model that its settings describe: it"
+            f" {all_faults}"
         )
 
 
@@ -316,8 +328,9 @@ def fill(source: Path, model: nn.Module, tensors: dict[str, Tensor]) -> None:
         for name, tensor in tensors.items()
         if tensor.dtype != torch.float32
     }:
-        raise UserError(f"{source}: holds weights that are not float32: {listed(other)}")
+        raise UserError(f"{source}: holds weights that are not float32: {joined(other)}")
     refuse_not_finite(source, tensors)
+    # Assigned, not copied: the empty model's tensors have no memory to copy to
     model.load_state_dict(tensors, assign=True)
     model.eval()
 
@@ -326,6 +339,6 @@ def refuse_not_finite(source: Path, tensors: dict[str, Tensor]) -> None:
     """Refuse weights that contain NaN or infinity."""
     if broken := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
         raise UserError(
-            f"{source}: has weights that are NaN or infinite: {listed(broken)}; the training"
+            f"{source}: has weights that are NaN or infinite: {joined(broken)}; the training"
             " diverged or the file is damaged"
         )

@@ -103,6 +103,7 @@ class S4D(nn.Module):
         """Convolve by FFTs of twice the length, so that the ends do not meet."""
         length = x.shape[-1]
         forward, backward = self.kernel(length)
+        # Negative lags lie at the end, where the circle of the FFT continues before lag 0
         kernel = nn.functional.pad(forward, (0, length)) + nn.functional.pad(
             backward.flip(-1), (length, 0)
         )
@@ -162,6 +163,7 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor, step: Tensor, channel: Tensor) -> Tensor:
         """Return the velocity (batch, 1, time) of ``x`` (batch, 1, time)."""
+        # Each block adds to the output directly; the stream itself only leads to the next block
         return self.head(sum(self._run(x, step, channel)[0])).transpose(1, 2)
 
     def tokens(self, x: Tensor, window: int = 200) -> Tensor:
@@ -174,8 +176,8 @@ class Backbone(nn.Module):
         batch, n_channels, length = x.shape
         channel = torch.arange(n_channels, device=x.device).repeat(batch)
         _, gates = self._run(x.reshape(-1, 1, length), torch.ones_like(channel), channel)
-        found = torch.stack([gate.unflatten(1, (-1, window)).std(dim=2) for gate in gates])
-        return found.unflatten(1, (batch, n_channels)).permute(1, 0, 3, 2, 4)[:, :, :, None]
+        pooled = torch.stack([gate.unflatten(1, (-1, window)).std(dim=2) for gate in gates])
+        return pooled.unflatten(1, (batch, n_channels)).permute(1, 0, 3, 2, 4)[:, :, :, None]
 
     def _run(self, x: Tensor, step: Tensor, channel: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the skips and gates of all blocks."""
@@ -264,6 +266,7 @@ class FusionTransformer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return logits (batch, class) of ``tokens`` (batch, block, pool, 1, channel, feature)."""
         fused = []
+        # Seconds do not meet before the stack: each has fusion tokens of its own
         for pool, start in enumerate(self.fusion_tokens):
             z = start.expand(len(tokens), -1, -1)
             for index, block in enumerate(self.fusion_blocks):

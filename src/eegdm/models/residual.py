@@ -56,20 +56,28 @@ def read(
     the next stream (no ``lead``: it stays).
 
     Without gradients: activities never exist but of those rows.
+
+    Args:
+        x: the stream; changed in place.
+        folded: the block's weights up to its gates.
+        read_activities: called with the activities of some rows.
+        lead: from activities to the next stream; None: no later block is wanted.
     """
     n_features = x.shape[1]
 
     def work_on(rows: slice) -> Float[Tensor, "row ..."]:
         values = []
+        # Autocast belongs to a thread and would not hold in all of them; and its half precision is
+        # too coarse for the kernels
         with torch.autocast(x.device.type, enabled=False):
-            for some, work in _chunks(rows, x, folded):
-                _, _, s, _ = work.gates(x[some], folded.shift[some])
+            for chunk, work in _chunks(rows, x, folded):
+                _, _, s, _ = work.gates(x[chunk], folded.shift[chunk])
                 gate, filtered = s[:, :n_features], s[:, n_features:].mul_(2).sub_(1)
                 inter = gate * filtered
                 values.append(read_activities(Activities(gate.mT, filtered.mT, inter.mT)))
                 if lead is not None:
                     weight = lead.weight.expand(len(s), -1, -1)
-                    x[some].baddbmm_(weight, inter).add_(lead.bias[:, None])
+                    x[chunk].baddbmm_(weight, inter).add_(lead.bias[:, None])
         return torch.cat(values)
 
     return torch.cat(over_rows(x, work_on))
@@ -84,6 +92,13 @@ def advance(
 ) -> tuple[Float[Tensor, "row feature time"] | None, Float[Tensor, "row feature time"]]:
     """Return the next stream (None after the last block, whose ``out`` leads to the skips alone)
     and the sum of skips.
+
+    Args:
+        x: the stream.
+        skips: the sum of skips of the blocks before.
+        folded: the block's weights up to its gates.
+        out: weight from activities to [next stream, skips], or to skips alone.
+        bias: of the same.
     """
     return _Residual.apply(x, skips, *folded, out, bias)
 
@@ -95,6 +110,7 @@ class _Work:
 
     def __init__(self, tile: Tile, n_fft: int, folded: Folded, like: Tensor) -> None:
         self.tile, self.n_fft, self.folded = tile, n_fft, folded
+        # Zeros behind the signal are written once: nothing below writes there
         self.padded = like.new_zeros(tile.rows, tile.features, n_fft)
 
     def gates(
@@ -107,17 +123,15 @@ class _Work:
         length = x.shape[2]
         n, inverse_spread = _normalised(x)
         s, kept = x.new_empty(len(x), len(self.folded.widen), length), []
-        for some in self.features():
-            widen = self.folded.widen[some].expand(len(x), -1, -1)
+        for features in self.features():
+            widen = self.folded.widen[features].expand(len(x), -1, -1)
             padded = self.padded[: len(x), : widen.shape[1]]
-            torch.baddbmm(shift[:, some, None], widen, n, out=padded[..., :length])
+            # The product goes straight into the padded buffer: a copy would cost as much again
+            torch.baddbmm(shift[:, features, None], widen, n, out=padded[..., :length])
             transformed = torch.fft.rfft(padded)
-            product = (
-                transformed * self.folded.spectrum[some]
-                if keep
-                else transformed.mul_(self.folded.spectrum[some])
-            )
-            torch.sigmoid(torch.fft.irfft(product, n=self.n_fft)[..., :length], out=s[:, some])
+            spectrum = self.folded.spectrum[features]
+            product = transformed * spectrum if keep else transformed.mul_(spectrum)
+            torch.sigmoid(torch.fft.irfft(product, n=self.n_fft)[..., :length], out=s[:, features])
             if keep:
                 kept.append(transformed)
         return n, inverse_spread, s, kept
@@ -140,11 +154,10 @@ class _Residual(torch.autograd.Function):
         bias: Float[Tensor, " out"],
     ) -> tuple[Float[Tensor, "row feature time"] | None, Float[Tensor, "row feature time"]]:
         n_features = x.shape[1]
+        # Activities are computed again in backward: two transforms more, a tenth of the memory
         ctx.save_for_backward(x, shift, widen, spectrum, out)
-        next_stream, sum_of_skips = (
-            (None if len(out) == n_features else x.new_empty(x.shape)),
-            x.new_empty(x.shape),
-        )
+        next_stream = None if len(out) == n_features else x.new_empty(x.shape)
+        sum_of_skips = x.new_empty(x.shape)
         leads = (
             [(sum_of_skips, skips)]
             if next_stream is None
@@ -154,12 +167,12 @@ class _Residual(torch.autograd.Function):
 
         def work_on(rows: slice) -> None:
             with torch.autocast(x.device.type, enabled=False):
-                for some, work in _chunks(rows, x, Folded(shift, widen, spectrum)):
-                    s = work.gates(x[some], shift[some])[2]
-                    inter = _filtered(s).mul_(s[:, :n_features])
+                for chunk, work in _chunks(rows, x, Folded(shift, widen, spectrum)):
+                    s = work.gates(x[chunk], shift[chunk])[2]
+                    inter = _filter_of(s).mul_(s[:, :n_features])
                     for (target, source), (weight, constant) in zip(leads, weights, strict=True):
                         torch.baddbmm(
-                            source[some], weight.expand(len(s), -1, -1), inter, out=target[some]
+                            source[chunk], weight.expand(len(s), -1, -1), inter, out=target[chunk]
                         ).add_(constant[:, None])
 
         over_rows(x, work_on)
@@ -175,49 +188,49 @@ class _Residual(torch.autograd.Function):
 
         def work_on(rows: slice) -> tuple[Tensor, ...]:
             """Write gradients of rows, and return those rows' part of the weights' gradients."""
-            grad_widen, grad_spectrum, grad_out = (
-                torch.zeros_like(widen),
-                torch.zeros_like(spectrum),
-                torch.zeros_like(out),
-            )
-            grad_bias = out.new_zeros(len(out))
-            for some, work in _chunks(rows, x, Folded(shift, widen, spectrum)):
-                n, inverse_spread, s, kept = work.gates(x[some], shift[some], keep=True)
-                gate, filtered = s[:, :n_features], _filtered(s)
-                grad = (
-                    grad_skips[some]
-                    if grad_next is None
-                    else torch.cat([grad_next[some], grad_skips[some]], dim=1)
-                )
+            grad_widen, grad_spectrum = torch.zeros_like(widen), torch.zeros_like(spectrum)
+            grad_out, grad_bias = torch.zeros_like(out), out.new_zeros(len(out))
+            for chunk, work in _chunks(rows, x, Folded(shift, widen, spectrum)):
+                n, inverse_spread, s, kept = work.gates(x[chunk], shift[chunk], keep=True)
+                gate, filtered = s[:, :n_features], _filter_of(s)
+                grad = grad_skips[chunk]
+                if grad_next is not None:
+                    grad = torch.cat([grad_next[chunk], grad], dim=1)
                 grad_inter = torch.bmm(out.mT.expand(len(s), -1, -1), grad)
                 grad_out += torch.bmm(grad, (gate * filtered).mT).sum(0)
                 grad_bias += grad.sum((0, 2))
                 grad_y = torch.addcmul(s, s, s, value=-1)  # s' = s - s^2
                 grad_y[:, :n_features].mul_(grad_inter).mul_(filtered)
+                # 2: filter = 2 s - 1; the factor of 2 y is in the doubled weights
                 grad_y[:, n_features:].mul_(grad_inter.mul_(gate).mul_(2))
+                # Through the convolution, whose gradients are correlations: conjugate spectra
                 for features, transformed in zip(work.features(), kept, strict=True):
                     padded = work.padded[: len(s), : transformed.shape[1]]
                     padded[..., :length] = grad_y[:, features]
                     G = torch.fft.rfft(padded)
+                    # Summed as spectra, and transformed back once for all rows
                     grad_spectrum[features] += transformed.conj_physical_().mul_(G).sum(0)
                     grad_y[:, features] = torch.fft.irfft(G.mul_(reverse[features]), n=work.n_fft)[
                         ..., :length
                     ]
-                torch.sum(grad_y, dim=2, out=grad_shift[some])
+                torch.sum(grad_y, dim=2, out=grad_shift[chunk])
                 grad_widen += torch.bmm(grad_y, n.mT).sum(0)
                 grad_n = torch.bmm(widen.mT.expand(len(s), -1, -1), grad_y)
+                # Through the norm: what would shift or scale n has no effect and is taken out
                 along = (grad_n * n).mean(1, keepdim=True)
                 grad_n.sub_(grad_n.mean(1, keepdim=True)).addcmul_(n, along, value=-1)
-                torch.mul(grad_n, inverse_spread, out=grad_x[some])
+                torch.mul(grad_n, inverse_spread, out=grad_x[chunk])
                 if grad_next is not None:
-                    grad_x[some] += grad_next[some]
+                    grad_x[chunk] += grad_next[chunk]
             return grad_widen, grad_spectrum, grad_out, grad_bias
 
+        # Added in the order of rows, whichever thread was first: a step repeats bit for bit
         first, *others = over_rows(x, work_on)
         for part in others:
             for total, term in zip(first, part, strict=True):
                 total += term
         grad_widen, grad_spectrum, grad_out, grad_bias = first
+        # A half spectrum leaves out the conjugate bins, which have their part in the gradient
         grad_spectrum.mul_(bin_weights(fft_length(length), x))
         return grad_x, grad_skips, grad_shift, grad_widen, grad_spectrum, grad_out, grad_bias
 
@@ -242,6 +255,6 @@ def _normalised(
     return centred.mul_(inverse_spread), inverse_spread
 
 
-def _filtered(s: Float[Tensor, "row wide time"]) -> Float[Tensor, "row feature time"]:
+def _filter_of(s: Float[Tensor, "row wide time"]) -> Float[Tensor, "row feature time"]:
     """Return the filter, tanh y = 2 sigmoid(2 y) - 1."""
     return s[:, s.shape[1] // 2 :].mul(2).sub_(1)

@@ -42,19 +42,24 @@ class S4D(nn.Module):
     y[j] = sum_l K_f[l] x[j-l] + sum_l K_b[l] x[j+1+l] + D x[j], zeros outside: the backward
     direction starts at the NEXT sample. ``rate`` multiplies dt, so that a signal at another
     sampling rate meets the same continuous system.
+
+    Args:
+        n_features: SSMs, each with one input and one output.
+        d_state: states of each, two per conjugate pair of modes; even.
     """
 
     def __init__(self, n_features: int = 256, d_state: int = 128) -> None:
         super().__init__()
         n_modes = d_state // 2
-        frequency = torch.tensor(
-            [max(math.pi * k, 1e-4) for k in range(n_modes)]
-        )  # a floor of the start alone, not of the parameter
+        # As published, a floor for the start alone: training may take the frequency lower
+        frequency = torch.tensor([max(math.pi * k, 1e-4) for k in range(n_modes)])
         self.log_decay = nn.Parameter(torch.full((n_features, n_modes), math.log(0.5)))
         self.frequency = nn.Parameter(frequency.expand(n_features, -1).contiguous())
         self.log_dt = nn.Parameter(
             torch.empty(n_features, 1).uniform_(math.log(0.001), math.log(0.1))
         )
+        # B and C are complex, kept as pairs of reals: the published files store them so, and
+        # optimizers and EMA need not know complex numbers
         self.B = nn.Parameter(
             torch.tensor([1.0, 0.0]).expand(1, n_features, n_modes, -1).contiguous()
         )
@@ -67,17 +72,26 @@ class S4D(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch time feature"], rate: float = 1.0
     ) -> Float[Tensor, "batch time feature"]:
-        """Convolve with both kernels and D; see :mod:`eegdm.models.convolution`."""
+        """Convolve with both kernels and D; see :mod:`eegdm.models.convolution`.
+
+        Args:
+            x: signals.
+            rate: factor of dt; 200/f for signals at f Hz.
+        """
         length = x.shape[1]
         return convolve(x.mT.to(self.D.dtype), self.spectrum(length, rate), fft_length(length)).mT
 
     def kernel(self, length: int, rate: float = 1.0) -> Float[Tensor, "2 feature lag"]:
-        """Return the kernels of lags 0 .. ``length``-1, forward then backward, without D."""
+        """Return the kernels of lags 0 .. ``length``-1, forward then backward, without D.
+
+        Args:
+            length: lags, in samples.
+            rate: as in :meth:`forward`.
+        """
         exponent, weight = self._modes(rate)
         weight = weight.to(self.D.device, self.D.dtype.to_complex())
-        width = max(
-            1, at_once(self.D.device) // (2 * _n_fine(length) * exponent.shape[1])
-        )  # 2: tables are complex
+        # Features some at a time, so that their tables of powers stay in cache; 2: they are complex
+        width = max(1, at_once(self.D.device) // (2 * _n_fine(length) * exponent.shape[1]))
         parts = zip(exponent.split(width), weight.split(width, dim=1), strict=True)
         return torch.cat([_Kernel.apply(*modes, length) for modes in parts], dim=1)
 
@@ -115,6 +129,7 @@ class S4D(nn.Module):
             return torch.fft.rfft(self._circular_kernel(length, rate))
         key = (length, rate, self.D.dtype, self.D.device)
         parameters = torch.cat([p.detach().flatten() for p in self.parameters()])
+        # Taken out and put back at the end, so that the first one is the one used longest ago
         kept = self._spectra.pop(key, None)
         if kept is None or not torch.equal(kept.parameters, parameters):
             kept = _Spectrum(parameters, torch.fft.rfft(self._circular_kernel(length, rate)))
@@ -128,6 +143,7 @@ class S4D(nn.Module):
         between.
         """
         forward, backward = self.kernel(length, rate)
+        # In a circular convolution, negative lags lie at the end of the kernel
         gap = forward.new_zeros(forward.shape[0], fft_length(length) - 2 * length)
         return torch.cat(
             [forward[:, :1] + self.D.mT, forward[:, 1:], gap, backward.flip(-1)], dim=-1
@@ -150,7 +166,8 @@ class _Kernel(torch.autograd.Function):
         length: int,
     ) -> Float[Tensor, "2 feature lag"]:
         ctx.save_for_backward(exponent, weight)
-        fine, coarse = _tables(exponent, length, weight)
+        fine, coarse = _power_tables(exponent, length, weight)
+        # Conjugated, since the dot product of pairs of reals is Re(conj(a) b)
         weighted = (weight.transpose(0, 1)[:, :, None] * coarse[:, None]).conj_physical_()
         kernel = _product(_reals(weighted.flatten(1, 2)), _reals(fine).mT)
         return kernel.view(len(kernel), 2, -1)[..., :length].transpose(0, 1)
@@ -165,20 +182,23 @@ class _Kernel(torch.autograd.Function):
         """
         exponent, weight = ctx.saved_tensors
         n_features, length = grad.shape[1:]
-        fine, coarse = _tables(exponent, length, weight)
+        fine, coarse = _power_tables(exponent, length, weight)
         n_fine, n_coarse = fine.shape[1], coarse.shape[1]
         split = functional.pad(grad.transpose(0, 1), (0, n_coarse * n_fine - length)).unflatten(
             2, (n_coarse, n_fine)
         )
         j, i = (torch.arange(n, device=grad.device, dtype=grad.dtype) for n in (n_fine, n_coarse))
+        # Both sums over j in one product: of g for dK/dw and, of l = J i + j, of the part j g
         sums = _product(torch.stack([split, split * j], dim=1).flatten(1, 3), _reals(fine))
         plain, by_j = torch.view_as_complex(sums.view(n_features, 2, 2, n_coarse, -1, 2)).unbind(1)
+        # The part J i is constant in j and needs no product of its own
         by_lag = by_j.addcmul_(plain, n_fine * i[:, None])
         g_z, g_l_z = ((table * coarse[:, None]).sum(2).transpose(0, 1) for table in (plain, by_lag))
+        # torch's gradient of a complex number is the conjugate of the derivative
         return (weight * g_l_z).sum(0).conj().to(exponent.device, exponent.dtype), g_z.conj(), None
 
 
-def _tables(
+def _power_tables(
     exponent: Complex[Tensor, "feature mode"], length: int, like: Tensor
 ) -> tuple[Complex[Tensor, "feature fine mode"], Complex[Tensor, "feature coarse mode"]]:
     """Return z^j, j = 0 .. J-1, and z^(J i) up to ``length``, J = 2^ceil(log2(length)/2), in the
@@ -220,5 +240,6 @@ def _reals(table: Complex[Tensor, "feature power mode"]) -> Float[Tensor, "featu
 def _product(
     left: Float[Tensor, "feature row part"], right: Float[Tensor, "feature part column"]
 ) -> Tensor:
+    # bfloat16 would leave three digits of the powers
     with torch.autocast(left.device.type, enabled=False):
         return torch.bmm(left, right)

@@ -36,12 +36,14 @@ def over_rows(rows: Tensor, work: Callable[[slice], Result]) -> list[Result]:
     n_threads = min(n_rows, n_threads)
     if n_threads < 2 or not _divisible(rows, n_threads):
         return [work(slice(0, n_rows))]
+    # At least a row for each, and sizes that differ by one at most
     bounds = [n_rows * i // n_threads for i in range(n_threads + 1)]
     first, *others = (slice(*ends) for ends in zip(bounds, bounds[1:], strict=False))
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     def work_alone(part: slice) -> Result:
-        torch.set_num_threads(1)  # of this thread: OpenMP's setting is each thread's own
+        # OpenMP's setting and torch's modes are each thread's own: a new one has the defaults
+        torch.set_num_threads(1)
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
             return work(part)
 
