@@ -189,7 +189,7 @@ def test_a_run_waits_for_the_workers_of_a_killed_one(
     go.set()
     with artifacts.building(folder, "latents", {}, {}):
         assert (folder / "piece.npy").read_bytes() == b"by the worker of the killed run"
-        with pytest.raises(UserError, match="is over"):
+        with pytest.raises(UserError, match="has ended"):
             _write_when_told(folder, killed, begun, go)
     worker.join()
     assert worker.exitcode == 0 and not list(folder.glob(".writer*"))
@@ -201,7 +201,7 @@ def test_no_worker_writes_into_a_finished_folder(tmp_path: Path) -> None:
         with artifacts.writing(tmp_path / "x", run):
             pass
         artifacts.finish(tmp_path / "x")
-    with pytest.raises(UserError, match="is over"), artifacts.writing(tmp_path / "x", run):
+    with pytest.raises(UserError, match="has ended"), artifacts.writing(tmp_path / "x", run):
         pytest.fail("wrote into a finished folder")
     assert artifacts.verify(tmp_path / "x") == []
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from eegdm.compose import choices, compose, expand, explained_settings
+from eegdm.compose import choices, compose, expand_sweep, explained_settings
 from eegdm.config import SHORT, check_resolved, Config, leaves
 from eegdm.errors import UserError
 
@@ -174,7 +174,7 @@ def test_a_path_where_a_list_is_wanted_is_a_list_of_one() -> None:
 
 
 def test_a_sweep_names_all_its_runs() -> None:
-    assert expand(["recipe=small", "seed=0,1", "windows.fold=1,2"]) == [
+    assert expand_sweep(["recipe=small", "seed=0,1", "windows.fold=1,2"]) == [
         ["recipe=small", f"run.seed={s}", f"windows.fold={f}"] for s in (0, 1) for f in (1, 2)
     ]
 
@@ -222,27 +222,27 @@ def test_lists_of_texts_keep_their_texts() -> None:
 
 
 def test_a_sweep_takes_ranges_and_choices_lists_and_quoted_texts() -> None:
-    assert expand(["seed=range(0,3)"]) == [[f"run.seed={n}"] for n in range(3)]
-    assert expand(["fold=choice(0,2)"]) == [["windows.fold=0"], ["windows.fold=2"]]
-    assert expand(["recipe=choice(base,linear)"]) == [["recipe=base"], ["recipe=linear"]]
-    assert expand(["latents.query=[gate],[gate,filter]"]) == [
+    assert expand_sweep(["seed=range(0,3)"]) == [[f"run.seed={n}"] for n in range(3)]
+    assert expand_sweep(["fold=choice(0,2)"]) == [["windows.fold=0"], ["windows.fold=2"]]
+    assert expand_sweep(["recipe=choice(base,linear)"]) == [["recipe=base"], ["recipe=linear"]]
+    assert expand_sweep(["latents.query=[gate],[gate,filter]"]) == [
         ["latents.query=[gate]"],
         ["latents.query=[gate,filter]"],
     ]
-    assert expand(["root='a, b',c", "classifiers=x/fold=1,seed=0"]) == [
+    assert expand_sweep(["root='a, b',c", "classifiers=x/fold=1,seed=0"]) == [
         ["run.root='a, b'", "run.classifiers=x/fold=1,seed=0"],
         ["run.root=c", "run.classifiers=x/fold=1,seed=0"],
     ]
     pattern = r"corpus.pattern=(?P<subject>s\d{1,2}),(?P<run>\d)"
-    assert expand([pattern]) == [
+    assert expand_sweep([pattern]) == [
         [r"corpus.pattern=(?P<subject>s\d{1,2})"],
         [r"corpus.pattern=(?P<run>\d)"],
     ]
     maps = "corpus.label_map={a: b, c: d}"
-    assert expand([maps]) == [[maps]]
+    assert expand_sweep([maps]) == [[maps]]
     for word in ("seed=interval(0,1)", "recipe=glob(*)", "seed=range(", "seed=f(1)"):
         with pytest.raises(UserError, match="write several values as"):
-            expand([word])
+            expand_sweep([word])
 
 
 def test_several_values_without_multirun_are_refused_with_what_runs_them() -> None:
@@ -366,7 +366,7 @@ def test_paths_and_patterns_stay_the_text_that_was_typed(name: str, value: str) 
 
 def test_null_is_no_backbone_and_commas_divide_a_sweep() -> None:
     assert compose(["recipe=mini", "backbone=null"]).run.backbone is None
-    assert expand(["backbone=a,b"]) == [["run.backbone=a"], ["run.backbone=b"]]
+    assert expand_sweep(["backbone=a,b"]) == [["run.backbone=a"], ["run.backbone=b"]]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from eegdm.compose import compose
 from eegdm.config import Config, check, check_resolved, leaves
-from eegdm.effects import ALL, describe, stages_of, without_effect
+from eegdm.effects import ALL, lines_without_effect, stages_of, without_effect
 from eegdm.errors import UserError
 from eegdm.layout import content_config
 
@@ -98,7 +98,7 @@ def test_a_thousand_combinations_leave_no_setting_without_a_word() -> None:
             refused += 1
             continue
         idle = dict(without_effect(config, stage))
-        assert len(list(describe(config, stage))) == len(idle)
+        assert len(list(lines_without_effect(config, stage))) == len(idle)
         content = content_config(config, KINDS[stage])
         for name in names:
             without = with_values({k: v for k, v in values.items() if k != name})
@@ -137,7 +137,7 @@ def test_a_thousand_combinations_leave_no_setting_without_a_word() -> None:
     ],
 )
 def test_what_is_typed_in_vain_is_reported(stage: str, words: list[str], line: str) -> None:
-    (said,) = describe(compose(["corpus=tuev", *words]), stage)
+    (said,) = lines_without_effect(compose(["corpus=tuev", *words]), stage)
     assert line in said and said.startswith(f"{stage}: ")
 
 

@@ -127,7 +127,7 @@ def fatal(job, **_: object) -> None:  # noqa: ANN001
     """Stand in for a library that crashes on one recording."""
     if "aaaaaaab" in job.source.recording:
         os.kill(os.getpid(), signal.SIGKILL)
-    preprocess.process(job, **_)
+    preprocess.process_recording(job, **_)
 
 
 @pytest.mark.ci

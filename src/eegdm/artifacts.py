@@ -37,9 +37,8 @@ _WRITER_LOCK = re.compile(r"\.writer-.*\.lock")
 _TEMPORARY = re.compile(r"\..*\.\d+\.tmp(\.[^.]*)?")
 """Names that :func:`atomic_path` and :func:`atomic_folder` give to what is half-written."""
 WAIT_FOR_WRITERS_S = 600.0
-KINDS = ("recordings", "backbone", "latents", "classifier", "report", "embeddings")
 MAX_JSON_BYTES = 256 * 2**20
-_CHUNK = 2**20
+_CHUNK_BYTES = 2**20
 _WINDOWS = os.name == "nt"
 # Faults of the disk or network drive, which the same command survives once they are mended.
 _STORAGE_FAULTS = (
@@ -68,6 +67,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
+        # The content must be on the disk before its name, and the name (an entry of the folder)
+        # before anyone relies on it: after a power cut a renamed file could be empty otherwise
         _fsync(temporary)
         os.replace(temporary, path)
         _fsync(path.parent)
@@ -104,12 +105,14 @@ def _fsync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
+        # An error of a descriptor has no name, and the user needs one
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
 
 
-def _temporary(path: Path) -> Path:  # as in _TEMPORARY
+def _temporary(path: Path) -> Path:
+    # The suffix stays at the end, where libraries choose a format by it; _TEMPORARY finds the name
     return path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
 
 
@@ -138,8 +141,9 @@ def _reserve(descriptor: int, n_bytes: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, n_bytes)
         return
-    offset = 0  # macOS: write what is read, which is zeros
-    while content := os.pread(descriptor, _CHUNK, offset):
+    # macOS has no such call: write what is read, which is zeros
+    offset = 0
+    while content := os.pread(descriptor, _CHUNK_BYTES, offset):
         offset += os.pwrite(descriptor, content, offset)
 
 
@@ -156,11 +160,11 @@ def make_folder(path: Path, option: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{path}: can't be made ({_reason(error)}); choose another place with {option}"
+            f"{path}: can't be made ({_why(error)}); choose another place with {option}"
         ) from error
 
 
-def _reason(error: OSError) -> str:
+def _why(error: OSError) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return "a file is in the way"
     return str(error.strerror or error)
@@ -179,7 +183,7 @@ def storage_faults(folder: Path, option: str) -> Iterator[None]:
         if not is_storage_fault(error, folder):
             raise
         raise UserError(
-            f"{error.filename or folder}: {_reason(error)}; make room or allow writing there, or"
+            f"{error.filename or folder}: {_why(error)}; make room or allow writing there, or"
             f" choose another place with {option}"
         ) from error
 
@@ -193,6 +197,8 @@ def refuse_long_names(paths: Iterable[Path], option: str) -> None:
     """
     for path in paths:
         try:
+            # The temporary name is the longer one; asking for it costs nothing, and writing may
+            # come hours later
             os.lstat(_temporary(path))
         except FileNotFoundError:
             continue
@@ -213,9 +219,9 @@ def is_storage_fault(error: BaseException, folder: Path) -> bool:
         return False
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return True
-    return error.errno in _STORAGE_FAULTS and Path(
-        os.fsdecode(error.filename or "")
-    ).is_relative_to(folder)
+    # The others may as well be faults of what is read: the file decides
+    file = Path(os.fsdecode(error.filename or ""))
+    return error.errno in _STORAGE_FAULTS and file.is_relative_to(folder)
 
 
 def write_json(path: Path, obj: Any) -> None:
@@ -228,6 +234,7 @@ def read_json(path: Path) -> Any:
     """Read JSON, or say in one line why it can't be read."""
     path = Path(path)
     try:
+        # Files come from strangers, and parsed JSON takes many times its size
         if path.stat().st_size > MAX_JSON_BYTES:
             raise UserError(
                 f"{path}: larger than {MAX_JSON_BYTES >> 20} MiB, not a file that eegdm wrote"
@@ -298,7 +305,7 @@ def sha256(*files: Path) -> str:
     digest = hashlib.sha256()
     for path in files:
         with open(path, "rb") as stream:
-            while chunk := stream.read(_CHUNK):
+            while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()
 
@@ -345,13 +352,17 @@ def building(
     try:
         lock = FileLock(path / LOCK)
         with lock.acquire(timeout=0):
+            # The new name first: workers of an earlier run that have not begun see it and give up;
+            # then those that have begun are waited for
             (path / RUN).write_text(uuid.uuid4().hex)
             _shut_out_writers(path)
+            # Only now is nobody else writing, so that what lies there can be judged and swept
             if replace and (path / PLAN).exists() and read_json(path / PLAN) != plan:
                 abandon(path)
             _claim(path, plan)
             _sweep(path)
             yield path
+            # In the same order at the end: no worker of this run outlives the lock
             (path / RUN).unlink(missing_ok=True)
             _shut_out_writers(path)
     except Timeout:
@@ -380,16 +391,15 @@ def writing(path: Path, run: str) -> Iterator[None]:
         run: what :func:`run_of` gave the process that builds.
 
     Raises:
-        UserError: that run is over.
+        UserError: that run has ended.
     """
     from filelock import FileLock
 
     name = f"{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
     with FileLock(path / WRITER.format(name)):
-        if (
-            run_of(path) != run
-        ):  # asked with the lock held: a run that begins from now on waits for it
-            raise UserError(f"{path}: the run that this belonged to is over")
+        # Asked with the lock held: a run that begins from now on waits for it
+        if run_of(path) != run:
+            raise UserError(f"{path}: the run that this worker belongs to has ended")
         yield
 
 
@@ -411,6 +421,7 @@ def _shut_out_writers(path: Path) -> None:
 
     for file in path.glob(WRITER.format("*")):
         try:
+            # The system frees the lock of a killed worker, so that only a living one is waited for
             with FileLock(file).acquire(timeout=WAIT_FOR_WRITERS_S):
                 file.unlink()
         except Timeout:
@@ -421,6 +432,7 @@ def _shut_out_writers(path: Path) -> None:
 
 
 def _claim(path: Path, plan: dict[str, Any]) -> None:
+    """Begin the folder's plan, or continue an equal one; refuse files of anyone else."""
     if (path / PLAN).exists():
         refuse_mismatch(path, read_json(path / PLAN), plan)
         return
@@ -446,12 +458,10 @@ def _own_entries(path: Path) -> list[Path]:
 
 
 def _own_files(path: Path) -> list[Path]:
-    return [
-        file
-        for entry in _own_entries(path)
-        for file in (entry.rglob("*") if entry.is_dir() else [entry])
-        if file.is_file()
-    ]
+    files: list[Path] = []
+    for entry in _own_entries(path):
+        files += entry.rglob("*") if entry.is_dir() else [entry]
+    return [file for file in files if file.is_file()]
 
 
 def reopen(path: Path) -> None:
@@ -467,11 +477,11 @@ def abandon(path: Path) -> None:
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
-def refuse_mismatch(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def refuse_mismatch(path: Path, plan: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Refuse a folder that was made from other settings or inputs, naming the first differences."""
-    if found.get("kind") != wanted["kind"]:
-        raise UserError(f"{path}: holds a {found.get('kind')}, not a {wanted['kind']}")
-    if changes := plan_differences(found, wanted):
+    if plan.get("kind") != wanted["kind"]:
+        raise UserError(f"{path}: holds a {plan.get('kind')}, not a {wanted['kind']}")
+    if changes := plan_differences(plan, wanted):
         shown = "; ".join(changes[:3]) + (
             f"; and {len(changes) - 3} more" if len(changes) > 3 else ""
         )
@@ -486,16 +496,16 @@ def _option(kind: str) -> str:
     return "--out" if kind in ("prediction", "embeddings") else "root="
 
 
-def plan_differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def plan_differences(plan: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """List in what the settings and inputs of two plans differ.
 
     A plan of an older format is compared in what both know: it may lack what is newer, and hold
     what no longer identifies a folder.
     """
-    older = found.get("format", FORMAT) < FORMAT
+    older = plan.get("format", FORMAT) < FORMAT
     changes = []
     for part in ("config", "inputs"):
-        before, now = found.get(part, {}), wanted[part]
+        before, now = plan.get(part, {}), wanted[part]
         if older:
             before, now = _common(before, now)
         changes += differences(before, now)
@@ -510,16 +520,15 @@ def _common(one: Any, other: Any) -> tuple[Any, Any]:
     return {k: a for k, (a, _) in pairs.items()}, {k: b for k, (_, b) in pairs.items()}
 
 
-def differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    """List ``key=found, this run wants wanted`` for each leaf in which two nested dicts differ."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = sorted(found.keys() | wanted.keys())
-        return [
-            d
-            for k in keys
-            for d in differences(found.get(k), wanted.get(k), f"{name}.{k}" if name else k)
-        ]
-    return [] if found == wanted else [f"{name}={found!r}, this run wants {wanted!r}"]
+def differences(made_with: Any, wanted: Any, name: str = "") -> list[str]:
+    """List ``key=value, this run wants another`` for each leaf in which two nested dicts differ."""
+    if isinstance(made_with, dict) and isinstance(wanted, dict):
+        changes = []
+        for key in sorted(made_with.keys() | wanted.keys()):
+            below = f"{name}.{key}" if name else key
+            changes += differences(made_with.get(key), wanted.get(key), below)
+        return changes
+    return [] if made_with == wanted else [f"{name}={made_with!r}, this run wants {wanted!r}"]
 
 
 def finish(
@@ -535,17 +544,13 @@ def finish(
     """
     plan = read_json(path / PLAN)
     skip = {MANIFEST, PLAN, RUN, *unlisted}
-    names = sorted(
-        p.relative_to(path)
-        for p in _own_files(path)
-        if p.relative_to(path).parts[0] not in skip
-        and not _WRITER_LOCK.fullmatch(p.name)
-        and not _TEMPORARY.fullmatch(p.name)
-    )
-    files = {
-        n.as_posix(): {"bytes": (path / n).stat().st_size, "sha256": sha256(path / n)}
-        for n in names
-    }
+    files = {}
+    for file in sorted(_own_files(path)):
+        name = file.relative_to(path)
+        # A worker's lock lies there until the run ends, its half-written file until the next one
+        passing = _WRITER_LOCK.fullmatch(file.name) or _TEMPORARY.fullmatch(file.name)
+        if name.parts[0] not in skip and not passing:
+            files[name.as_posix()] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
     content = fingerprint({"plan": plan, "files": files})
     manifest = {
         **plan,
@@ -620,6 +625,7 @@ def read_manifest(path: Path, kind: str | None = None) -> Artifact:
 
 
 def _check_size(path: Path, name: str, entry: Any) -> None:
+    # A stranger's manifest must not lead to files of this machine
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise UserError(f"{path / MANIFEST}: names {name!r}, which is outside the folder")
     file = path / name

@@ -31,7 +31,7 @@ from eegdm.errors import UserError
 
 SEVERAL = "several values are run one after the other by -m, side by side by eegdm sweep"
 CONF = Path(__file__).parent / "conf"
-GROUPS = ("corpus", "recipe")
+CONFIG_GROUPS = ("corpus", "recipe")
 MAPPINGS = ("corpus.label_map",)
 DEFAULTS = "EEGDM_DEFAULTS"
 """Environment variable with words that every command takes before those typed, such as
@@ -56,6 +56,7 @@ def compose(words: list[str]) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    # Those of the environment come first, so that what is typed wins
     typed = [_lengthen(word) for word in words]
     words = [*(_lengthen(word) for word in _default_words()), *typed]
     if faults := [fault for word in words for fault in _faults_of_word(word)]:
@@ -71,10 +72,11 @@ def compose(words: list[str]) -> Config:
         assert isinstance(config, Config)
         config = with_settings(config, {_key(word): _value(word) for word in kept})
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{_shown(words)}: {_first_line(error)}") from error
+        raise UserError(f"{_on_one_line(words)}: {_first_line(error)}") from error
+    # The published treatment of CHB-MIT is a matter of preprocessing, where it is written down
     if config.run.compat == "published" and config.corpus.name == "chbmit":
         config.signal.per_window = True
-    config.explicit = [key for word in typed if (key := _key(word)) not in GROUPS]
+    config.explicit = [key for word in typed if (key := _key(word)) not in CONFIG_GROUPS]
     return check(config)
 
 
@@ -83,6 +85,7 @@ def _no_other_hydra() -> Iterator[None]:
     """Put aside the Hydra of a program that calls us, which could not begin a second one."""
     from hydra.core.global_hydra import GlobalHydra
 
+    # Hydra is a singleton: a second initialisation fails while the first is in place
     other = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -121,14 +124,13 @@ def _value(word: str) -> Any:
             raise ValidationError(SEVERAL)
         return override.value()
     try:
-        found = safe_load(value)
+        mapping = safe_load(value)
     except YAMLError as error:
         raise ValidationError(f"{value} is not YAML: {_first_line(error)}") from error
-    if not isinstance(found, dict) or any(
-        isinstance(v, dict | list) for v in found.values()
-    ):  # nested aliases could grow without end
+    # No nesting: YAML's aliases, one in the other, could grow without end
+    if not isinstance(mapping, dict) or any(isinstance(v, dict | list) for v in mapping.values()):
         raise ValidationError("write it as '{text in the file: class, another: class}'")
-    return {str(k): str(v) for k, v in found.items()}
+    return {str(text): str(name) for text, name in mapping.items()}
 
 
 @functools.cache
@@ -138,7 +140,7 @@ def _texts() -> dict[str, str]:
     return {
         name: kinds[field.type]
         for name, field, _ in leaves(Config())
-        if field.type in kinds and name not in GROUPS
+        if field.type in kinds and name not in CONFIG_GROUPS
     }
 
 
@@ -157,9 +159,9 @@ def _text_list(value: str) -> list[str]:
 
     if not (value.startswith("[") and value.endswith("]")):
         # a classifier's own folder is called fold=1,seed=0
-        parts = [value] if "=" in value else _split(value)
+        parts = [value] if "=" in value else _split_at_commas(value)
     else:
-        parts = _split(value[1:-1])
+        parts = _split_at_commas(value[1:-1])
     if any(_is_open(part) for part in parts):
         raise ValidationError(
             "a quote or bracket is not closed; write it as \"['one, two',three]\""
@@ -167,7 +169,7 @@ def _text_list(value: str) -> list[str]:
     return [_unquoted(part.strip()) for part in parts if part.strip()]
 
 
-def _split(text: str) -> list[str]:
+def _split_at_commas(text: str) -> list[str]:
     """Split at the commas that lie outside quotes and brackets of any kind."""
     parts = [""]
     for character in text:
@@ -188,10 +190,11 @@ def _is_open(text: str) -> bool:
     return any(text.count(pair[0]) > text.count(pair[1]) for pair in ("()", "[]", "{}"))
 
 
-def expand(words: list[str]) -> list[list[str]]:
+def expand_sweep(words: list[str]) -> list[list[str]]:
     """Return the runs that a sweep such as `seed=0,1,2` names, each once, the last word's values
     changing fastest.
     """
+    # A dict keeps the first of equal runs, and their order
     runs = itertools.product(*(_alternatives(word) for word in words))
     return [list(run) for run in dict.fromkeys(runs)]
 
@@ -205,11 +208,11 @@ def _alternatives(word: str) -> list[str]:
     from hydra.errors import HydraException
 
     key, _, value = (word := _lengthen(word)).partition("=")
-    is_text = key in (*GROUPS, *MAPPINGS, *_texts())
+    is_text = key in (*CONFIG_GROUPS, *MAPPINGS, *_texts())
     if is_text and not _SWEEP_FUNCTION.fullmatch(value):
         if _is_single_list(key, value):
             return [word]
-        return [f"{key}={part.strip()}" for part in _split(value)]
+        return [f"{key}={part.strip()}" for part in _split_at_commas(value)]
     try:
         override = OverridesParser.create().parse_override(word)
         if not override.is_sweep_override():
@@ -217,7 +220,7 @@ def _alternatives(word: str) -> list[str]:
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     except HydraException as error:
         raise UserError(
-            f"{_shown([word])}: {_first_line(error)}; write several values as {key}=1,2, as"
+            f"{_on_one_line([word])}: {_first_line(error)}; write several values as {key}=1,2, as"
             f" {key}=range(0,3), or a text with parentheses in quotes"
         ) from error
 
@@ -247,8 +250,8 @@ def _faults_of_word(word: str) -> Iterator[str]:
     key, equals, value = word.partition("=")
     known = {name: field for name, field, _ in leaves(Config())}
     if not equals:
-        yield f"{_shown([word])}: settings are written key=value"
-    elif key in GROUPS:
+        yield f"{_on_one_line([word])}: settings are written key=value"
+    elif key in CONFIG_GROUPS:
         if value not in choices(key):
             yield (
                 f"{key}={value}: there are"
@@ -261,7 +264,7 @@ def _faults_of_word(word: str) -> Iterator[str]:
             f" {', '.join(n for n in known if n.startswith(f'{key}.'))}"
         )
     elif key not in known:
-        yield f"{key}: no such setting{did_you_mean(key, [*known, *SHORT, *GROUPS])}"
+        yield f"{key}: no such setting{did_you_mean(key, [*known, *SHORT, *CONFIG_GROUPS])}"
     else:
         yield from _type_fault(key, word)
 
@@ -284,10 +287,10 @@ def _type_fault(key: str, word: str) -> Iterator[str]:
         if key not in _texts():
             OmegaConf.update(_types(), key, value, merge=False, force_add=key in MAPPINGS)
     except (HydraException, OmegaConfBaseException) as error:
-        yield f"{_shown([word])}: {_first_line(error)}"
+        yield f"{_on_one_line([word])}: {_first_line(error)}"
 
 
-def _shown(words: list[str]) -> str:
+def _on_one_line(words: list[str]) -> str:
     """Words as a message shows them: on one line."""
     return " ".join(" ".join(words).split())
 

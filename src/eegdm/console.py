@@ -72,6 +72,7 @@ def clock(seconds: float, tenths: bool = False) -> str:
     Args:
         tenths: show tenths of a second where there are any.
     """
+    # Rounded first: 59.96 s is 1:00, not 0:60
     rounded = round(float(seconds), 1) if tenths else float(round(float(seconds)))
     minutes, rest = divmod(rounded, 60)
     hours, minutes = divmod(int(minutes), 60)
@@ -150,6 +151,7 @@ def run_main(function: Callable[[], object]) -> None:
     # Threads that spin while they wait cost a busy machine up to a hundredfold; read by OpenMP when
     # torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Taken out here, for any place of any command; Typer would know it only where it is declared
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
     before = {
@@ -169,7 +171,8 @@ def run_main(function: Callable[[], object]) -> None:
         for line in str(error).splitlines():
             print(f"eegdm: {line}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:  # of a file for which no command has better words
+    # Of a file for which no command has better words; without a name it may be a fault of ours
+    except OSError as error:
         if debug or error.filename is None:
             raise
         reason = f"{error.filename}: {error.strerror or error}"

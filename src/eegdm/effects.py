@@ -131,6 +131,7 @@ def without_effect(config: Config, stage: str) -> Iterator[tuple[str, str]]:
         config: as the stage will use it.
         stage: its name.
     """
+    # A word may have been typed twice; one line about it is enough
     for name in dict.fromkeys(config.explicit):
         stages = stages_of(name)
         if stage not in stages:
@@ -149,18 +150,19 @@ _WHICH_FOLDER = tuple(
 
 def stages_of(name: str) -> tuple[str, ...]:
     """Return the stages that a setting can have an effect on."""
+    # From the setting up to its section: the nearest entry holds
     while name not in STAGES_OF:
         name = name.rpartition(".")[0]
     return STAGES_OF[name]
 
 
-def describe(config: Config, stage: str) -> Iterator[str]:
+def lines_without_effect(config: Config, stage: str) -> Iterator[str]:
     """Yield a line for each typed setting without effect on this stage."""
     for name, why in without_effect(config, stage):
         yield f"{stage}: {name} has no effect here ({why})"
 
 
-def finished(config: Config, stage: str, folder: Path) -> str:
+def finished_line(config: Config, stage: str, folder: Path) -> str:
     """Return the line of a stage that finds its work done, with what was typed in vain."""
     idle = [
         name

@@ -48,6 +48,7 @@ def map_unordered(
     while pending:
         suspects += yield from _in_pool(function, pending, workers)
     for item in suspects:
+        # Alone in its pool: if that is killed again, it was this item
         if (yield from _in_pool(function, deque([item]), 1)):
             yield item, UserError(KILLED)
 
@@ -58,8 +59,8 @@ def map_or_raise(
     """Yield results as :func:`map_unordered` does, where none may be missing: the first fault is
     raised, and ends the work that has begun.
     """
-    with closing(map_unordered(function, items, workers, cluster)) as found:
-        for _, result in found:
+    with closing(map_unordered(function, items, workers, cluster)) as results:
+        for _, result in results:
             if isinstance(result, BaseException):
                 raise result
             yield result
@@ -89,6 +90,7 @@ def _in_pool(
             raise
 
 
+# Spawned, not forked: a fork would copy locks that other threads hold, and CUDA does not survive it
 class _OwnProcesses(multiprocessing.context.SpawnContext):
     """Spawns a pool's workers and remembers them: the program that calls us may have other children
     (a DataLoader's workers, say), which are not ours to end.
@@ -111,8 +113,10 @@ def _in_turn(
     while pending or running:
         while pending and len(running) < workers:
             try:
+                # Submitting may start a worker, which must not be given half of its orders
                 with deferred_signals():
                     future = pool.submit(function, pending[0])
+            # A worker was killed since: all that was under way is suspect
             except BrokenProcessPool:
                 return list(running.values())
             running[future] = pending.popleft()
@@ -133,6 +137,7 @@ def deferred_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM wait for the end: a worker that is started and given half of its
     orders prints a traceback.
     """
+    # Python handles signals in the main thread alone, and lets no other set handlers
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -145,6 +150,7 @@ def deferred_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in handlers.items():
+            # None: a handler that was not set from Python, which can't be put back
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
     for late in arrived:
         signal.raise_signal(late)
@@ -162,6 +168,7 @@ def _end_with_parent() -> None:
         parent = multiprocessing.parent_process()
         if parent is not None:
             wait([parent.sentinel])
+            # Not sys.exit, which ends a thread alone
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -184,14 +191,10 @@ def _on_cluster(
             f"run.cluster={cluster}: no dask scheduler answers there ({one_line(error)})"
         ) from error
     with client:
+        # Not pure: the scheduler would give back results of an earlier run with equal arguments
         futures = {client.submit(function, item, pure=False): item for item in items}
         for future in completed(futures):
             fault = future.exception()
-            result = (
-                UserError(KILLED)
-                if isinstance(fault, KilledWorker)
-                else future.result()
-                if fault is None
-                else fault
-            )
-            yield futures[future], result
+            if isinstance(fault, KilledWorker):
+                fault = UserError(KILLED)
+            yield futures[future], future.result() if fault is None else fault

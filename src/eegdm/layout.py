@@ -32,7 +32,7 @@ READERS_LABELS = ("corpus.label_map", "corpus.classes", "corpus.event_classes")
 
 # What identifies the content of each artefact, beside its inputs. Paths, devices and worker counts
 # never do.
-_SECTIONS: dict[str, tuple[str, ...]] = {
+_IDENTIFYING_SECTIONS: dict[str, tuple[str, ...]] = {
     "recordings": ("corpus", "signal"),
     "backbone": ("windows", "backbone", "diffusion", "pretrain"),
     "latents": ("windows", "latents"),
@@ -87,13 +87,14 @@ def command(config: Config, kind: str) -> str:
 
 def content_config(config: Config, kind: str) -> dict[str, Any]:
     """Return the part of the configuration that identifies an artefact of this kind."""
-    content = section(config, *_SECTIONS[kind])
+    content = section(config, *_IDENTIFYING_SECTIONS[kind])
     not_content = set(_NOT_CONTENT[kind])
     if config.windows.background is None:  # then labels decide which windows there are
         not_content -= {"windows.background", "windows.labels", "windows.min_overlap_s"}
     for name in not_content:
         group, key = name.split(".")
         content[group].pop(key, None)
+    # Companding belongs to readers: recordings of any mu are the same, what learned from them not
     if kind in ("backbone", "latents", "classifier"):
         content["signal"] = {"mu": config.signal.mu}
     if kind in ("backbone", "classifier"):
@@ -103,6 +104,7 @@ def content_config(config: Config, kind: str) -> dict[str, Any]:
     elif kind in ("backbone", "latents") and _follows_events(config):
         # Windows lie around these events; into which classes they are grouped is no matter.
         content["corpus"] = {"labels": sorted(config.corpus.label_map)}
+    # Only where it is set, as version 0.1.0 wrote it; recordings have signal.per_window instead
     if config.run.compat and kind != "recordings":
         content["compat"] = config.run.compat
     return content
@@ -143,8 +145,8 @@ def _recipe_folder(config: Config) -> Path:
 
 
 def finished_classifiers(config: Config, recipe: str) -> list[Path]:
-    """Return the folders of a recipe's finished classifiers; which of them belong together is told
-    by their plans, see :mod:`eegdm.evaluation.selection`.
+    """Return the folders of a recipe's finished classifiers; which of them belong together
+    their plans say, see :mod:`eegdm.evaluation.selection`.
     """
     place = _recipe_folder(config).parent / recipe / "classifier"
     return sorted(p.parent for p in place.glob(f"*/{artifacts.MANIFEST}"))
@@ -152,35 +154,41 @@ def finished_classifiers(config: Config, recipe: str) -> list[Path]:
 
 def finished_folders(root: Path, kind: str) -> list[Path]:
     """Return all finished folders of a kind below a root: of every corpus, recipe and fold."""
-    found = [root.glob(f"*/*/{kind}/{below}{artifacts.MANIFEST}") for below in ("", "*/")]
-    return sorted(p.parent for paths in found for p in paths)
+    # Directly below, or one deeper in the folders of folds and seeds
+    manifests = [
+        *root.glob(f"*/*/{kind}/{artifacts.MANIFEST}"),
+        *root.glob(f"*/*/{kind}/*/{artifacts.MANIFEST}"),
+    ]
+    return sorted(path.parent for path in manifests)
 
 
 def destination(config: Config, kind: str, inputs: dict[str, str]) -> Path:
     """Return where to write: this run's folder, or the finished folder of another recipe that holds
     just what would be made.
     """
-    own, wanted = own_folder(config, kind), content_config(config, kind)
-    if (own / artifacts.PLAN).exists():
+    folder, wanted = own_folder(config, kind), content_config(config, kind)
+    # What was begun here is resumed here, even if another recipe has finished the same since
+    if (folder / artifacts.PLAN).exists():
         artifacts.refuse_mismatch(
-            own,
-            artifacts.read_json(own / artifacts.PLAN),
+            folder,
+            artifacts.read_json(folder / artifacts.PLAN),
             {"kind": kind, "config": wanted, "inputs": inputs},
         )
-        return own
+        return folder
+    # These are what recipes are compared by: each has its own, even where two are alike
     if kind in ("classifier", "report"):
-        return own
+        return folder
     for other in siblings(config, kind):
         plan = artifacts.read_json(other / artifacts.PLAN)
         changes = artifacts.plan_differences(plan, {"config": wanted, "inputs": inputs})
         if not changes and plan["inputs"].keys() == inputs.keys():
             return other
-    return own
+    return folder
 
 
 def siblings(config: Config, kind: str) -> list[Path]:
     """Finished folders of this kind that other recipes made, of the same corpus and root."""
-    own = own_folder(config, kind)
-    below = own.relative_to(_recipe_folder(config)).as_posix()
-    found = _recipe_folder(config).parent.glob(f"*/{below}/{artifacts.MANIFEST}")
-    return sorted(p.parent for p in found if p.parent != own)
+    folder = own_folder(config, kind)
+    below = folder.relative_to(_recipe_folder(config)).as_posix()
+    manifests = _recipe_folder(config).parent.glob(f"*/{below}/{artifacts.MANIFEST}")
+    return sorted(path.parent for path in manifests if path.parent != folder)

@@ -34,7 +34,7 @@ from eegdm.data.windows import (
     distinct,
     make_samples,
 )
-from eegdm.effects import describe
+from eegdm.effects import lines_without_effect
 from eegdm.errors import UserError
 from eegdm.layout import COMMAND, READERS_LABELS, command, content_config, own_folder, siblings
 from eegdm.models.backbone import SSMDP
@@ -90,10 +90,16 @@ def resolve(config: Config, stage: str) -> tuple[Config, Inputs]:
         config: as the command line composed it; it stays as it is.
         stage: one of :data:`READS` that reads recordings.
 
+    Returns:
+        A new, checked configuration, whose sections that describe an input are those that the input
+        was made with; and the open inputs.
+
     Raises:
         UserError: an input is missing, unfinished, was made from other inputs or with something
             other than the user typed; or settings contradict each other.
     """
+    # In the order of the data: each input must have been made from those before it, and what it was
+    # made with decides where the next one is looked for
     reads = READS[stage]
     config, recordings = open_input(config, "recordings")
     fingerprints = {"recordings": recordings.fingerprint}
@@ -103,7 +109,7 @@ def resolve(config: Config, stage: str) -> tuple[Config, Inputs]:
     if "latents" in reads and config.latents.cached:
         config, latents = open_input(config, "latents", fingerprints)
         fingerprints["latents"] = latents.fingerprint
-    for line in describe(config, stage):
+    for line in lines_without_effect(config, stage):
         say(line)
     return check_resolved(config, stage), Inputs(recordings, backbone, latents, fingerprints)
 
@@ -117,14 +123,19 @@ def open_input(
     """Open the folder that this run reads, and take over what it was made with.
 
     Args:
+        config: of this run; it stays as it is.
         kind: "recordings", "backbone" or "latents".
         made_from: fingerprints of inputs that the folder must have been made from.
+
+    Returns:
+        The configuration with what the folder was made with, and the folder.
 
     Raises:
         UserError: not there, unfinished, made from other inputs, or made with something other than
             the user typed.
     """
     artifact = artifacts.open_artifact(_find(config, kind, made_from), kind)
+    # Not taken over: a run without published errors must not begin to have them by what it reads
     compat = artifact.config.get("compat")
     if kind == "latents" and compat != config.run.compat:
         raise UserError(
@@ -145,22 +156,24 @@ def _find(config: Config, kind: str, made_from: Mapping[str, str] | None) -> Pat
     override = getattr(config.run, kind, None)
     if override:
         return Path(override)
-    own = own_folder(config, kind)
-    for place in _places(config, kind, own):
+    folder = own_folder(config, kind)
+    for place in _places(config, kind, folder):
         if artifacts.is_finished(place) and (kind != "latents" or _is_made_from(place, made_from)):
             return place
-    if artifacts.is_finished(own):
-        return own  # made from something else, which is refused where it is opened
+    if artifacts.is_finished(folder):
+        return folder  # made from something else, which is refused where it is opened
     wanted = content_config(config, kind)
     equal, candidates = [], []
     for other in siblings(config, kind):
         plan = artifacts.read_json(other / artifacts.PLAN)
         if not _is_made_from(other, made_from):
             continue
-        found = {**plan, "config": _seedless(plan["config"]), "inputs": {}}
-        if not artifacts.plan_differences(found, {"config": _seedless(wanted), "inputs": {}}):
+        # Inputs are compared by fingerprint above, of those kinds that this run has opened
+        content = {**plan, "config": _seedless(plan["config"]), "inputs": {}}
+        if not artifacts.plan_differences(content, {"config": _seedless(wanted), "inputs": {}}):
             equal.append(other)
             continue
+        # Made with other settings, but none that was typed: it brings its own
         if kind == "recordings" and not typed_conflicts(config, plan["config"]):
             candidates.append(other)
     if kind == "recordings" and len({_files_of(path) for path in equal}) > 1:
@@ -170,18 +183,18 @@ def _find(config: Config, kind: str, made_from: Mapping[str, str] | None) -> Pat
     if len(candidates) == 1:
         return candidates[0]
     hint = f"; or point {kind}= to one of {', '.join(map(str, candidates))}" if candidates else ""
-    began = "is unfinished" if (own / artifacts.PLAN).exists() else "does not exist"
-    raise UserError(f"{own}: {began}; run `{command(config, kind)}` first{hint}")
+    began = "is unfinished" if (folder / artifacts.PLAN).exists() else "does not exist"
+    raise UserError(f"{folder}: {began}; run `{command(config, kind)}` first{hint}")
 
 
-def _places(config: Config, kind: str, own: Path) -> list[Path]:
+def _places(config: Config, kind: str, folder: Path) -> list[Path]:
     """Where this run's own folder may lie: the tokens of a backbone that no fold trained are
     stored once for all folds, which version 0.1.0 did once per fold.
     """
     if kind != "latents" or config.windows.split != "kfold":
-        return [own]
-    shared = own.parent if own.name.startswith("fold=") else own
-    return [own, shared, shared / f"fold={config.windows.fold}"]
+        return [folder]
+    shared = folder.parent if folder.name.startswith("fold=") else folder
+    return [folder, shared, shared / f"fold={config.windows.fold}"]
 
 
 def _is_made_from(folder: Path, made_from: Mapping[str, str] | None) -> bool:
@@ -245,15 +258,16 @@ def typed_conflicts(config: Config, made_with: Mapping[str, Any]) -> list[str]:
     conflicts = []
     for name in dict.fromkeys(config.explicit):
         typed: Any = config
-        found: Any = made_with
+        made: Any = made_with
         for key in name.split("."):
             typed = getattr(typed, key, None)
-            found = found.get(key, _ABSENT) if isinstance(found, Mapping) else _ABSENT
-        if found is not _ABSENT and typed != found:
-            conflicts.append(f"{name}={found!r}, not {typed!r}")
+            made = made.get(key, _ABSENT) if isinstance(made, Mapping) else _ABSENT
+        if made is not _ABSENT and typed != made:
+            conflicts.append(f"{name}={made!r}, not {typed!r}")
     return conflicts
 
 
+# None is a value that a folder may have
 _ABSENT = object()
 
 
@@ -315,6 +329,7 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
     if chosen is None or artifacts.is_finished(Path(chosen)):
         config, made = open_input(config, "backbone", fingerprints if chosen is None else None)
         return config, SSMDP.from_pretrained(made.path), made.fingerprint
+    # From elsewhere, without a manifest: what the model says of itself stands for one
     backbone = backbone_of(load(chosen))
     stated = {name: backbone.info.get(name, {}) for name in ("diffusion", "signal")}
     made_with = {"backbone": backbone.config, "diffusion": stated["diffusion"]}
@@ -330,8 +345,16 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
     return with_settings(config, dict(values)), backbone, weights_fingerprint(backbone)
 
 
-_SPLIT = ("split", "kfold_unit", "n_folds", "fold", "val_fraction", "test_fraction", "split_seed",
-          "leave_out")  # fmt: skip
+_SPLIT_SETTINGS = (
+    "split",
+    "kfold_unit",
+    "n_folds",
+    "fold",
+    "val_fraction",
+    "test_fraction",
+    "split_seed",
+    "leave_out",
+)
 
 
 def open_classifier(
@@ -377,6 +400,7 @@ def open_classifier(
     is_divided = config.corpus.name in PUBLISHED_SPLIT or "windows.split" in config.explicit
     if elsewhere and not is_divided:
         config = with_settings(config, {"windows.split": "none"})
+    # The model last: on its own classes and sizes it has the last word
     sizes = dict(_known(config.backbone, model.backbone.config, "backbone."))
     config = with_settings(config, {**_classes_of(config, model), **sizes})
     _refuse_other_rate(config, model, path, recordings)
@@ -387,11 +411,12 @@ def open_classifier(
 def _without_split(config: Config, made: Artifact) -> Artifact:
     """A classifier's artefact without what holds of the recordings that it learned from alone."""
     settings = {**made.config, "windows": dict(made.config["windows"])}
-    for name in _SPLIT:
+    for name in _SPLIT_SETTINGS:
         settings["windows"].pop(name, None)
     settings["corpus"] = {
         name: value
         for name, value in made.config.get("corpus", {}).items()
+        # Other files have other texts, which the classifier's map would leave out
         if f"corpus.{name}" not in config.explicit and name != "label_map"
     }
     return replace(made, config=settings)
@@ -475,7 +500,12 @@ def label_data(
     """Open recordings and tokens, and list the labelled samples with their split.
 
     Args:
+        config: resolved.
+        inputs: what :func:`resolve` or :func:`open_classifier` opened.
         channels: those of a model that is scored; None: all that the recordings have.
+
+    Raises:
+        UserError: no sample, or an empty part of the split.
     """
     recordings = open_recordings(config, inputs)
     samples = make_samples(
@@ -515,6 +545,7 @@ def few_labels(label: np.ndarray, n: int, seed: int) -> np.ndarray:
 
     A larger ``n`` of the same seed keeps the rows of a smaller one.
     """
+    # Each class hands out one sample per turn; a stable sort by turn keeps the random order within
     order = generator("few labels", seed).permutation(len(label))
     turn = pd.Series(label[order]).groupby(label[order]).cumcount().to_numpy()
     return np.sort(order[np.argsort(turn, kind="stable")[:n]])

@@ -23,14 +23,11 @@ def rank() -> int:
     """Return this process's number in a distributed training, counted from 0 over all machines, as
     torchrun, SLURM or Lightning's launcher gave it: known before the processes are connected.
     """
-    return next(
-        (
-            int(os.environ[name])
-            for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-            if name in os.environ
-        ),
-        0,
-    )
+    # LOCAL_RANK last: it counts anew on each machine, and Lightning's launcher sets it alone
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
 
 
 @contextmanager
@@ -42,7 +39,8 @@ def own_random_state() -> Iterator[None]:
         with isolate_rng():
             yield
     finally:
-        for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):  # what seed_everything leaves behind
+        # What seed_everything leaves behind would seed the next training of this process
+        for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
             os.environ.pop(name, None)
 
 
@@ -50,6 +48,7 @@ def available_cores() -> int:
     """Return how many cores this process may use: fewer than the machine has where an affinity, a
     container or a batch system limits it (or the user, by LOKY_MAX_CPU_COUNT).
     """
+    # joblib knows affinities and the limits of containers, which os.cpu_count() does not
     from joblib import cpu_count
 
     return int(cpu_count())
@@ -99,6 +98,7 @@ def own_device(name: str, processes: int) -> torch.device:
         return chosen
     if _HELD:
         return torch.device("cuda", next(iter(_HELD)))
+    # Locks are the system's: a process that is killed gives its GPU back
     for index in range(torch.cuda.device_count()):
         lock = FileLock(_lock_path(index))
         try:

@@ -68,11 +68,8 @@ def fusion_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]
     kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            (
-                kept
-                if parameter.ndim == 1 or name.rsplit(".", 1)[-1] == "fusion_tokens"
-                else decayed
-            ).append(parameter)
+            is_kept = parameter.ndim == 1 or name.rsplit(".", 1)[-1] == "fusion_tokens"
+            (kept if is_kept else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": kept, "weight_decay": 0.0},
@@ -83,6 +80,7 @@ def moving_average(model: nn.Module, config: EmaConfig) -> EMA:
     """Return the moving average of a model's weights, with ema-pytorch's warm-up; call ``update()``
     after each optimizer step.
     """
+    # Without the online model, which is saved already as the trained one
     return EMA(
         model,
         beta=config.decay,
@@ -111,6 +109,7 @@ class SharedBatches(L.LightningModule):
             batches: the sampler that divided the batch.
             batch: number of the batch in its epoch.
         """
+        # Shares may differ by a sample; DDP averages over processes, not over samples
         part = loss * batches.weight(batch)
         return part, self.trainer.strategy.reduce(part.detach().clone(), reduce_op="mean")  # type: ignore[return-value]
 
@@ -131,6 +130,7 @@ class DenoisingModule(SharedBatches):
     ) -> None:
         super().__init__()
         self.model, self.schedule, self.config, self.sfreq = model, schedule, config, sfreq
+        # A part of the module, so that checkpoints hold the average too
         self.ema = moving_average(model, config.ema)
 
     def loss(self, model: Callable[..., Tensor], batch: DenoisingBatch) -> Tensor:
@@ -158,6 +158,7 @@ class DenoisingModule(SharedBatches):
         self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=batches.size(number))
 
     def on_train_batch_end(self, *_: Any) -> None:
+        # Here the optimizer has stepped; ema-pytorch itself counts which steps it averages
         self.ema.update()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -199,7 +200,7 @@ class FusionModule(SharedBatches):
         self.trained = model if config.train_backbone else model.fusion
         self.ema = moving_average(self.trained, config.ema)
         self.criterion = criterion(config)
-        self._found: list[tuple[np.ndarray, np.ndarray]] = []
+        self._predictions: list[tuple[np.ndarray, np.ndarray]] = []
 
     def logits(self, batch: WindowBatch, averaged: bool = False) -> Tensor:
         """Logits (batch, class) by the online weights, or by their moving average."""
@@ -228,16 +229,17 @@ class FusionModule(SharedBatches):
         return part
 
     def validation_step(self, batch: WindowBatch, number: int) -> None:
-        if (
-            batch_sampler_of(self.trainer.val_dataloaders).weight(number) > 0
-        ):  # no sample is scored twice
-            self._found.append(
-                (batch.row.cpu().numpy(), self.logits(batch, averaged=True).float().cpu().numpy())
-            )
+        # Weight 0: a process without a share of the last batch has a sample of another's, to keep
+        # in step; it must not be scored twice
+        if batch_sampler_of(self.trainer.val_dataloaders).weight(number) > 0:
+            logits = self.logits(batch, averaged=True).float().cpu().numpy()
+            self._predictions.append((batch.row.cpu().numpy(), logits))
 
     def on_validation_epoch_end(self) -> None:
-        logits = in_order(gather(self._found))[self.val_window]
-        self._found.clear()
+        # Scores such as kappa are of the whole part: a mean over batches or processes is another
+        # number. Every process computes them, since each decides on stopping
+        logits = in_order(gather(self._predictions))[self.val_window]
+        self._predictions.clear()
         result = scores(self.val_labels, logits)
         loss = self.criterion(
             torch.from_numpy(logits).to(self.device),
@@ -246,11 +248,9 @@ class FusionModule(SharedBatches):
         self.log("val_loss", loss)
         for name in self.monitored:
             value = result.get(name)
-            self.log(
-                f"val_{name}",
-                float("nan") if value is None else value,
-                prog_bar=name == self.config.monitor,
-            )
+            # Lightning logs numbers alone: an undefined score is NaN
+            shown = float("nan") if value is None else value
+            self.log(f"val_{name}", shown, prog_bar=name == self.config.monitor)
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.ema.update()
@@ -299,6 +299,8 @@ def criterion(config: FinetuneConfig) -> Callable[[Tensor, Tensor], Tensor]:
             pos_weight=None if weight is None else weight.to(logits),
         )
     weights = None if config.class_weights is None else torch.tensor(config.class_weights)
+    # torch's own mean divides by the sum of weights, so that a batch of rare classes would count as
+    # much as one of frequent ones
     return lambda logits, label: F.cross_entropy(
         logits,
         label,
@@ -318,12 +320,12 @@ def finite(loss: Tensor) -> Tensor:
     return loss
 
 
-def gather(found: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+def gather(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Join the (index, logits) pairs of all processes."""
     if not torch.distributed.is_initialized():
-        return found
+        return pairs
     everyone: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, found)
+    torch.distributed.all_gather_object(everyone, pairs)
     return [pair for part in everyone for pair in part]
 
 
@@ -352,7 +354,8 @@ class AtomicCheckpoints(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        buffer = io.BytesIO()  # torch itself would not say why a write failed
+        # Through memory: torch's own writing would not say why it failed, such as a full disk
+        buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         with atomic_path(Path(path)) as temporary:
             temporary.write_bytes(buffer.getbuffer())
@@ -362,9 +365,8 @@ class AtomicCheckpoints(CheckpointIO):
     ) -> dict[str, Any]:
         try:
             with zipfile.ZipFile(path) as members:
-                if (
-                    damaged := members.testzip()
-                ) is not None:  # torch does not compare the checksums that it writes
+                # torch does not compare the checksums that it writes
+                if (damaged := members.testzip()) is not None:
                     raise ValueError(f"{damaged} is damaged")
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for damaged files
@@ -427,6 +429,7 @@ class ResumedOrder(Callback):
     def on_load_checkpoint(
         self, trainer: L.Trainer, module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        # Lightning's own count, of its private layout: it has no public name for a resumed epoch
         self.batches.set_epoch(
             checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         )
@@ -449,6 +452,7 @@ class KeepBest(Callback):
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         (curves,) = (c for c in trainer.callbacks if isinstance(c, Curves))  # type: ignore[attr-defined]
         now = self._rank({k: float(v) for k, v in trainer.callback_metrics.items()})
+        # Validation ends before the epoch gets its row: all rows are of earlier epochs
         if all(now > self._rank(row) for row in curves.rows):
             trainer.save_checkpoint(Path(trainer.default_root_dir) / CHECKPOINTS / "best.ckpt")
 
@@ -469,6 +473,7 @@ class PatientStopping(EarlyStopping):
         self.first_epoch = first_epoch
 
     def _run_early_stopping_check(self, trainer: L.Trainer) -> None:
+        # Lightning's private hook: skipping the check is the only way not to count an epoch
         if trainer.current_epoch >= self.first_epoch:
             super()._run_early_stopping_check(trainer)
 
@@ -501,6 +506,7 @@ def make_trainer(
         )
     )
     shown = [RichProgressBar(leave=True), Curves(folder / "curves.csv")]
+    # Built inside: the trainer itself switches on deterministic algorithms and sets variables
     with _library_state():
         return L.Trainer(
             accelerator={"cuda": "gpu"}.get(run.device, run.device),
@@ -509,7 +515,9 @@ def make_trainer(
             precision=run.precision,  # type: ignore[arg-type]
             max_epochs=epochs,
             gradient_clip_val=grad_clip,
+            # GlobalBatches divides batches: Lightning's sampler would pad, scoring samples twice
             use_distributed_sampler=False,
+            # A check before training would keep untrained weights as those of the best epoch
             num_sanity_val_steps=0,
             deterministic="warn",
             logger=[_logger(name, folder, config) for name in run.loggers],
@@ -537,6 +545,7 @@ def _library_state() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             logger.setLevel(logging.WARNING)
+            # Warn only: a few operations on GPUs have no deterministic form, and must still run
             torch.use_deterministic_algorithms(True, warn_only=True)
             for meant in (
                 "eval mode",
@@ -580,6 +589,7 @@ def _wandb_logger(name: str, logs: Path) -> Any:
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
+    # Other processes log nothing; a run of theirs would stand empty beside the first one's
     if rank() > 0:
         return WandbLogger(project="eegdm", name=name, save_dir=logs)
     logs.mkdir(parents=True, exist_ok=True)
@@ -590,6 +600,7 @@ def _wandb_logger(name: str, logs: Path) -> Any:
             f"run.loggers=wandb: {' '.join(str(error).split())}; log in with `wandb login`, or set"
             f" WANDB_MODE=offline to keep the curves in {logs / 'wandb'}"
         ) from error
+    # As Lightning does for runs that it begins itself: curves over steps, not over calls
     run.define_metric("*", step_metric="trainer/global_step")
     return WandbLogger(experiment=run, save_dir=logs)
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eegdm.compose import compose, expand
+from eegdm.compose import compose, expand_sweep
 from eegdm.config import did_you_mean
 from eegdm.console import say
 from eegdm.errors import UserError, one_line
@@ -115,7 +115,7 @@ def plan_runs(stage: str, words: Sequence[str]) -> list[list[str]]:
     Raises:
         UserError: settings that no run can have, or combinations that would write to one folder.
     """
-    runs = expand(list(words))
+    runs = expand_sweep(list(words))
     folders: dict[Path, list[str]] = {}
     for run in runs:
         for words_of_fold in of_each_fold(stage, run):

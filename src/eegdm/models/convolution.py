@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _A_THREAD = 2**18
-_ELSEWHERE = 2**26
+_AN_ACCELERATOR = 2**26
 """Numbers worked on at once: what stays in a CPU's caches, yet keeps its threads busy; what fills
 an accelerator.
 """
@@ -27,7 +27,7 @@ an accelerator.
 def at_once(device: torch.device) -> int:
     """Return how many numbers to work on at once."""
     # Each thread has a cache of its own
-    return _A_THREAD * torch.get_num_threads() if device.type == "cpu" else _ELSEWHERE
+    return _A_THREAD * torch.get_num_threads() if device.type == "cpu" else _AN_ACCELERATOR
 
 
 @functools.cache

@@ -59,7 +59,7 @@ class EEGDM(Pretrained, nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.classes = tuple(channels), tuple(classes)
-        self.channel_ids = _channel_ids(self.channels)
+        self.channel_ids = _ids_of(self.channels)
         self.sfreq, self.n_times, self.compat = sfreq, n_times, compat
         self.signal, self.decision = dict(signal or {}), dict(decision or {})
         self.spec = tokens if isinstance(tokens, TokenSpec) else TokenSpec.from_dict(tokens or {})
@@ -187,7 +187,7 @@ def companding_of(backbone: SSMDP) -> float:
     return float(backbone.info.get("signal", {}).get("mu", PUBLISHED_MU))
 
 
-def _channel_ids(channels: tuple[str, ...]) -> list[int]:
+def _ids_of(channels: tuple[str, ...]) -> list[int]:
     unknown = [name for name in channels if name not in CHANNEL_ID]
     if unknown or not channels:
         raise UserError(

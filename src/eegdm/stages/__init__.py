@@ -32,8 +32,10 @@ def run_stage(name: str, words: list[str]) -> Path:
     Returns:
         The folder it wrote; of the last fold.
     """
-    for own in of_each_fold(name, words):
-        folder = importlib.import_module(f"eegdm.stages.{name}").run(compose(own))
+    for words_of_run in of_each_fold(name, words):
+        # Imported here: a stage loads torch or MNE, which takes seconds
+        stage = importlib.import_module(f"eegdm.stages.{name}")
+        folder = stage.run(compose(words_of_run))
     return folder
 
 
@@ -45,6 +47,7 @@ def of_each_fold(name: str, words: list[str]) -> list[list[str]]:
     config = compose(rest)
     if config.windows.split != "kfold":
         raise UserError(f"fold=all: needs split=kfold, and windows.split={config.windows.split}")
+    # These have one folder for all folds
     if name in ("preprocess", "report"):
-        return [rest]  # one folder for all folds
+        return [rest]
     return [[*rest, f"fold={fold}"] for fold in range(config.windows.n_folds)]

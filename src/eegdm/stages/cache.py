@@ -19,7 +19,7 @@ from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.recordings import Recordings
 from eegdm.data.tokens import shard_is_done, write_shard
 from eegdm.data.windows import WINDOW_KEY, distinct, long_events, make_samples
-from eegdm.effects import finished
+from eegdm.effects import finished_line
 from eegdm.executor import map_or_raise
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP, known_compat
@@ -38,7 +38,7 @@ def run(config: Config) -> Path:
     config, inputs = resolve(config, "cache")
     folder = destination(config, "latents", inputs.fingerprints)
     if artifacts.is_finished(folder):
-        say(finished(config, "cache", folder))
+        say(finished_line(config, "cache", folder))
         return folder
     # Data: each distinct window once, however many labels it has.
     recordings = open_recordings(config, inputs)
@@ -65,7 +65,7 @@ def run(config: Config) -> Path:
         if config.run.devices == 1 and config.run.cluster is None:
             backbone = _ready(inputs, pick_device(config.run.device))
             for item in track(todo, "cache", len(todo)):
-                _write(item, backbone, recordings, config, folder)
+                _write_shard(item, backbone, recordings, config, folder)
         else:
             _share_out(todo, config, folder)
         artifacts.write_table(folder / "windows.parquet", windows)
@@ -83,7 +83,7 @@ def run(config: Config) -> Path:
     return folder
 
 
-def _write(
+def _write_shard(
     item: tuple[int, pd.DataFrame],
     backbone: SSMDP,
     recordings: Recordings,
@@ -112,7 +112,9 @@ def _share_out(todo: list[tuple[int, pd.DataFrame]], config: Config, folder: Pat
             pass
 
 
-_OPEN: dict[str, tuple[SSMDP, Recordings]] = {}  # what this process opened for the run it works for
+# What this process opened for the run that it works for: a worker writes many shards, and a
+# worker of a cluster outlives the run
+_OPEN: dict[str, tuple[SSMDP, Recordings]] = {}
 
 
 def _in_process(item: tuple[int, pd.DataFrame], config: Config, folder: Path, run: str) -> None:
@@ -120,7 +122,7 @@ def _in_process(item: tuple[int, pd.DataFrame], config: Config, folder: Path, ru
         if run not in _OPEN:
             _OPEN.clear()
             _OPEN[run] = _opened(config)
-        _write(item, *_OPEN[run], config, folder)
+        _write_shard(item, *_OPEN[run], config, folder)
 
 
 def _opened(config: Config) -> tuple[SSMDP, Recordings]:
@@ -142,6 +144,7 @@ def _place(windows: pd.DataFrame, recordings: Recordings, per_shard: int) -> pd.
         shard=np.arange(len(windows)) // per_shard,
         n_channels=[len(channels[r]) for r in windows.recording],
     )
+    # A window's rows, one per channel, begin where those of the windows before it in the shard end
     windows["row"] = windows.groupby("shard").n_channels.cumsum() - windows.n_channels
     return windows
 
@@ -154,7 +157,7 @@ def _tokens(
     channels.
     """
     spec, where = token_spec(config, blocks=False), next(backbone.parameters()).device
-    for names, keys in _batches(windows, recordings, config.latents.batch_size):
+    for names, keys in _same_channels(windows, recordings, config.latents.batch_size):
         signal = torch.from_numpy(np.stack([recordings.window(*key) for key in keys])).to(where)
         ids = torch.tensor([CHANNEL_ID[n] for n in names], device=where)
         tokens = extract(
@@ -165,12 +168,14 @@ def _tokens(
             sfreq=recordings.sfreq,
             compat=known_compat(config.run.compat),
         )
+        # Channels beside windows: so windows with any number of channels share a shard
         yield tokens.permute(0, 4, 1, 2, 3, 5).flatten(0, 1).float().cpu().numpy()
 
 
-def _batches(
+def _same_channels(
     windows: pd.DataFrame, recordings: Recordings, size: int
 ) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
+    """Yield channels, and at most ``size`` windows in a row that have them: a batch has no gaps."""
     channels = {r.recording: tuple(r.ch_names) for r in recordings.table.itertuples()}
     batch: list[Any] = []
     for key in windows[WINDOW_KEY].itertuples(index=False, name=None):

@@ -15,7 +15,7 @@ from eegdm.config import Config
 from eegdm.console import say
 from eegdm.data.batches import generator, loader
 from eegdm.data.windows import WINDOW_KEY
-from eegdm.effects import finished
+from eegdm.effects import finished_line
 from eegdm.errors import UserError
 from eegdm.evaluation.fitting import fit_decision
 from eegdm.evaluation.metrics import scores
@@ -63,7 +63,7 @@ def run(config: Config) -> Path:
     folder = destination(config, "classifier", inputs.fingerprints)
     if artifacts.is_finished(folder):
         forget_checkpoints(folder)
-        say(finished(config, "finetune", folder))
+        say(finished_line(config, "finetune", folder))
         return folder
     # Data: labelled windows, divided into parts.
     assert inputs.backbone is not None
@@ -82,10 +82,10 @@ def run(config: Config) -> Path:
             f" {folder}"
         )
         # Model and training: the fusion transformer on the frozen backbone's tokens.
-        module, trainer = _train(config, data, inputs.backbone, train, val, folder)
+        module, trainer = _train_fusion(config, data, inputs.backbone, train, val, folder)
         # Results: the best epoch, with the rule that turns its windows into events.
         if trainer.is_global_zero:
-            _write(folder, config, data, module)
+            _write_model(folder, config, data, module)
     return folder
 
 
@@ -100,9 +100,9 @@ def make_classifier(config: Config, data: LabelledData, backbone: SSMDP) -> EEGD
         "kind": c.kind,
         "standardise": c.standardise,
     }
-    classes = (
-        config.corpus.classes[1:] if config.finetune.loss == "binary" else config.corpus.classes
-    )
+    # A binary classifier has one logit, of the class that is not the background
+    binary = config.finetune.loss == "binary"
+    classes = config.corpus.classes[1:] if binary else config.corpus.classes
     signal = {**recordings.artifact.config["signal"], "mu": config.signal.mu}
     n_times = recordings.window(*data.samples[WINDOW_KEY].iloc[0]).shape[-1]
     return EEGDM(
@@ -118,7 +118,7 @@ def make_classifier(config: Config, data: LabelledData, backbone: SSMDP) -> EEGD
     )
 
 
-def _train(
+def _train_fusion(
     config: Config,
     data: LabelledData,
     backbone: SSMDP,
@@ -127,16 +127,18 @@ def _train(
     folder: Path,
 ) -> tuple[FusionModule, L.Trainer]:
     c = config.finetune
-    L.seed_everything(
-        int(generator("initial weights", config.run.seed).integers(2**31)), verbose=False
-    )
+    # Not the seed itself, with which other random streams begin
+    seed = int(generator("initial weights", config.run.seed).integers(2**31))
+    L.seed_everything(seed, verbose=False)
     model = make_classifier(config, data, backbone)
+    # Samples of one window are scored by one pass through the model
     windows, window_of = shared_windows(val)
+    # Kappa and the like are undefined where all labels are equal
     monitor = f"val_{c.monitor}" if val.label.nunique() > 1 else None
     if monitor is None:
         say(
             f"finetune: the validation part holds one class, so that {c.monitor} is undefined; the"
-            "  best epoch is that of the lowest validation loss"
+            " best epoch is that of the lowest validation loss"
         )
     stopping = PatientStopping(monitor, c.patience, c.patience_from)
     trainer = make_trainer(config, folder, c.epochs, c.grad_clip, [stopping], KeepBest(monitor))
@@ -167,10 +169,11 @@ def _standardise(module: FusionModule, windows: Dataset) -> None:
     """Fit the mean and spread of tokens on distinct training windows, spread evenly."""
     chosen = np.unique(np.linspace(0, len(windows) - 1, STANDARDISING_WINDOWS).round().astype(int))  # type: ignore[arg-type]
     batches = [
-        windows[[(0, int(i)) for i in some]]
-        for some in np.array_split(chosen, -(-len(chosen) // 32))
+        windows[[(0, int(row)) for row in rows]]
+        for rows in np.array_split(chosen, -(-len(chosen) // 32))
     ]
     tokens = torch.cat([b.data if module.cached else tokens_of(module.model, b) for b in batches])
+    # The average too: it is a copy that was made before, and averages only what is trained
     for fusion in (module.model.fusion, _fusion_of(module.ema.ema_model)):
         fusion.fit_tokens(tokens, torch.cat([b.mask for b in batches]))
 
@@ -179,7 +182,7 @@ def _fusion_of(trained: torch.nn.Module) -> LatentFusionTransformer:
     return trained.fusion if isinstance(trained, EEGDM) else trained  # type: ignore[return-value]
 
 
-def _write(folder: Path, config: Config, data: LabelledData, module: FusionModule) -> None:
+def _write_model(folder: Path, config: Config, data: LabelledData, module: FusionModule) -> None:
     best = torch.load(folder / CHECKPOINTS / "best.ckpt", map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
     model = module.model.float()  # as it is saved, whatever precision it learned in
@@ -187,11 +190,12 @@ def _write(folder: Path, config: Config, data: LabelledData, module: FusionModul
     (model if config.finetune.train_backbone else model.fusion).load_state_dict(
         averaged.state_dict()
     )
+    # The rule for events is fitted on what is saved: by the best epoch's averaged weights
     val = score_samples(config, data, model, data.part("val"))
     decision = fit_decision(config, val, data.recordings)
     model.decision = decision.settings
-    found = scores(val.label.to_numpy(), logits_from_table(val))
-    metrics = {name: found[name] for name in module.monitored}
+    of_val = scores(val.label.to_numpy(), logits_from_table(val))
+    metrics = {name: of_val[name] for name in module.monitored}
     facts = training_facts(
         config.corpus.name,
         config.recipe,

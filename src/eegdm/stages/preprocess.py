@@ -34,14 +34,14 @@ from eegdm.data.reading import open_recording, opening_of
 from eegdm.data.signal import Filtering
 from eegdm.data.signal import preprocess as prepare
 from eegdm.data.units import list_names
-from eegdm.effects import describe
+from eegdm.effects import lines_without_effect
 from eegdm.errors import UserError, failure_reason
 from eegdm.executor import KILLED, map_unordered
 from eegdm.layout import content_config, destination, labels_of, own_folder
 
-# Two small files per finished recording, its row and its events; what a resumed run need not do
+# Two small files per finished recording, its row and its events: what a resumed run need not do
 # again
-PARTS = "parts"
+PARTS_FOLDER = "parts"
 COLUMNS = [
     "recording",
     "file",
@@ -67,7 +67,7 @@ EVENT_TYPES = {
 }
 
 
-class Job(NamedTuple):
+class RecordingJob(NamedTuple):
     """One recording and where its signal goes."""
 
     source: Source
@@ -83,26 +83,30 @@ def run(config: Config) -> Path:
         UserError: no recordings found, none could be used, or (``run.strict``) some failed.
     """
     check_resolved(config, "preprocess")
-    for line in describe(config, "preprocess"):
+    for line in lines_without_effect(config, "preprocess"):
         say(line)
     corpus = _with_source(config)
-    found = survey(corpus)
-    sources = found.sources
+    surveyed = survey(corpus)
+    sources = surveyed.sources
     config = _with_mains(_with_classes(replace(config, corpus=corpus)), sources)
     inputs = _identity(sources, corpus)
+    # First, since it writes the files that are there now into the plan of an unfinished folder,
+    # which would be refused as another's otherwise
     _accept_files(own_folder(config, "recordings"), sources, corpus)
     folder = destination(config, "recordings", inputs)
     content = content_config(config, "recordings")
     say(f"preprocess: {len(sources)} recordings in {corpus.source} -> {folder}")
-    for line in describe_people(found):
+    for line in describe_people(surveyed):
         say(f"preprocess: {line}")
     with artifacts.building(folder, "recordings", content, inputs):
         run_id = artifacts.run_of(folder)
-        jobs = [Job(source, Path(corpus.source or ""), folder, run_id) for source in sources]
+        root = Path(corpus.source or "")
+        jobs = [RecordingJob(source, root, folder, run_id) for source in sources]
         todo = [job for job in jobs if not _is_done(job)]
         if todo or not artifacts.is_finished(folder):
+            # From here on the folder changes: unfinished, so that no stage reads it meanwhile
             artifacts.reopen(folder)
-            work = functools.partial(process, corpus=corpus, signal=config.signal)
+            work = functools.partial(process_recording, corpus=corpus, signal=config.signal)
             with closing(
                 map_unordered(work, todo, config.run.workers, config.run.cluster)
             ) as results:
@@ -110,8 +114,8 @@ def run(config: Config) -> Path:
                     if isinstance(result, BaseException):
                         _give_up(job, corpus, result)
             _write_tables(folder, jobs, corpus)
-            artifacts.finish(folder, _summary(folder, found, config), unlisted=(PARTS,))
-    _tell(folder, config)
+            artifacts.finish(folder, _summary_of(folder, surveyed, config), unlisted=(PARTS_FOLDER,))
+    _print_outcome(folder, config)
     return folder
 
 
@@ -137,6 +141,7 @@ def _with_source(config: Config) -> CorpusConfig:
                     f" to {folder}"
                 )
                 artifacts.make_folder(folder.parent, "root=")
+                # At once or not at all: a corpus of half its subjects would be read as a whole one
                 with artifacts.atomic_folder(folder) as temporary:
                     write_tuev(temporary, **made)
         corpus = replace(corpus, source=str(folder))
@@ -152,27 +157,28 @@ def _with_classes(config: Config) -> Config:
     corpus = config.corpus
     if corpus.events != "table" or corpus.name not in ("folder", "bids"):
         return config
-    found = classes_of(table_labels(corpus), corpus.label_map)
+    classes = classes_of(table_labels(corpus), corpus.label_map)
     if "corpus.classes" in config.explicit:
-        refuse_other_classes(found, corpus.classes)
+        refuse_other_classes(classes, corpus.classes)
         return config
     background = config.windows.background
-    if "windows.background" in config.explicit and background and background not in found:
-        found = [background, *found]
-    if not found:
+    if "windows.background" in config.explicit and background and background not in classes:
+        # First, where a binary loss wants it
+        classes = [background, *classes]
+    if not classes:
         return config
-    events = found
+    events = classes
     if "corpus.event_classes" in config.explicit:
-        refuse_other_classes(corpus.event_classes, found)
+        refuse_other_classes(corpus.event_classes, classes)
         events = corpus.event_classes
-    elif background in found:
-        events = [name for name in found if name != background]
+    elif background in classes:
+        events = [name for name in classes if name != background]
     say(
-        f"preprocess: {len(found)} classes, the labels in {corpus.table}: {', '.join(found)}"
+        f"preprocess: {len(classes)} classes, the labels in {corpus.table}: {', '.join(classes)}"
         " (corpus.classes=[...] sets others or another order)"
     )
     return with_settings(
-        config, {"corpus.classes": list(found), "corpus.event_classes": list(events)}
+        config, {"corpus.classes": list(classes), "corpus.event_classes": list(events)}
     )
 
 
@@ -181,19 +187,19 @@ def _with_mains(config: Config, sources: list[Source]) -> Config:
     sidecars agree on, if no notch was typed.
     """
     notch = config.signal.notch
-    found = sidecars.mains_of(source.file for source in sources)
-    if not found or not notch or "signal.notch" in config.explicit or set(found) == set(notch):
+    mains = sidecars.mains_of(source.file for source in sources)
+    if not mains or not notch or "signal.notch" in config.explicit or set(mains) == set(notch):
         return config
-    if len(found) > 1:
-        said = ", ".join(f"{hz:g} Hz ({n} recordings)" for hz, n in found.most_common())
+    if len(mains) > 1:
+        counts = ", ".join(f"{hz:g} Hz ({n} recordings)" for hz, n in mains.most_common())
         say(
-            f"preprocess: warning: PowerLineFrequency is {said}; the notch is at"
+            f"preprocess: warning: PowerLineFrequency is {counts}; the notch is at"
             f" {', '.join(f'{hz:g}' for hz in notch)} Hz: signal.notch=[...] sets it"
         )
         return config
-    (hz,) = found
+    (hz,) = mains
     say(
-        f"preprocess: notch at {hz:g} Hz, the PowerLineFrequency of {found[hz]} recordings"
+        f"preprocess: notch at {hz:g} Hz, the PowerLineFrequency of {mains[hz]} recordings"
         " (signal.notch=[...] sets another)"
     )
     return with_settings(config, {"signal.notch": [hz]})
@@ -202,17 +208,17 @@ def _with_mains(config: Config, sources: list[Source]) -> Config:
 # ---------------------------------------------------------------------------------- one recording
 
 
-def process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
+def process_recording(job: RecordingJob, corpus: CorpusConfig, signal: SignalConfig) -> None:
     """Read, derive, filter and resample one recording; write its signal, then its part.
 
     Raises:
-        UserError: why this recording can't be used, or that the run it was begun for is over.
+        UserError: why this recording can't be used, or that the run it was begun for has ended.
     """
     with artifacts.writing(job.folder, job.run):
-        _process(job, corpus, signal)
+        _preprocess_one(job, corpus, signal)
 
 
-def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
+def _preprocess_one(job: RecordingJob, corpus: CorpusConfig, signal: SignalConfig) -> None:
     montage = {"tcp": TCP, "chbmit": CHBMIT}.get(signal.montage)
     units = sidecars.sidecars_of(job.source.file).units
     raw = open_recording(job.source.file, signal.unit, units=units, wanted=montage or TCP)
@@ -245,7 +251,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
             else [f"no events: {_where_sought(job.source, corpus)}"]
         ),
     ]
-    row = _row(
+    row = _recording_row(
         job.source,
         corpus,
         status="ok",
@@ -257,6 +263,7 @@ def _process(job: Job, corpus: CorpusConfig, signal: SignalConfig) -> None:
         channel_ids=[d.channel_id for d in derivations],
         signal=_signal_name(job.source.recording),
     )
+    # The row last: a recording counts as done by it, so signal and events must be there before
     artifacts.write_table(
         _part_path(job, ".parquet"),
         events.assign(recording=job.source.recording)[[*EVENT_TYPES]].astype(EVENT_TYPES),
@@ -272,21 +279,21 @@ def _referential(raw: Any, n_channels: int) -> tuple[list[Derivation], list[str]
     return derivations, [note] if bads else []
 
 
-def _give_up(job: Job, corpus: CorpusConfig, error: BaseException) -> None:
+def _give_up(job: RecordingJob, corpus: CorpusConfig, error: BaseException) -> None:
     """List a recording with the reason why it can't be used; a fault of the disk that is written to
     ends the run instead.
     """
     if artifacts.is_storage_fault(error, job.folder):
         raise error
+    # A fault of the machine may be gone next time, one of the file is not
     is_passing = (
         isinstance(error, OSError | MemoryError)
         or str(error) == KILLED
         or not all(f.is_file() for f in _files(job))
     )
-    row = _row(job.source, corpus, status="failed", reason=failure_reason(error))
-    _write_part(
-        job, row, None if is_passing else _stamp(job)
-    )  # without a stamp the next run tries again
+    row = _recording_row(job.source, corpus, status="failed", reason=failure_reason(error))
+    # Without a stamp the next run tries again
+    _write_part(job, row, None if is_passing else _stamp(job))
 
 
 def _where_sought(source: Source, corpus: CorpusConfig) -> str:
@@ -305,7 +312,7 @@ def _signal_name(recording: str) -> str:
     return f"signals/{file_name(recording)}.npy"
 
 
-def _row(source: Source, corpus: CorpusConfig, **values: Any) -> dict[str, Any]:
+def _recording_row(source: Source, corpus: CorpusConfig, **values: Any) -> dict[str, Any]:
     file = source.file.relative_to(Path(corpus.source or "")).as_posix()
     known: dict[str, Any] = {
         "recording": source.recording,
@@ -323,10 +330,11 @@ def _row(source: Source, corpus: CorpusConfig, **values: Any) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------- resuming
 
 
-def _stamp(job: Job) -> list[Any]:
+def _stamp(job: RecordingJob) -> list[Any]:
     """What tells that the files of a recording have not changed: name, size and time of the
     recording; name, size and content of its annotations.
     """
+    # A recording is large, and its time will do; of annotations the content decides.
     recording, *beside = _files(job)
     stamps: list[Any] = [[_name(recording, job.root), *signal_state(recording)]]
     for file in beside:
@@ -335,7 +343,8 @@ def _stamp(job: Job) -> list[Any]:
     return stamps
 
 
-@functools.lru_cache(maxsize=8)  # a table holds the annotations of all recordings
+# A table holds the annotations of all recordings: it is read once, and again where it has changed
+@functools.lru_cache(maxsize=8)
 def _content(file: Path, state: tuple[int, ...]) -> str:
     return artifacts.sha256(file)
 
@@ -350,21 +359,21 @@ def _name(file: Path, root: Path) -> str:
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
-def _files(job: Job) -> list[Path]:
+def _files(job: RecordingJob) -> list[Path]:
     beside = (job.source.annotation, *sidecars.sidecar_files(job.source.file))
     return [job.source.file, *(f for f in beside if f is not None)]
 
 
-def _part_path(job: Job, suffix: str) -> Path:
+def _part_path(job: RecordingJob, suffix: str) -> Path:
     """Where a recording's row (.json) or its events (.parquet) wait for the tables."""
-    return job.folder / PARTS / f"{file_name(job.source.recording)}{suffix}"
+    return job.folder / PARTS_FOLDER / f"{file_name(job.source.recording)}{suffix}"
 
 
-def _write_part(job: Job, row: dict[str, Any], stamp: list[Any] | None) -> None:
+def _write_part(job: RecordingJob, row: dict[str, Any], stamp: list[Any] | None) -> None:
     artifacts.write_json(_part_path(job, ".json"), {"stamp": stamp, "row": row})
 
 
-def _is_done(job: Job) -> bool:
+def _is_done(job: RecordingJob) -> bool:
     path = _part_path(job, ".json")
     if not path.is_file():
         return False
@@ -377,7 +386,7 @@ def _is_done(job: Job) -> bool:
     return not _is_changed(job, row["sha256"])
 
 
-def _is_changed(job: Job, sha256: str | None) -> bool:
+def _is_changed(job: RecordingJob, sha256: str | None) -> bool:
     """Whether a recording or its annotations are others than those that were read; a file of
     another time is compared by its hash, where one is known.
     """
@@ -433,16 +442,16 @@ def _other_files(folder: Path, sources: list[Source], corpus: CorpusConfig) -> l
         row.file: row.sha256 if isinstance(row.sha256, str) else None  # None: it could not be read
         for row in table.itertuples()
     }
-    found = {_name(s.file, root): s for s in sources}
+    there = {_name(source.file, root): source for source in sources}
     changed = {
         name
-        for name in found.keys() & hashes.keys()
+        for name in there.keys() & hashes.keys()
         if hashes[name] is not None
-        and _is_changed(Job(found[name], root, folder, ""), hashes[name])
+        and _is_changed(RecordingJob(there[name], root, folder, ""), hashes[name])
     }
     kinds = {
-        "new": found.keys() - hashes.keys(),
-        "gone": hashes.keys() - found.keys(),
+        "new": there.keys() - hashes.keys(),
+        "gone": hashes.keys() - there.keys(),
         "changed": changed,
     }
     return [f"{len(names)} {kind} (such as {min(names)})" for kind, names in kinds.items() if names]
@@ -451,7 +460,7 @@ def _other_files(folder: Path, sources: list[Source], corpus: CorpusConfig) -> l
 # ----------------------------------------------------------------------------------------- tables
 
 
-def _write_tables(folder: Path, jobs: list[Job], corpus: CorpusConfig) -> None:
+def _write_tables(folder: Path, jobs: list[RecordingJob], corpus: CorpusConfig) -> None:
     recordings = pd.DataFrame(
         [artifacts.read_json(_part_path(job, ".json"))["row"] for job in jobs], columns=COLUMNS
     )
@@ -470,6 +479,7 @@ def _write_tables(folder: Path, jobs: list[Job], corpus: CorpusConfig) -> None:
     recordings = recordings.astype(
         {**dict.fromkeys(text, "string"), "sfreq": "Float64", "n_times": "Int64"}
     )
+    # Nothing came about: the next run may have other settings, such as the ones that mend it
     if not (recordings.status == "ok").any():
         artifacts.abandon(folder)
         reasons = "; ".join(f"{r.recording}: {r.reason}" for r in recordings.head(3).itertuples())
@@ -484,7 +494,7 @@ def _write_tables(folder: Path, jobs: list[Job], corpus: CorpusConfig) -> None:
     artifacts.write_table(folder / "events.parquet", events.astype(EVENT_TYPES))
 
 
-def _summary(folder: Path, found: Survey, config: Config) -> dict[str, Any]:
+def _summary_of(folder: Path, surveyed: Survey, config: Config) -> dict[str, Any]:
     recordings = artifacts.read_table(folder / "recordings.parquet")
     events = artifacts.read_table(folder / "events.parquet")
     good = recordings[recordings.status == "ok"]
@@ -492,8 +502,8 @@ def _summary(folder: Path, found: Survey, config: Config) -> dict[str, Any]:
         "recordings": len(good),
         "failed": len(recordings) - len(good),
         "subjects": int(good.subject.nunique()),
-        "subjects_from": found.subjects_from,
-        "subject_warnings": [*found.subject_warnings, *_same_bytes(good)],
+        "subjects_from": surveyed.subjects_from,
+        "subject_warnings": [*surveyed.subject_warnings, *_same_bytes(good)],
         "hours": round(float((good.n_times / good.sfreq).sum()) / 3600, 4),
         "events": len(events),
         "labels": labels_of(config),
@@ -514,7 +524,7 @@ def _same_bytes(recordings: pd.DataFrame) -> Iterator[str]:
             )
 
 
-def _tell(folder: Path, config: Config) -> None:
+def _print_outcome(folder: Path, config: Config) -> None:
     recordings = artifacts.read_table(folder / "recordings.parquet")
     for r in recordings[recordings.status != "ok"].itertuples():
         say(f"  failed   {r.file}: {r.reason}")

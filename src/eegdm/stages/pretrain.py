@@ -18,7 +18,7 @@ from eegdm.data.batches import Denoising, generator, loader
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view, without_windows
-from eegdm.effects import finished
+from eegdm.effects import finished_line
 from eegdm.errors import UserError
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
@@ -36,7 +36,8 @@ from eegdm.training import (
     training_folder,
 )
 
-VALIDATION_EPOCH = 2**31  # the "epoch" whose steps and noise every validation uses
+# The "epoch" whose steps and noise every validation uses, so that losses can be compared
+VALIDATION_EPOCH = 2**31
 
 
 @own_random_state()
@@ -56,7 +57,7 @@ def run(config: Config) -> Path:
     folder = destination(config, "backbone", inputs.fingerprints)
     if artifacts.is_finished(folder):
         forget_checkpoints(folder)
-        say(finished(config, "pretrain", folder))
+        say(finished_line(config, "pretrain", folder))
         return folder
     # Data: windows of single channels, whatever their labels.
     recordings = open_recordings(config, inputs)
@@ -79,6 +80,7 @@ def run(config: Config) -> Path:
             config, folder, config.pretrain.epochs, config.pretrain.grad_clip, drawing
         )
         batch, seed, workers = config.pretrain.batch_size, config.run.seed, config.run.workers
+        # The published code keeps the order of files (docs/deviations.md, item 2)
         order = None if config.run.compat == "published" else seed
         training = loader(
             Denoising(recordings, train, schedule.n_steps, seed),
@@ -101,7 +103,7 @@ def run(config: Config) -> Path:
         fit(trainer, module, training, validation)
         # Results: the averaged weights, and windows that they generate.
         if trainer.is_global_zero:
-            _write(folder, config, module.ema.ema_model, schedule, recordings)
+            _write_trained(folder, config, module.ema.ema_model, schedule, recordings)
     return folder
 
 
@@ -124,7 +126,7 @@ class _Sampling(Callback):
             and (trainer.current_epoch + 1) % self.config.pretrain.samples_every == 0
         ):
             assert isinstance(module, DenoisingModule)
-            drawn = draw(module.ema.ema_model, module.schedule, self.config, self.sfreq)  # type: ignore[arg-type]
+            drawn = draw_samples(module.ema.ema_model, module.schedule, self.config, self.sfreq)  # type: ignore[arg-type]
             artifacts.write_array(
                 self.folder / "samples" / f"epoch={trainer.current_epoch:04d}.npy", drawn
             )
@@ -136,6 +138,7 @@ def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.Data
     """
     windows, how = config.windows, config.pretrain.windows
     if how == "grid" or (how == "auto" and recordings.events.empty):
+        # Labels do not matter here: without events, every window is of one nameless class
         windows = replace(windows, policy="grid", labels="overlap", background="")
         samples = make_samples(recordings.table, recordings.events.iloc[:0], windows, [""])
     else:
@@ -157,20 +160,20 @@ def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.Data
     return train, val
 
 
-def _thin(samples: pd.DataFrame, most: int | None) -> pd.DataFrame:
-    """Keep at most so many samples, spread evenly."""
-    if most is None or len(samples) <= most:
+def _thin(samples: pd.DataFrame, maximum: int | None) -> pd.DataFrame:
+    """Keep at most the given number of samples, spread evenly over the recordings."""
+    if maximum is None or len(samples) <= maximum:
         return samples
-    return samples.iloc[np.linspace(0, len(samples) - 1, most).round().astype(int)]
+    return samples.iloc[np.linspace(0, len(samples) - 1, maximum).round().astype(int)]
 
 
-def _write(
+def _write_trained(
     folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, recordings: Recordings
 ) -> None:
     model.float().eval()  # as it is saved, whatever precision it learned in
     if config.pretrain.samples:
         artifacts.write_array(
-            folder / "samples.npy", draw(model, schedule, config, recordings.sfreq)
+            folder / "samples.npy", draw_samples(model, schedule, config, recordings.sfreq)
         )
     content = content_config(config, "backbone")
     facts = training_facts(
@@ -202,18 +205,20 @@ def _last_loss(curves: Path) -> dict[str, float | None]:
 
 
 @torch.inference_mode()
-def draw(model: SSMDP, schedule: NoiseSchedule, config: Config, sfreq: float) -> np.ndarray:
+def draw_samples(model: SSMDP, schedule: NoiseSchedule, config: Config, sfreq: float) -> np.ndarray:
     """Generate windows by the reverse process: float32 (channel id, sample, time), in model
     units.
     """
     n, n_times = config.pretrain.samples, round(config.windows.duration_s * sfreq)
     weight = next(model.parameters())
     channel = torch.arange(len(TCP), device=weight.device).repeat_interleave(n)
+    # Drawn by NumPy on the CPU: every device gets the same noise
     noise = torch.from_numpy(
         generator("samples", config.run.seed).standard_normal(
             (schedule.n_steps, len(channel), 1, n_times), dtype=np.float32
         )
     )
+    # The published code stops before the last step (docs/deviations.md, item 13)
     last_step = 1 if config.run.compat == "published" else 0
     drawn = sample(model, schedule, channel, noise.to(weight), last_step=last_step, sfreq=sfreq)
     return drawn.reshape(len(TCP), n, n_times).float().cpu().numpy()

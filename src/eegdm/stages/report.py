@@ -63,6 +63,7 @@ def run(config: Config) -> Path:
     say(f"report: {len(selection.runs)} classifiers -> {folder}")
     for name, _, reason in selection.left_out:
         say(f"report: {name} is left out: {reason}")
+    # No settings and inputs: a report may be written over one that is about other classifiers
     with artifacts.building(folder, "report", {}, {}):
         artifacts.reopen(folder)
         for earlier in folder.glob("predictions-*.parquet"):
@@ -73,13 +74,13 @@ def run(config: Config) -> Path:
             opened.append(scored)
         page = _page(config, selection, opened, model, source, folder)
         write_report(page, folder)
-        artifacts.finish(folder, _summary(source, selection))
-    _tell(page)
+        artifacts.finish(folder, _manifest_summary(source, selection))
+    _print_scores(page)
     say(f"report: open {folder / 'report.html'}")
     return folder
 
 
-def _summary(source: Artifact, selection: Selection) -> dict[str, Any]:
+def _manifest_summary(source: Artifact, selection: Selection) -> dict[str, Any]:
     scored = {run.name: run.fingerprint for run in selection.runs}
     summary: dict[str, Any] = {"classifiers": {"recordings": source.fingerprint, **scored}}
     if selection.left_out:
@@ -90,28 +91,29 @@ def _summary(source: Artifact, selection: Selection) -> dict[str, Any]:
 def _score(config: Config, run: Finished, source: Artifact, folder: Path) -> tuple[Opened, EEGDM]:
     """Open a classifier, score it on its test part and keep its predictions in the report."""
     seed = config.run.seed if run.seed is None else run.seed
-    own, model, read = open_classifier(with_settings(config, {"run.seed": seed}), run.path, source)
-    data = label_data(own, read, model.channels)
+    config = with_settings(config, {"run.seed": seed})
+    settings, model, inputs = open_classifier(config, run.path, source)
+    data = label_data(settings, inputs, model.channels)
     if data.part("test").empty:
-        raise UserError(f"windows.split={own.windows.split}: no sample is in the test part")
-    result, predictions = score_classifier(own, data, model, run)
+        raise UserError(f"windows.split={settings.windows.split}: no sample is in the test part")
+    result, predictions = score_classifier(settings, data, model, run)
     name = run.name.replace(", ", ",").replace(" ", "=").replace("/", "-")
     artifacts.write_table(folder / f"predictions-{name}.parquet", predictions)
     path = run.path / "curves.csv"
-    counts = _event_counts(own, data, model, predictions)
+    counts = _event_counts(settings, data, model, predictions)
     result = replace(
         result,
         curves=pd.read_csv(path) if path.is_file() else pd.DataFrame(),
         event_counts=counts,
         events=average_over_subjects(counts) if counts else None,
     )
-    return Opened(run, own, data, result), model
+    return Opened(run, settings, data, result), model
 
 
 # ------------------------------------------------------------------------------------------ events
 
 
-def _annotated(config: Config, data: LabelledData) -> pd.DataFrame:
+def _annotated_events(config: Config, data: LabelledData) -> pd.DataFrame:
     """The annotations of the classes that are events."""
     events = data.recordings.events
     return events[events.label.isin(config.corpus.event_classes)]
@@ -124,14 +126,14 @@ def _are_scored(config: Config, data: LabelledData) -> bool:
     return (
         config.windows.policy != "event"
         and len(config.corpus.event_classes) == 1
-        and not cover_recordings(_annotated(config, data), data.recordings.table)
+        and not cover_recordings(_annotated_events(config, data), data.recordings.table)
     )
 
 
 def _why_no_events(config: Config, data: LabelledData) -> str:
     """Why no events are scored where a reader would expect them; nothing elsewhere."""
     if config.windows.policy == "event" or not cover_recordings(
-        _annotated(config, data), data.recordings.table
+        _annotated_events(config, data), data.recordings.table
     ):
         return ""
     return (
@@ -148,7 +150,7 @@ def _event_counts(
     """
     if not _are_scored(config, data):
         return None
-    rule, events = rule_of(model), _annotated(config, data)
+    rule, events = rule_of(model), _annotated_events(config, data)
     counts: dict[str, list[EventCounts]] = {}
     for row, windows in event_windows(config, predictions, data.recordings, rule):
         annotated = events[events.recording == row.recording]
@@ -202,14 +204,14 @@ def _page(
         no_backbone=facts.no_backbone(backbone_of),
         pretraining=facts.pretraining(backbone_of),
         generated=facts.generated(backbone_of, recordings),
-        example=_example(last, model),
+        example=_shown_recording(last, model),
         failures=recordings.failures,
         settings=facts.settings(config, model, last.run, source),
         provenance=facts.provenance(opened, source),
     )
 
 
-def _example(one: Opened, model: EEGDM) -> Example | None:
+def _shown_recording(one: Opened, model: EEGDM) -> Example | None:
     """The first test recording (the part of it that holds most kinds of events) with its predicted
     events.
     """
@@ -240,24 +242,24 @@ def _example(one: Opened, model: EEGDM) -> Example | None:
 # -------------------------------------------------------------------------------------- the lines
 
 
-def _tell(page: Report) -> None:
+def _print_scores(page: Report) -> None:
     """Print the headline scores beside the baselines, a line each: means over folds and seeds."""
     say(f"{'test part':36}" + "".join(f"{h.replace('_', ' '):>20}" for h in page.headline))
     for run in page.runs:
-        _tell_row(page, f"{page.recipe}, {run.name}", [run.scores])
+        _print_row(page, f"{page.recipe}, {run.name}", [run.scores])
     if len(page.runs) > 1:
         of_runs = [run.scores for run in page.runs]
-        _tell_row(page, f"{page.recipe}, mean of {len(of_runs)} runs", of_runs)
+        _print_row(page, f"{page.recipe}, mean of {len(of_runs)} runs", of_runs)
     for run in page.pooled:
-        _tell_row(page, f"{page.recipe}, {run.name}", [run.scores])
+        _print_row(page, f"{page.recipe}, {run.name}", [run.scores])
     for name, baseline in page.baselines.items():
         if baseline.missing is not None:
             say(f"{name:36}  not computed: {baseline.missing}")
         else:
-            _tell_row(page, name, baseline.scores)
+            _print_row(page, name, baseline.scores)
 
 
-def _tell_row(page: Report, name: str, scores: Sequence[Scores]) -> None:
+def _print_row(page: Report, name: str, scores: Sequence[Scores]) -> None:
     means = [(summarise(scores).get(h) or {"mean": None})["mean"] for h in page.headline]
     cells = ("-" if mean is None else f"{mean / 100 + 0.0:.3f}" for mean in means)
     say(f"{name:36}" + "".join(f"{cell:>20}" for cell in cells))
