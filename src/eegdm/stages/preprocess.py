@@ -41,7 +41,7 @@ from eegdm.layout import content_config, destination, labels_of, own_folder
 
 # Two small files per finished recording, its row and its events: what a resumed run need not do
 # again
-PARTS_FOLDER = "parts"
+ROWS_FOLDER = "parts"
 COLUMNS = [
     "recording",
     "file",
@@ -114,7 +114,7 @@ def run(config: Config) -> Path:
                     if isinstance(result, BaseException):
                         _give_up(job, corpus, result)
             _write_tables(folder, jobs, corpus)
-            artifacts.finish(folder, _summary_of(folder, surveyed, config), unlisted=(PARTS_FOLDER,))
+            artifacts.finish(folder, _facts_of(folder, surveyed, config), unlisted=(ROWS_FOLDER,))
     _print_outcome(folder, config)
     return folder
 
@@ -366,7 +366,7 @@ def _files(job: RecordingJob) -> list[Path]:
 
 def _part_path(job: RecordingJob, suffix: str) -> Path:
     """Where a recording's row (.json) or its events (.parquet) wait for the tables."""
-    return job.folder / PARTS_FOLDER / f"{file_name(job.source.recording)}{suffix}"
+    return job.folder / ROWS_FOLDER / f"{file_name(job.source.recording)}{suffix}"
 
 
 def _write_part(job: RecordingJob, row: dict[str, Any], stamp: list[Any] | None) -> None:
@@ -494,7 +494,7 @@ def _write_tables(folder: Path, jobs: list[RecordingJob], corpus: CorpusConfig) 
     artifacts.write_table(folder / "events.parquet", events.astype(EVENT_TYPES))
 
 
-def _summary_of(folder: Path, surveyed: Survey, config: Config) -> dict[str, Any]:
+def _facts_of(folder: Path, surveyed: Survey, config: Config) -> dict[str, Any]:
     recordings = artifacts.read_table(folder / "recordings.parquet")
     events = artifacts.read_table(folder / "events.parquet")
     good = recordings[recordings.status == "ok"]
