@@ -38,7 +38,7 @@ _TEMPORARY = re.compile(r"\..*\.\d+\.tmp(\.[^.]*)?")
 """Names that :func:`atomic_path` and :func:`atomic_folder` give to what is half-written."""
 WAIT_FOR_WRITERS_S = 600.0
 MAX_JSON_BYTES = 256 * 2**20
-_CHUNK_BYTES = 2**20
+_READ_BYTES = 2**20
 _WINDOWS = os.name == "nt"
 # Faults of the disk or network drive, which the same command survives once they are mended.
 _STORAGE_FAULTS = (
@@ -143,7 +143,7 @@ def _reserve(descriptor: int, n_bytes: int) -> None:
         return
     # macOS has no such call: write what is read, which is zeros
     offset = 0
-    while content := os.pread(descriptor, _CHUNK_BYTES, offset):
+    while content := os.pread(descriptor, _READ_BYTES, offset):
         offset += os.pwrite(descriptor, content, offset)
 
 
@@ -305,7 +305,7 @@ def sha256(*files: Path) -> str:
     digest = hashlib.sha256()
     for path in files:
         with open(path, "rb") as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
+            while chunk := stream.read(_READ_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()
 
@@ -360,7 +360,7 @@ def building(
             if replace and (path / PLAN).exists() and read_json(path / PLAN) != plan:
                 abandon(path)
             _claim(path, plan)
-            _sweep(path)
+            _remove_leftovers(path)
             yield path
             # In the same order at the end: no worker of this run outlives the lock
             (path / RUN).unlink(missing_ok=True)
@@ -445,7 +445,7 @@ def _claim(path: Path, plan: dict[str, Any]) -> None:
     write_json(path / PLAN, plan)
 
 
-def _sweep(path: Path) -> None:
+def _remove_leftovers(path: Path) -> None:
     """Remove what a killed run left half-written; the lock is held, so nobody else is writing."""
     for leftover in _own_files(path):
         if _TEMPORARY.fullmatch(leftover.name):

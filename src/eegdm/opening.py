@@ -232,20 +232,20 @@ def adopted(config: Config, artifact: Artifact) -> Config:
         made_with = artifact.config.get(section, {})
         if key:
             made_with = {key: made_with[key]} if key in made_with else {}
-        values |= dict(_known(getattr(config, section), made_with, f"{section}."))
+        values |= dict(_known_settings(getattr(config, section), made_with, f"{section}."))
     recommended = artifact.summary.get("labels", {})
     values |= {name: recommended[name] for name in recommended if name not in config.explicit}
     return with_settings(config, values)
 
 
-def _known(section: Any, values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+def _known_settings(section: Any, values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
     """The dotted names and values of settings that this version has, of nested sections too."""
     known = []
     for f in fields(section):
         if f.name in values:
             nested = getattr(section, f.name)
             if is_dataclass(nested):
-                known += _known(nested, values[f.name], f"{prefix}{f.name}.")
+                known += _known_settings(nested, values[f.name], f"{prefix}{f.name}.")
             else:
                 known.append((f"{prefix}{f.name}", values[f.name]))
     return known
@@ -340,7 +340,7 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
     values = [
         setting
         for section, settings in made_with.items()
-        for setting in _known(getattr(config, section), settings, f"{section}.")
+        for setting in _known_settings(getattr(config, section), settings, f"{section}.")
     ]
     return with_settings(config, dict(values)), backbone, weights_fingerprint(backbone)
 
@@ -401,7 +401,7 @@ def open_classifier(
     if elsewhere and not is_divided:
         config = with_settings(config, {"windows.split": "none"})
     # The model last: on its own classes and sizes it has the last word
-    sizes = dict(_known(config.backbone, model.backbone.config, "backbone."))
+    sizes = dict(_known_settings(config.backbone, model.backbone.config, "backbone."))
     config = with_settings(config, {**_classes_of(config, model), **sizes})
     _refuse_other_rate(config, model, path, recordings)
     inputs = Inputs(recordings, None, latents, fingerprints)

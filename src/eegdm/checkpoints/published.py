@@ -162,7 +162,7 @@ _TRAINING = ("ema_kwargs", "opt_kwargs", "sch_kwargs", "criterion_kwargs", "lrd_
 _FORWARDS = {None: "none", False: "noiseless", True: "noisy"}
 
 
-class Description(NamedTuple):
+class ModelDescription(NamedTuple):
     """What a file says it is: a class of ours, the arguments to build it, and facts for
     `config.json` and the card.
     """
@@ -172,7 +172,7 @@ class Description(NamedTuple):
     info: dict[str, Any]
 
 
-def translate_settings(file: Checkpoint) -> Description:
+def translate_settings(file: Checkpoint) -> ModelDescription:
     """Translate a checkpoint's settings.
 
     Raises:
@@ -192,7 +192,7 @@ def translate_settings(file: Checkpoint) -> Description:
         ) from error
 
 
-def _describe_backbone(file: Checkpoint) -> Description:
+def _describe_backbone(file: Checkpoint) -> ModelDescription:
     settings = _accepted(
         file.path,
         file.hyper_parameters,
@@ -208,10 +208,10 @@ def _describe_backbone(file: Checkpoint) -> Description:
         "diffusion": {ours: noise[theirs] for theirs, ours in _NOISE_TAKEN.items()},
         "signal": asdict(SignalConfig(mu=255.0 if companded else 0.0)),
     }
-    return Description(SSMDP, config, info)
+    return ModelDescription(SSMDP, config, info)
 
 
-def _describe_classifier(file: Checkpoint) -> Description:
+def _describe_classifier(file: Checkpoint) -> ModelDescription:
     settings = _accepted(
         file.path,
         file.hyper_parameters,
@@ -255,7 +255,7 @@ def _describe_classifier(file: Checkpoint) -> Description:
         "n_times": lft["L"],
         **_corpus_of(channels, lft["n_class"]),
     }
-    return Description(EEGDM, config, {})
+    return ModelDescription(EEGDM, config, {})
 
 
 def _corpus_of(channels: list[str], n_classes: int) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from eegdm.layout import content_config, destination, labels_of, own_folder
 # Two small files per finished recording, its row and its events: what a resumed run need not do
 # again
 ROWS_FOLDER = "parts"
-COLUMNS = [
+ROW_COLUMNS = [
     "recording",
     "file",
     "sha256",
@@ -92,7 +92,7 @@ def run(config: Config) -> Path:
     inputs = _identity(sources, corpus)
     # First, since it writes the files that are there now into the plan of an unfinished folder,
     # which would be refused as another's otherwise
-    _accept_files(own_folder(config, "recordings"), sources, corpus)
+    _accept_sources(own_folder(config, "recordings"), sources, corpus)
     folder = destination(config, "recordings", inputs)
     content = content_config(config, "recordings")
     say(f"preprocess: {len(sources)} recordings in {corpus.source} -> {folder}")
@@ -268,7 +268,7 @@ def _preprocess_one(job: RecordingJob, corpus: CorpusConfig, signal: SignalConfi
         _part_path(job, ".parquet"),
         events.assign(recording=job.source.recording)[[*EVENT_TYPES]].astype(EVENT_TYPES),
     )
-    _write_part(job, row, _stamp(job))
+    _write_row(job, row, _stamp_of(job))
 
 
 def _referential(raw: Any, n_channels: int) -> tuple[list[Derivation], list[str]]:
@@ -293,7 +293,7 @@ def _give_up(job: RecordingJob, corpus: CorpusConfig, error: BaseException) -> N
     )
     row = _recording_row(job.source, corpus, status="failed", reason=failure_reason(error))
     # Without a stamp the next run tries again
-    _write_part(job, row, None if is_passing else _stamp(job))
+    _write_row(job, row, None if is_passing else _stamp_of(job))
 
 
 def _where_sought(source: Source, corpus: CorpusConfig) -> str:
@@ -324,22 +324,22 @@ def _recording_row(source: Source, corpus: CorpusConfig, **values: Any) -> dict[
         "ch_names": [],
         "channel_ids": [],
     }
-    return {column: {**known, **values}.get(column) for column in COLUMNS}
+    return {column: {**known, **values}.get(column) for column in ROW_COLUMNS}
 
 
 # --------------------------------------------------------------------------------------- resuming
 
 
-def _stamp(job: RecordingJob) -> list[Any]:
+def _stamp_of(job: RecordingJob) -> list[Any]:
     """What tells that the files of a recording have not changed: name, size and time of the
     recording; name, size and content of its annotations.
     """
     # A recording is large, and its time will do; of annotations the content decides.
     recording, *beside = _files(job)
-    stamps: list[Any] = [[_name(recording, job.root), *signal_state(recording)]]
+    stamps: list[Any] = [[_below_root(recording, job.root), *signal_state(recording)]]
     for file in beside:
         content = _content(file, artifacts.file_state(file))
-        stamps.append([_name(file, job.root), file.stat().st_size, content])
+        stamps.append([_below_root(file, job.root), file.stat().st_size, content])
     return stamps
 
 
@@ -355,7 +355,7 @@ def _is_same_file(then: list[Any], now: list[Any]) -> bool:
     return then[:2] == now[:2] and (not comparable or then[2] == now[2])
 
 
-def _name(file: Path, root: Path) -> str:
+def _below_root(file: Path, root: Path) -> str:
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
@@ -369,7 +369,7 @@ def _part_path(job: RecordingJob, suffix: str) -> Path:
     return job.folder / ROWS_FOLDER / f"{file_name(job.source.recording)}{suffix}"
 
 
-def _write_part(job: RecordingJob, row: dict[str, Any], stamp: list[Any] | None) -> None:
+def _write_row(job: RecordingJob, row: dict[str, Any], stamp: list[Any] | None) -> None:
     artifacts.write_json(_part_path(job, ".json"), {"stamp": stamp, "row": row})
 
 
@@ -392,7 +392,7 @@ def _is_changed(job: RecordingJob, sha256: str | None) -> bool:
     """
     path = _part_path(job, ".json")
     then = artifacts.read_json(path)["stamp"] if path.is_file() else None
-    now = _stamp(job)
+    now = _stamp_of(job)
     if then is not None and len(then) == len(now) and all(map(_is_same_file, then, now)):
         return False
     if then is not None and not all(map(_is_same_file, then[1:], now[1:])):
@@ -408,12 +408,12 @@ def _identity(sources: list[Source], corpus: CorpusConfig) -> dict[str, str]:
     and the table.
     """
     root = Path(corpus.source or "")
-    sizes = sorted([_name(s.file, root), signal_state(s.file)[0]] for s in sources)
+    sizes = sorted([_below_root(s.file, root), signal_state(s.file)[0]] for s in sources)
     files = {"files": artifacts.fingerprint(sizes)}
     return files | ({"table": artifacts.sha256(table_path(corpus))} if corpus.table else {})
 
 
-def _accept_files(folder: Path, sources: list[Source], corpus: CorpusConfig) -> None:
+def _accept_sources(folder: Path, sources: list[Source], corpus: CorpusConfig) -> None:
     """Refuse to put recordings of other files into a finished folder, from which backbones and
     classifiers may have been made. An unfinished folder takes the files that are there now, and so
     does a finished one in the place of files that could not be read.
@@ -442,7 +442,7 @@ def _other_files(folder: Path, sources: list[Source], corpus: CorpusConfig) -> l
         row.file: row.sha256 if isinstance(row.sha256, str) else None  # None: it could not be read
         for row in table.itertuples()
     }
-    there = {_name(source.file, root): source for source in sources}
+    there = {_below_root(source.file, root): source for source in sources}
     changed = {
         name
         for name in there.keys() & hashes.keys()
@@ -462,7 +462,7 @@ def _other_files(folder: Path, sources: list[Source], corpus: CorpusConfig) -> l
 
 def _write_tables(folder: Path, jobs: list[RecordingJob], corpus: CorpusConfig) -> None:
     recordings = pd.DataFrame(
-        [artifacts.read_json(_part_path(job, ".json"))["row"] for job in jobs], columns=COLUMNS
+        [artifacts.read_json(_part_path(job, ".json"))["row"] for job in jobs], columns=ROW_COLUMNS
     )
     text = [
         "recording",
