@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -21,6 +22,7 @@ from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.training import (
+    TimeEstimate,
     criterion,
     denoising_groups,
     finite,
@@ -216,3 +218,25 @@ def test_logits_are_put_back_in_order() -> None:
         (np.array([0, 2, 4, 5, 6, 8, 9]), values[[0, 2, 4, 5, 6, 8, 9]]),
     ]
     assert (in_order(found) == values).all()
+
+
+@pytest.mark.parametrize(
+    "seconds, epoch, said",
+    [(1.0, 0, "about 8.3 h"), (1.0, 90, "about 0.8 h"), (0.01, 0, None)],
+)
+def test_a_long_training_says_how_long_it_takes(
+    seconds: float, epoch: int, said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """100 epochs of 300 batches, each of so many seconds after the first four, which are slow."""
+    now = [0.0]
+    trainer = SimpleNamespace(
+        is_global_zero=True, max_epochs=100, current_epoch=epoch, num_training_batches=300
+    )
+    estimate = TimeEstimate("; backbone=mini needs none", clock=lambda: now[0])
+    for batch in range(300):
+        now[0] += 1000.0 if batch < 4 else seconds
+        estimate.on_train_batch_end(trainer)
+    printed = capsys.readouterr().out
+    assert printed.count("about") == (said is not None)
+    if said is not None:
+        assert said in printed and "backbone=mini needs none" in printed

@@ -9,12 +9,13 @@ import io
 import logging
 import os
 import shutil
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from eegdm.artifacts import atomic_path, building
 from eegdm.config import Config, EmaConfig, FinetuneConfig, PretrainConfig
+from eegdm.console import say
 from eegdm.data.batches import (
     DenoisingBatch,
     GlobalBatches,
@@ -416,6 +418,37 @@ class Curves(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.rows = list(state["rows"])
+
+
+class TimeEstimate(Callback):
+    """Says early how long a long pretraining will take, from the pace of its first batches.
+
+    Args:
+        words: what to say after the time, such as what would make the training unnecessary.
+        clock: gives seconds.
+    """
+
+    FIRST, LAST = 5, 25  # batches: the first ones also load, allocate and tune
+    WORTH_SAYING_S = 600.0
+
+    def __init__(self, words: str, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.words, self.clock = words, clock
+        self.n_seen, self.since = 0, 0.0
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self.n_seen += 1
+        if self.n_seen == self.FIRST:
+            self.since = self.clock()
+        if self.n_seen != self.LAST or not trainer.is_global_zero:
+            return
+        per_batch = (self.clock() - self.since) / (self.LAST - self.FIRST)
+        epochs_left = cast("int", trainer.max_epochs) - trainer.current_epoch
+        seconds = per_batch * (epochs_left * float(trainer.num_training_batches) - self.LAST)
+        if seconds >= self.WORTH_SAYING_S:
+            say(
+                f"pretrain: about {seconds / 3600:.1f} h at the pace of the first batches, without"
+                f" validations{self.words}"
+            )
 
 
 class ResumedOrder(Callback):

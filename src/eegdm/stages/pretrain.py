@@ -29,6 +29,7 @@ from eegdm.processes import own_random_state
 from eegdm.training import (
     CHECKPOINTS,
     DenoisingModule,
+    TimeEstimate,
     fit,
     forget_checkpoints,
     make_trainer,
@@ -37,6 +38,7 @@ from eegdm.training import (
 )
 
 # The "epoch" whose steps and noise every validation uses, so that losses can be compared
+WITHOUT_PRETRAINING = "backbone=mini or backbone=random on cache and finetune needs no pretraining"
 VALIDATION_EPOCH = 2**31
 
 
@@ -76,8 +78,9 @@ def run(config: Config) -> Path:
         module = DenoisingModule(model, schedule, config.pretrain, recordings.sfreq)
         drawing = [_Sampling(config, folder, recordings.sfreq)] if config.pretrain.samples else []
         # Training: the same global batches for any number of processes.
+        estimate = TimeEstimate(f"{_each_fold(config)}; {WITHOUT_PRETRAINING}")
         trainer = make_trainer(
-            config, folder, config.pretrain.epochs, config.pretrain.grad_clip, drawing
+            config, folder, config.pretrain.epochs, config.pretrain.grad_clip, [*drawing, estimate]
         )
         batch, seed, workers = config.pretrain.batch_size, config.run.seed, config.run.workers
         # The published code keeps the order of files (docs/deviations.md, item 2)
@@ -130,6 +133,11 @@ class _Sampling(Callback):
             artifacts.write_array(
                 self.folder / "samples" / f"epoch={trainer.current_epoch:04d}.npy", drawn
             )
+
+
+def _each_fold(config: Config) -> str:
+    w = config.windows
+    return f", for each of {w.n_folds} folds" if w.split == "kfold" else ""
 
 
 def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.DataFrame]:
