@@ -36,11 +36,11 @@ from eegdm.data.plan import plan
 from eegdm.data.reading import open_recording
 from eegdm.data.signal import Filtering, preprocess, to_model_units
 from eegdm.data.synthetic.simulate import record, six_classes, tcp
+from eegdm.evaluation.surprise import log_powers
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
 
 SFREQ, WINDOW_S, MU = 200, 5, 255.0
-BANDS_HZ = ((1, 4), (4, 8), (8, 13), (13, 30), (30, 70))
 SIMPLE = ("own", "person", "rms", "line length", "bands")
 PLANTED = ("spike", "muscle", "pop", "flat", "spike, matched", "muscle, matched", "pop, matched")
 SCORED = ("seizure", "SPSW", "ARTF", *PLANTED)
@@ -109,17 +109,13 @@ def synthetic() -> Iterator[Item]:
             if first < flat.shape[1]:
                 flat[list(event.channels), first] = event.label
         label = flat.reshape(len(TCP), len(cut), WINDOW_S).transpose(1, 0, 2)
-        yield Item(
-            f"synthetic s{k}", "explored" if k < 3 else "confirmed", cut, list(TCP), label
-        )
+        yield Item(f"synthetic s{k}", "explored" if k < 3 else "confirmed", cut, list(TCP), label)
 
 
 def _filtered(signal: np.ndarray) -> np.ndarray:
     import mne
 
-    raw = mne.io.RawArray(
-        signal, mne.create_info(list(TCP), SFREQ, "misc"), verbose="error"
-    )
+    raw = mne.io.RawArray(signal, mne.create_info(list(TCP), SFREQ, "misc"), verbose="error")
     raw.filter(0.1, 75.0, picks="all", verbose="error").notch_filter(
         60.0, picks="all", verbose="error"
     )
@@ -163,8 +159,9 @@ def _changed(
     elif kind.startswith("pop"):
         added = 4 * spread * sign * (time >= at) * np.exp(-np.clip(time - at, 0, None) / 0.1)
     else:
-        noise = sosfiltfilt(butter(4, (20, 70), "bandpass", fs=SFREQ, output="sos"),
-                            rng.standard_normal(3 * SFREQ))[SFREQ : 2 * SFREQ]
+        noise = sosfiltfilt(
+            butter(4, (20, 70), "bandpass", fs=SFREQ, output="sos"), rng.standard_normal(3 * SFREQ)
+        )[SFREQ : 2 * SFREQ]
         added = spread * noise / noise.std() * np.hanning(SFREQ) * 1.63
     changed = second + added
     if kind.endswith("matched"):
@@ -238,31 +235,35 @@ def model_error(
 
 
 def simple(x: np.ndarray) -> dict[str, np.ndarray]:
-    """Features of channel-seconds, (window, channel, second) but for the powers of bands."""
+    """Features of channel-seconds, (window, channel, second); powers have bands before these."""
     cut = seconds(x)
-    power = np.abs(np.fft.rfft((cut - cut.mean(-1, keepdims=True)) * np.hanning(SFREQ))) ** 2
-    f = np.fft.rfftfreq(SFREQ, 1 / SFREQ)
-    bands = [power[..., (f >= low) & (f < high)].mean(-1) for low, high in BANDS_HZ]
+    bands = np.stack([log_powers(window, SFREQ) for window in x])  # window, second, channel, band
     return {
         "rms": np.log(cut.std(-1) + FLOOR),
         "line length": np.log(np.abs(np.diff(cut, axis=-1)).mean(-1) + FLOOR),
-        "powers": np.log(np.stack(bands) + FLOOR),
+        "powers": bands.transpose(3, 0, 2, 1),
     }
 
 
 def measure(
-    items: Iterator[Item], out: Path, backbones: dict[str, SSMDP], steps: list[int]
+    items: Iterator[Item],
+    out: Path,
+    backbones: dict[str, SSMDP],
+    steps: list[int],
+    parts: list[str],
 ) -> None:
     """Store every quantity of every item."""
     schedule = NoiseSchedule()
     out.mkdir(parents=True, exist_ok=True)
     for item in items:
+        if item.part not in parts:
+            continue
         path = out / f"{item.name}.npz"
         stored = dict(np.load(path)) if path.is_file() else {}
         x = to_model_units(item.signal.astype(np.float32), MU)
         ids = [CHANNEL_ID[name] for name in item.ch_names]
         n_stored = len(stored)
-        if not stored:
+        if "powers" not in stored:
             stored |= {k: v.astype(np.float32) for k, v in simple(x).items()}
             stored |= {"label": item.label.astype(str), "part": np.array(item.part)}
         own = person = None
@@ -281,7 +282,7 @@ def measure(
                     else model_error(backbones[name], x, ids, step, level, noise)
                 )
                 stored[f"{name} {step}"] = np.log(error + FLOOR).astype(np.float32)
-        if len(stored) > n_stored:
+        if len(stored) != n_stored:
             temporary = path.with_suffix(".tmp.npz")
             np.savez(temporary, **stored)
             temporary.replace(path)
@@ -320,7 +321,9 @@ def scores(out: Path, backbone: str, steps: tuple[int, ...]) -> pd.DataFrame:
     of_reference: dict[str, list] = {}
     for name, stored in files.items():
         if name.startswith("reference") and f"{backbone} {steps[0]}" in stored:
-            for q, value in (quantities(stored, backbone, steps) | {"powers": stored["powers"]}).items():
+            for q, value in (
+                quantities(stored, backbone, steps) | {"powers": stored["powers"]}
+            ).items():
                 flat = value.reshape(5, -1) if q == "powers" else value.reshape(-1)
                 of_reference.setdefault(q, []).append(flat)
     base = {q: centre(np.concatenate(v, axis=-1), (-1,)) for q, v in of_reference.items()}
@@ -404,6 +407,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backbone", required=True, help="NAME=FOLDER")
     parser.add_argument("--steps", default="2,5,10,20,30")
+    parser.add_argument("--tasks", default="reference,seizures,planted,synthetic")
+    parser.add_argument("--parts", default="reference,explored,confirmed")
     args = parser.parse_args()
     steps = [int(step) for step in args.steps.split(",")]
     name, _, folder = args.backbone.partition("=")
@@ -413,10 +418,14 @@ def main() -> None:
     backbones = {}
     if folder:
         backbones[name] = load(folder).eval()
-    items = itertools.chain(
-        reference(args.data), seizures(args.data), planted(args.data), synthetic()
-    )
-    measure(items, args.out, backbones, steps)
+    sources = {
+        "reference": partial(reference, args.data),
+        "seizures": partial(seizures, args.data),
+        "planted": partial(planted, args.data),
+        "synthetic": synthetic,
+    }
+    for chosen in args.tasks.split(","):
+        measure(sources[chosen](), args.out, backbones, steps, args.parts.split(","))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ _PUBLIC = {
     "annotate": "eegdm.inference",
     "embed": "eegdm.inference",
     "embed_folder": "eegdm.features",
+    "surprise": "eegdm.inference",
     "generate": "eegdm.inference",
     "UserError": "eegdm.errors",
 }

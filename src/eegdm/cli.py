@@ -329,6 +329,39 @@ def embed(
 
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
+def surprise(
+    file: Annotated[
+        Path, typer.Argument(help="a recording that MNE reads (EDF, BDF, FIF, BrainVision, ...)")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", help=f"whose channels, filters and population count: {_PLACES}; mini"
+        ),
+    ] = "mini",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="X.tsv or X.parquet; the page is X.html")
+    ] = None,
+    channels: Annotated[str, CHANNELS] = "montage",
+    missing: Annotated[str, MISSING] = "error",
+    unit: Annotated[str | None, UNIT] = None,
+    notch: Annotated[str | None, NOTCH] = None,
+) -> None:
+    """Find the strangest seconds of a recording without labels: *_surprise.tsv, and a page with
+    their traces.
+    """
+    from eegdm.inference.surprise import SurpriseOptions
+    from eegdm.inference.surprise_files import surprise_file
+
+    options = SurpriseOptions(
+        channels=channels, missing=missing, unit=unit, notch=_frequencies(notch)
+    )
+    for written in surprise_file(file, model, out, options):
+        typer.echo(str(written))
+
+
+@app.command(rich_help_panel="Recordings and models")
+@_naming_options
 def generate(
     model: Annotated[str, BACKBONE] = "mini",
     out: Annotated[

@@ -3,6 +3,7 @@
 from eegdm.inference.embedding import Embeddings, EmbedOptions, embed
 from eegdm.inference.generation import Generated, generate
 from eegdm.inference.prediction import Options, Prediction, annotate, predict, predict_signal
+from eegdm.inference.surprise import Surprise, SurpriseOptions, surprise
 
 __all__ = [
     "EmbedOptions",
@@ -10,9 +11,12 @@ __all__ = [
     "Generated",
     "Options",
     "Prediction",
+    "Surprise",
+    "SurpriseOptions",
     "annotate",
     "embed",
     "generate",
     "predict",
     "predict_signal",
+    "surprise",
 ]

@@ -16,6 +16,7 @@ from eegdm.checkpoints.load import load_classifier
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.evaluation.decision import Rule, find_events, rule_of, window_table
+from eegdm.evaluation.surprise import Population
 from eegdm.inference.chunks import BATCH_SIZE, classifier_logits, iter_chunks, runs_of_windows
 from eegdm.inference.preparation import (
     PreparationSettings,
@@ -25,6 +26,7 @@ from eegdm.inference.preparation import (
     prepare,
     signal_settings,
 )
+from eegdm.inference.surprise import population_notes, powers_of
 from eegdm.processes import pick_device
 
 if TYPE_CHECKING:
@@ -246,7 +248,7 @@ def predict_in(
         if str(error).startswith(name):
             raise
         raise UserError(f"{name}: {error}") from error
-    notes = [*prepared.notes, *_model_notes(model)]
+    notes = [*prepared.notes, *_model_notes(model), *_population_notes(model, prepared)]
     prediction = Prediction(
         table,
         find_events(table, rule),
@@ -317,6 +319,14 @@ def _grid(n_times: int, sfreq: float, model: EEGDM, rule: Rule, step_s: float | 
     return WindowGrid.cover(
         n_times, sfreq, model.n_times / model.sfreq, step_s or rule.resolution_s
     )
+
+
+def _population_notes(model: EEGDM, prepared: Prepared) -> list[str]:
+    population = Population.from_info(model.info)
+    if population is None:
+        return []
+    powers = powers_of(prepared, signal_settings(model.signal).mu)
+    return population_notes(population.distance(powers), population)
 
 
 def _model_notes(model: EEGDM) -> list[str]:

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +23,7 @@ from eegdm.executor import map_unordered
 from eegdm.inference.annotated_copy import copy_name, refuse_copy, write_copy
 from eegdm.inference.prediction import Options, predict_in
 from eegdm.inference.prediction_files import Places, finished_sidecar, write_sidecar, write_tables
+from eegdm.inference.unfinished import unfinished_work
 
 if TYPE_CHECKING:
     from eegdm.models.eegdm import EEGDM
@@ -184,7 +183,7 @@ def _predict_job(
     if done is None:
         artifacts.make_folder(places.events.parent, "--out")
         artifacts.refuse_long_names([*wanted, places.sidecar], "rename the recording")
-        with _work(places, options.content, content):
+        with unfinished_work(places.work, "prediction", options.content, content):
             prediction, prepared = predict_in(places.work, job.file, classifier, options, progress)
             write_tables(places, prediction)
             if outputs.report:
@@ -209,25 +208,6 @@ def _predict_job(
         sidecar[name] for name in ("Events", "RecordingDuration", "Notes")
     )
     return PredictionOutcome(wanted, n_events, duration_s, notes, was_finished=done is not None)
-
-
-@contextmanager
-def _work(places: Places, config: dict[str, Any], inputs: dict[str, Any]) -> Iterator[None]:
-    """Hold the folder of unfinished work; a recording that can't be used leaves none behind, a full
-    disk or a kill does.
-    """
-    # The folder may be removed only after its lock is released, which `building` does last.
-    is_unusable = False
-    try:
-        with artifacts.building(places.work, "prediction", config, inputs, replace=True):
-            try:
-                yield
-            except UserError:
-                is_unusable = True
-                raise
-    finally:
-        if is_unusable:
-            shutil.rmtree(places.work, ignore_errors=True)
 
 
 def _input_state(job: PredictionJob, model: EEGDM) -> dict[str, Any]:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 CONFIG_FORMAT = 1
-READING = ("diffusion", "signal")
+POPULATION = "population"
+READING = ("diffusion", "signal", POPULATION)
 """What stands beside the settings and says how the weights are to be read; it stays with a model
 that is saved again.
 """

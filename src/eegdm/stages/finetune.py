@@ -20,6 +20,7 @@ from eegdm.errors import UserError
 from eegdm.evaluation.fitting import fit_decision
 from eegdm.evaluation.metrics import scores
 from eegdm.evaluation.scoring import logits_from_table, score_samples
+from eegdm.evaluation.surprise import Population, population_facts
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP, known_compat
 from eegdm.models.card import training_facts
@@ -203,7 +204,8 @@ def _write_model(folder: Path, config: Config, data: LabelledData, module: Fusio
         data.recordings.artifact.summary,
         metrics,
     )
-    model.save_pretrained(folder, info=facts)
+    population = population_facts(Population.of_windows(data.recordings, data.part("train")))
+    model.save_pretrained(folder, info={**facts, **population})
     artifacts.finish(
         folder,
         {

@@ -20,6 +20,7 @@ from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view, without_windows
 from eegdm.effects import finished_line
 from eegdm.errors import UserError
+from eegdm.evaluation.surprise import Population, population_facts
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.card import training_facts
@@ -106,7 +107,7 @@ def run(config: Config) -> Path:
         fit(trainer, module, training, validation)
         # Results: the averaged weights, and windows that they generate.
         if trainer.is_global_zero:
-            _write_trained(folder, config, module.ema.ema_model, schedule, recordings)
+            _write_trained(folder, config, module.ema.ema_model, schedule, recordings, train)
     return folder
 
 
@@ -176,7 +177,12 @@ def _thin(samples: pd.DataFrame, maximum: int | None) -> pd.DataFrame:
 
 
 def _write_trained(
-    folder: Path, config: Config, model: SSMDP, schedule: NoiseSchedule, recordings: Recordings
+    folder: Path,
+    config: Config,
+    model: SSMDP,
+    schedule: NoiseSchedule,
+    recordings: Recordings,
+    train: pd.DataFrame,
 ) -> None:
     model.float().eval()  # as it is saved, whatever precision it learned in
     if config.pretrain.samples:
@@ -192,8 +198,9 @@ def _write_trained(
         _last_loss(folder / "curves.csv"),
     )
     signal = recordings.artifact.config["signal"] | content["signal"]
+    population = population_facts(Population.of_windows(recordings, train))
     model.save_pretrained(
-        folder, info={**facts, "diffusion": content["diffusion"], "signal": signal}
+        folder, info={**facts, "diffusion": content["diffusion"], "signal": signal, **population}
     )
     artifacts.finish(
         folder,
