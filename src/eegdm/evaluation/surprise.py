@@ -70,6 +70,16 @@ def distance(z: Float[np.ndarray, "*any band"]) -> Float[np.ndarray, "*any"]:
     return np.sqrt((z**2).mean(axis=-1))
 
 
+def surprise_of(
+    powers: Float[np.ndarray, "second channel band"],
+) -> Float[np.ndarray, "second channel"]:
+    """Return how far each second lies from its channel's median: :func:`distance` of
+    :func:`scaled`, a channel at a time to save memory.
+    """
+    n_channels = powers.shape[1]
+    return np.stack([distance(scaled(powers[:, c : c + 1]))[:, 0] for c in range(n_channels)], 1)
+
+
 @dataclass(frozen=True)
 class Population:
     """The band powers of the seconds of some recordings, over all channels.
@@ -151,8 +161,9 @@ class Population:
         self, powers: Float[np.ndarray, "second channel band"]
     ) -> Float[np.ndarray, "second channel"]:
         """Return how far seconds lie from this population, as multiples of its limit."""
-        z = (powers - np.array(self.center)) / np.array(self.spread)
-        return distance(z) / self.limit
+        center, spread = (np.array(x, powers.dtype) for x in (self.center, self.spread))
+        found = [distance((powers[:, c] - center) / spread) for c in range(powers.shape[1])]
+        return np.stack(found, axis=1) / powers.dtype.type(self.limit)
 
 
 def population_facts(population: Population | None) -> dict[str, Any]:

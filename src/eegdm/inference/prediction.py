@@ -16,7 +16,7 @@ from eegdm.checkpoints.load import load_classifier
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.evaluation.decision import Rule, find_events, rule_of, window_table
-from eegdm.evaluation.surprise import Population
+from eegdm.evaluation.surprise import LEAST_SFREQ, Population, surprise_of
 from eegdm.inference.chunks import BATCH_SIZE, classifier_logits, iter_chunks, runs_of_windows
 from eegdm.inference.preparation import (
     PreparationSettings,
@@ -131,6 +131,9 @@ class Prediction(NamedTuple):
     duration_s: float
     steps: list[str]
     notes: list[str]
+    surprise: Float[
+        ndarray, "second channel"
+    ]  # see `eegdm.inference.surprise`; no seconds below 100 Hz
 
 
 def predict(
@@ -248,7 +251,8 @@ def predict_in(
         if str(error).startswith(name):
             raise
         raise UserError(f"{name}: {error}") from error
-    notes = [*prepared.notes, *_model_notes(model), *_population_notes(model, prepared)]
+    surprise, unlike = _surprise(model, prepared)
+    notes = [*prepared.notes, *_model_notes(model), *unlike]
     prediction = Prediction(
         table,
         find_events(table, rule),
@@ -257,6 +261,7 @@ def predict_in(
         prepared.duration_s,
         prepared.steps,
         notes,
+        surprise,
     )
     return prediction, prepared
 
@@ -321,12 +326,18 @@ def _grid(n_times: int, sfreq: float, model: EEGDM, rule: Rule, step_s: float | 
     )
 
 
-def _population_notes(model: EEGDM, prepared: Prepared) -> list[str]:
-    population = Population.from_info(model.info)
-    if population is None:
-        return []
+def _surprise(
+    model: EEGDM, prepared: Prepared
+) -> tuple[Float[ndarray, "second channel"], list[str]]:
+    """Return how unusual each second is in its channel, and a note where the signal is unlike what
+    the model learned from; no seconds where the rate is too low for that.
+    """
+    if prepared.sfreq < LEAST_SFREQ:
+        return np.empty((0, len(prepared.ch_names)), np.float32), []
     powers = powers_of(prepared, signal_settings(model.signal).mu)
-    return population_notes(population.distance(powers), population)
+    population = Population.from_info(model.info)
+    notes = [] if population is None else population_notes(population.distance(powers), population)
+    return surprise_of(powers), notes
 
 
 def _model_notes(model: EEGDM) -> list[str]:

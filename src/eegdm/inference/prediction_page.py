@@ -19,6 +19,7 @@ from eegdm.inference.prediction import Prediction
 from eegdm.inference.prediction_figures import timeline, traces
 from eegdm.inference.prediction_files import NO_DEVICE
 from eegdm.inference.preparation import Prepared
+from eegdm.inference.surprise_figures import surprise_map
 from eegdm.report.charts import GREY, colour
 from eegdm.report.pages import Element, Picture, Points, Section, Table, Text, write_html
 from eegdm.report.traces import POLARITY
@@ -41,6 +42,7 @@ def write_page(
         "The whole recording": _whole_recording(prediction, rule),
         "The strongest events": _strongest(prediction, prepared, rule),
         "List of events": _event_list(prediction),
+        "Surprise": _surprise(prediction),
         "Signal quality": _quality(prediction),
         "What was done to the signal": _done(prediction),
         "Rule and model": _model(model, rule),
@@ -195,6 +197,21 @@ def _event_list(prediction: Prediction) -> Iterator[Element]:
         for e in strongest.itertuples()
     ]
     yield Table(["time", "onset, s", "duration, s", "class", "probability"], rows, caption)
+
+
+def _surprise(prediction: Prediction) -> Iterator[Element]:
+    if not len(prediction.surprise):
+        return
+    yield Text(
+        "Where the power of a channel's frequency bands is unlike its usual power in this"
+        " recording, whatever the classes of the model; eegdm surprise shows the strangest seconds"
+        " as traces."
+    )
+    yield Picture(
+        surprise_map(prediction.surprise, prediction.ch_names, prediction.duration_s),
+        f"Surprise of {len(prediction.ch_names)} channels over {clock(prediction.duration_s)}",
+        wide=True,
+    )
 
 
 def _quality(prediction: Prediction) -> Iterator[Element]:

@@ -17,7 +17,7 @@ from numpy import ndarray
 from eegdm.data.signal import to_model_units
 from eegdm.errors import UserError
 from eegdm.evaluation.baselines import BANDS
-from eegdm.evaluation.surprise import Population, distance, log_powers, scaled
+from eegdm.evaluation.surprise import Population, log_powers, scaled, surprise_of
 from eegdm.inference.preparation import (
     PreparationSettings,
     Prepared,
@@ -193,9 +193,12 @@ def _table(
     ch_names: list[str],
 ) -> pd.DataFrame:
     n_seconds, n_channels = powers.shape[:2]
-    z = scaled(powers)
-    band = np.abs(z).argmax(axis=-1)
-    change = np.take_along_axis(powers - np.median(powers, axis=0), band[..., None], -1)[..., 0]
+    band = np.empty((n_seconds, n_channels), np.int8)
+    change = np.empty((n_seconds, n_channels), np.float32)
+    for c in range(n_channels):  # one at a time, to save memory
+        own = powers[:, c : c + 1]
+        band[:, c] = np.abs(scaled(own))[:, 0].argmax(axis=-1)
+        change[:, c] = (own - np.median(own, axis=0))[np.arange(n_seconds), 0, band[:, c]]
     onset = np.repeat(np.arange(n_seconds, dtype=float), n_channels)
     return pd.DataFrame(
         {
@@ -204,9 +207,9 @@ def _table(
             "channel": pd.Categorical.from_codes(
                 np.tile(np.arange(n_channels), n_seconds), categories=ch_names
             ),
-            "surprise": distance(z).astype(np.float32).ravel(),
+            "surprise": surprise_of(powers).astype(np.float32).ravel(),
             "band": pd.Categorical.from_codes(band.ravel(), categories=list(BANDS)),
-            "change_db": (10 * change).astype(np.float32).ravel(),
+            "change_db": (10 * change).ravel(),
             "population": np.float32(np.nan)
             if beyond is None
             else beyond.astype(np.float32).ravel(),

@@ -6,22 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from eegdm.console import clock
 from eegdm.inference.prediction_figures import traces
 from eegdm.inference.prediction_files import NO_DEVICE
 from eegdm.inference.preparation import Prepared
 from eegdm.inference.surprise import Surprise, in_words
-from eegdm.report.charts import STYLE, colour, short
+from eegdm.inference.surprise_figures import surprise_map
+from eegdm.report.charts import colour
 from eegdm.report.pages import Picture, Points, Section, Table, Text, write_html
 from eegdm.report.traces import POLARITY
 
 STRETCH_S = 12.0  # of a drawn stretch: what is shown
-_COLUMNS = 1200  # of the map: more than its pixels show
-_BRIGHTEST = 8.0  # surprise from which the map is saturated
 MEANING = (
     "Surprise is the root mean square, over five frequency bands (0.5-4, 4-8, 8-13, 13-30 and"
     " 30-70 Hz), of the robust z-score of the band's power: the difference between this second and"
@@ -72,32 +68,6 @@ def write_page(path: Path, name: str, found: Surprise, prepared: Prepared) -> No
         Section("What was done to the signal", [*_done(found)]),
     ]
     write_html(path, f"Surprise in {name}", sections)
-
-
-@rc_context(STYLE)
-def surprise_map(
-    values: Float[np.ndarray, "second channel"], ch_names: list[str], duration_s: float
-) -> Figure:
-    """Surprise of every channel over time, as a map."""
-    parts = np.array_split(values, min(len(values), _COLUMNS))
-    columns = np.stack([part.max(axis=0) for part in parts])
-    figure = Figure(figsize=(9.6, 1.4 + 0.22 * len(ch_names)))
-    axes = figure.add_subplot()
-    image = axes.imshow(
-        columns.T,
-        aspect="auto",
-        cmap="Greys",
-        vmin=1.0,
-        vmax=_BRIGHTEST,
-        interpolation="nearest",
-        extent=(0.0, float(len(values)), len(ch_names) - 0.5, -0.5),
-    )
-    axes.set_xlim(0, duration_s)
-    axes.set_yticks(range(len(ch_names)), [short(name) for name in ch_names], fontsize=9)
-    axes.xaxis.set_major_formatter(lambda seconds, _: clock(seconds))
-    axes.set_xlabel("time in the recording")
-    figure.colorbar(image, ax=axes, label="surprise", extend="max")
-    return figure
 
 
 def _picture(stretch: object, prepared: Prepared) -> Picture:
