@@ -1,11 +1,18 @@
 """Does a backbone's denoising error find seizures, spikes and artefacts without labels, and better
 than simple features? The plan is in docs/surprise.md.
 
-    python examples/evidence/surprise.py measure --data ../shared/data --out runs/surprise \
-        --backbone clean=runs/clean/folder/mini_a/backbone --steps 2,5,10,20,30
-    python examples/evidence/surprise.py measure --data ../shared/data --out runs/surprise \
-        --backbone mini=mini --steps 5,20
-    python examples/evidence/surprise.py table --out runs/surprise
+    mkdir -p runs/links && ln -s "$PWD"/../shared/data/eegmmidb/S001R0[3-8].edf runs/links
+    ls "$PWD"/../shared/data/people/eegmat/*_1.edf | head -12 | xargs ln -st runs/links
+    eegdm preprocess corpus=folder recipe=mini_a root=runs/clean source=runs/links events=none \
+        "corpus.pattern='(?P<subject>S001|Subject[0-9]+)'"
+    eegdm pretrain corpus=folder recipe=mini_a root=runs/clean seed=0 pretrain.batch_size=16 \
+        pretrain.epochs=1 pretrain.samples=0 backbone.d_model=32 backbone.n_blocks=6 \
+        backbone.d_state=16
+    for backbone in clean=runs/clean/folder/mini_a/backbone mini=mini; do
+      python examples/evidence/surprise.py measure --data ../shared/data --out runs/surprise \
+          --backbone $backbone --steps 5
+      python examples/evidence/surprise.py table --out runs/surprise --backbone $backbone --steps 5
+    done
 
 `measure` stores every quantity of every recording; what is stored is not computed again. `table`
 prints the choice on the exploratory part and the scores on the others.
