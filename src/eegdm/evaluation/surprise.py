@@ -155,7 +155,8 @@ class Population:
             raise UserError(
                 f"{POPULATION} in the model's config.json comes from another version of eegdm"
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})
+        lists = {name: tuple(stored[name]) for name in ("center", "spread")}
+        return cls(**(stored | lists))
 
     def distance(
         self, powers: Float[np.ndarray, "second channel band"]

@@ -123,9 +123,11 @@ def surprise_in(
         if str(error).startswith(name):
             raise
         raise UserError(f"{name}: {error}") from error
-    beyond = None if population is None else population.distance(powers)
+    beyond, warning = None, list[str]()
+    if population is not None:
+        beyond = population.distance(powers)
+        warning = population_notes(beyond, population)
     seconds = _table(powers, beyond, prepared.ch_names)
-    warning = [] if population is None else population_notes(beyond, population)
     found = Surprise(
         seconds,
         strangest(seconds, len(prepared.ch_names)),
@@ -147,8 +149,8 @@ def reading_of(
 
     loaded = load_model(model)
     backbone = load_backbone(loaded)
-    is_classifier = isinstance(loaded, EEGDM)
-    channels = loaded.channels if is_classifier else TCP[: backbone.config["n_channel_ids"]]
+    known = TCP[: backbone.config["n_channel_ids"]]
+    channels = loaded.channels if isinstance(loaded, EEGDM) else known
     settings = PreparationSettings(
         channels,
         signal_settings(dict(backbone.info.get("signal", {}))),
@@ -243,7 +245,7 @@ def strangest(seconds: pd.DataFrame, n_channels: int) -> pd.DataFrame:
 
 
 def _peaks(score: Float[ndarray, " second"]) -> list[int]:
-    left, found = score.astype(float), []
+    left, found = score.astype(float), list[int]()
     while len(found) < N_STRETCHES and np.isfinite(left).any():
         peak = int(left.argmax())
         found.append(peak)
