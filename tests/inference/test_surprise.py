@@ -200,6 +200,7 @@ def test_what_cannot_be_written_is_refused(edf: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.ci
 def test_the_command_in_a_process_of_its_own(edf: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "eegdm", "surprise", str(edf), "--out", "x.tsv"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -66,7 +66,9 @@ def surprise_file(
         plan = asdict(options) | {"model": model}
         if options.notch is not None and not isinstance(options.notch, str):
             plan["notch"] = list(options.notch)
-        with unfinished_work(places.work, "surprise", plan, {"recording": [file.name, *signal_state(file)]}):
+        with unfinished_work(
+            places.work, "surprise", plan, {"recording": [file.name, *signal_state(file)]}
+        ):
             found, prepared = surprise_in(places.work, file, model, options, progress=True)
             write_page(places.page, file.name, found, prepared)
             _write_table(places.table, found.seconds)
