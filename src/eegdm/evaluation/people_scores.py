@@ -1,0 +1,270 @@
+"""Scores across people with intervals over people, of decisions that differ in the features behind
+them.
+
+A draw of people with replacement gives each person a weight. AUROC and balanced accuracy of a draw
+follow from counts within people and between pairs of them, so that thousands of draws cost a matrix
+product, and all kinds of features are judged on the same draws: differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int, Shaped
+
+from eegdm.evaluation.across_people import Decisions, Windows
+
+N_DRAWS = 2000
+SCORES = ("auroc", "balanced_accuracy")
+LEVELS = ("window", "recording", "person")
+"""What is scored: each window, or the mean decision over the windows of one label of a recording or
+person."""
+
+
+class Units(NamedTuple):
+    """What is scored one by one."""
+
+    label: Int[np.ndarray, " unit"]
+    person: Int[np.ndarray, " unit"]
+    """Number of the person."""
+    of_window: Int[np.ndarray, " window"]
+    """The unit that each window belongs to."""
+
+    def mean(self, values: Float[np.ndarray, "window class"]) -> Float[np.ndarray, "unit class"]:
+        total = np.zeros((len(self.label), values.shape[1]))
+        np.add.at(total, self.of_window, values)
+        return total / np.bincount(self.of_window)[:, None]
+
+
+def units_of(windows: Windows, level: str) -> Units:
+    """Return the units of a level of :data:`LEVELS`."""
+    _, person = np.unique(windows.person, return_inverse=True)
+    if level == "window":
+        return Units(windows.label, person, np.arange(len(person)))
+    place = windows.recording if level == "recording" else windows.person
+    _, number = np.unique(place, return_inverse=True)
+    key = np.stack([person, number, windows.label], axis=1)
+    _, first, of = np.unique(key, axis=0, return_index=True, return_inverse=True)
+    return Units(windows.label[first], person[first], of.ravel())
+
+
+class Counts(NamedTuple):
+    """What scores of any draw of people follow from."""
+
+    n: Int[np.ndarray, "person class"]
+    hits: Int[np.ndarray, "person class"]
+    """Units of each class that are decided rightly."""
+    above: Float[np.ndarray, "class person person"]
+    """Pairs of a first person's unit of the class and a second's of another class in which the
+    first is ranked higher; ties are halves."""
+
+
+def counts(units: Units, decision: Float[np.ndarray, "unit class"]) -> Counts:
+    """Count what :func:`score` needs."""
+    n_people, n_classes = units.person.max() + 1, decision.shape[1]
+    n, hits = np.zeros((2, n_people, n_classes), dtype=int)
+    np.add.at(n, (units.person, units.label), 1)
+    right = decision.argmax(axis=1) == units.label
+    np.add.at(hits, (units.person[right], units.label[right]), 1)
+    # Of two classes, both have the same AUROC
+    ranked = range(1, 2) if n_classes == 2 else range(n_classes)
+    above = np.zeros((len(ranked), n_people, n_people))
+    for index, k in enumerate(ranked):
+        rank_by = decision[:, 1] - decision[:, 0] if n_classes == 2 else decision[:, k]
+        own = units.label == k
+        for other in range(n_people):
+            against = np.sort(rank_by[~own & (units.person == other)])
+            below = np.searchsorted(against, rank_by[own], "left")
+            equal_or_below = np.searchsorted(against, rank_by[own], "right")
+            above[index, :, other] = np.bincount(
+                units.person[own], (below + equal_or_below) / 2, n_people
+            )
+    return Counts(n, hits, above)
+
+
+def score(
+    found: Counts, weight: Float[np.ndarray, "draw person"]
+) -> dict[str, Float[np.ndarray, " draw"]]:
+    """Return the scores where each person counts as often as the weight says: ``auroc`` (of more
+    than two classes the mean of each against the others) and ``balanced_accuracy``; NaN where
+    fewer than two classes are left.
+
+    A person drawn twice stands for two people, so two copies are not compared with each other for
+    AUROC: pairs within a person would otherwise weigh twice as much as they do among the people
+    themselves, and they are ranked better than pairs of different people.
+    """
+    n, hits = weight @ found.n, weight @ found.hits
+    positive = found.n[:, 1:] if len(found.above) == 1 else found.n
+    pairs = np.einsum("pk,qk->kpq", positive, found.n.sum(axis=1, keepdims=True) - positive)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = hits / n
+        ranked = (_over_pairs(found.above, weight) / _over_pairs(pairs, weight)).T
+    enough = (n > 0).sum(axis=1) >= 2
+    return {
+        "auroc": _mean_of_defined(ranked, enough),
+        "balanced_accuracy": _mean_of_defined(recall, enough),
+    }
+
+
+def _over_pairs(
+    values: Float[np.ndarray, "class person person"], weight: Float[np.ndarray, "draw person"]
+) -> Float[np.ndarray, "class draw"]:
+    """Sum over pairs of people, without pairs of two copies of a person."""
+    of_pairs = np.einsum("kdq,dq->kd", weight @ values, weight)
+    copies = weight * (weight - 1)
+    return of_pairs - np.diagonal(values, axis1=1, axis2=2) @ copies.T
+
+
+def _mean_of_defined(values: np.ndarray, enough: np.ndarray) -> np.ndarray:
+    defined = np.isfinite(values)
+    total = np.where(defined, values, 0.0).sum(axis=1)
+    return np.where(enough, total / np.maximum(defined.sum(axis=1), 1), np.nan)
+
+
+class Draws(NamedTuple):
+    """Draws of people with replacement; row 0 holds everybody once."""
+
+    weight: Float[np.ndarray, "draw person"]
+    member: Int[np.ndarray, "draw place"]
+    """For rows of a table that stand for several heads (random twins): which of them are drawn,
+    modulo their number."""
+
+
+def draws(n_people: int, n: int = N_DRAWS, seed: int = 0) -> Draws:
+    """Draw people ``n`` times."""
+    rng = np.random.default_rng(seed)
+    drawn = np.stack([rng.integers(n_people, size=n_people) for _ in range(n)])
+    weight = np.stack([np.bincount(row, minlength=n_people) for row in drawn])
+    member = rng.integers(2**31, size=(n + 1, _MOST_MEMBERS))
+    everybody = np.ones((1, n_people))
+    return Draws(np.concatenate([everybody, weight]).astype(float), member)
+
+
+_MOST_MEMBERS = 16
+
+
+def drawn_scores(
+    windows: Windows,
+    decisions: Mapping[str, Decisions],
+    rows: Mapping[str, Sequence[str]],
+    drawn: Draws,
+) -> dict[tuple[str, str, int | None, str], Float[np.ndarray, " draw"]]:
+    """Return the scores of each row for every draw: key (row, level, number of people learned from
+    or None for all, score).
+
+    Args:
+        rows: for each row of the table the kinds of features that it is the mean of. Of several,
+            each draw draws some anew, so that intervals hold their spread too.
+    """
+    found = {}
+    for level in LEVELS:
+        units = units_of(windows, level)
+        for row, members in rows.items():
+            for n_people in (None, *decisions[members[0]].curve):
+                if n_people is not None and level != "window":
+                    continue
+                of_members = [
+                    _mean_over_repeats(units, decisions[member], n_people, drawn.weight)
+                    for member in members
+                ]
+                for name in SCORES:
+                    each = np.stack([scores[name] for scores in of_members])
+                    found[row, level, n_people, name] = _over_members(each, drawn.member)
+    return found
+
+
+def _mean_over_repeats(
+    units: Units, decided: Decisions, n_people: int | None, weight: np.ndarray
+) -> dict[str, np.ndarray]:
+    repeats = [decided.values] if n_people is None else decided.curve[n_people]
+    scored = [score(counts(units, units.mean(values)), weight) for values in repeats]
+    return {name: np.mean([one[name] for one in scored], axis=0) for name in SCORES}
+
+
+def _over_members(
+    each: Float[np.ndarray, "member draw"], member: Int[np.ndarray, "draw place"]
+) -> Float[np.ndarray, " draw"]:
+    chosen = member[:, : len(each)] % len(each)
+    chosen[0] = np.arange(len(each))
+    return each[chosen, np.arange(each.shape[1])[:, None]].mean(axis=1)
+
+
+def interval(values: Float[np.ndarray, " draw"]) -> dict[str, float | None]:
+    """Return value (of everybody once), and low and high, between which 95 % of the draws lie."""
+    value, drawn = values[0], values[1:][np.isfinite(values[1:])]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+    return {
+        name: float(x) if np.isfinite(x) else None
+        for name, x in (("value", value), ("low", low), ("high", high))
+    }
+
+
+def score_table(
+    scored: Mapping[tuple[str, str, int | None, str], Float[np.ndarray, " draw"]],
+) -> pd.DataFrame:
+    """Return a row per score: features, level, n_people (null: all), score, value, low, high."""
+    return pd.DataFrame(
+        [
+            {"features": row, "level": level, "n_people": n_people, "score": name}
+            | interval(values)
+            for (row, level, n_people, name), values in scored.items()
+        ]
+    ).astype({"n_people": "Int64"})
+
+
+def difference_table(
+    scored: Mapping[tuple[str, str, int | None, str], Float[np.ndarray, " draw"]],
+    pairs: Sequence[tuple[str, str]],
+) -> pd.DataFrame:
+    """Return a row per score and pair of features, the first minus the second, on the same draws."""
+    found = []
+    for first, second in pairs:
+        for (row, level, n_people, name), values in scored.items():
+            if row == first:
+                difference = values - scored[second, level, n_people, name]
+                about = {"features": first, "minus": second, "level": level}
+                found.append(
+                    about | {"n_people": n_people, "score": name} | interval(difference)
+                )
+    return pd.DataFrame(found).astype({"n_people": "Int64"})
+
+
+def chance_table(
+    windows: Windows,
+    permuted: Int[np.ndarray, "labelling window"],
+    decisions: Mapping[str, Decisions],
+) -> pd.DataFrame:
+    """Return for each kind of features whose head was fitted to permuted labels how it then scores:
+    features, score, value (with the real labels), mean, low, high (95 % of the permuted) and p, the
+    share of labellings that score no worse, the real one counted too.
+    """
+    units = units_of(windows, "window")
+    everybody = np.ones((1, units.person.max() + 1))
+    found = []
+    for name, decided in decisions.items():
+        if not len(decided.permuted):
+            continue
+        real = score(counts(units, decided.values), everybody)
+        by_chance = [
+            score(counts(units._replace(label=labels), values), everybody)
+            for labels, values in zip(permuted, decided.permuted, strict=True)
+        ]
+        for kind in SCORES:
+            values = np.array([one[kind][0] for one in by_chance])
+            low, high = np.percentile(values, [2.5, 97.5])
+            found.append(
+                {
+                    "features": name,
+                    "score": kind,
+                    "value": float(real[kind][0]),
+                    "mean": float(values.mean()),
+                    "low": float(low),
+                    "high": float(high),
+                    "p": float((1 + np.sum(values >= real[kind][0])) / (1 + len(values))),
+                    "n": len(values),
+                }
+            )
+    return pd.DataFrame(found)

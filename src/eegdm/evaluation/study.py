@@ -1,0 +1,188 @@
+"""What a model's tokens are worth for the labels of some recordings: beside those of random weights
+and classical features, across people, with what chance and identity would explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from eegdm.evaluation import people_scores
+from eegdm.evaluation.across_people import (
+    N_PERMUTATIONS,
+    Decisions,
+    Kind,
+    Windows,
+    centred,
+    decide,
+    permuted_labels,
+)
+from eegdm.evaluation.identity import identity_table
+
+BAND_POWER, COVARIANCE = "band power", "covariance"
+CLASSICAL = f"{BAND_POWER} + {COVARIANCE}"
+RANDOM = "random weights"
+READOUTS = ("all blocks", "deep blocks", "deep blocks per channel")
+"""Ways to read a window's tokens: means over channels, of all blocks or of the last third; and the
+last third channel by channel."""
+AS_THEY_ARE, CENTRED = "as they are", "centred per person"
+
+
+def readouts(
+    name: str, tokens: Float[np.ndarray, "window channel block feature"]
+) -> dict[str, Float[np.ndarray, "window value"]]:
+    """Return the log of tokens in each way of :data:`READOUTS`, by ``<name>: <way>``.
+
+    Args:
+        tokens: standard deviations of activities, not negative.
+    """
+    n, _, n_blocks, _ = tokens.shape
+    # A thousandth of a typical token: it keeps the log of a silent channel finite
+    logs = np.log(tokens + 1e-3 * np.median(tokens), dtype=np.float32)
+    deep = logs[:, :, n_blocks - -(-n_blocks // 3) :]
+    arrays = (logs.mean(axis=1), deep.mean(axis=1), deep)
+    return {
+        f"{name}: {way}": array.reshape(n, -1) for way, array in zip(READOUTS, arrays, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Names of the model under study and of its random twins."""
+
+    model: str
+    twins: Sequence[str]
+
+    @property
+    def with_model(self) -> str:
+        return f"{CLASSICAL} + {self.model}"
+
+    @property
+    def with_random(self) -> str:
+        return f"{CLASSICAL} + {RANDOM}"
+
+    def versions(self, name: str, beside: tuple[str, ...] = ()) -> tuple[tuple[str, ...], ...]:
+        return tuple((*beside, f"{name}: {way}") for way in READOUTS)
+
+    def kinds(self) -> list[Kind]:
+        """Return every kind of features that heads learn from."""
+        both = (BAND_POWER, COVARIANCE)
+        found = [
+            Kind(self.model, self.versions(self.model), permuted=True),
+            Kind(BAND_POWER, ((BAND_POWER,),), permuted=True),
+            Kind(COVARIANCE, ((COVARIANCE,),), permuted=True),
+            Kind(CLASSICAL, (both,), permuted=True),
+            Kind(self.with_model, self.versions(self.model, both)),
+        ]
+        for twin in self.twins:
+            found.append(Kind(twin, self.versions(twin)))
+            found.append(Kind(f"{CLASSICAL} + {twin}", self.versions(twin, both)))
+        for name in (self.model, *self.twins):
+            found += [Kind(version[0], (version,)) for version in self.versions(name)]
+        return found
+
+    def rows(self) -> dict[str, list[str]]:
+        """Return the rows of the table and the kinds that each is the mean of."""
+        found = {
+            self.model: [self.model],
+            RANDOM: list(self.twins),
+            BAND_POWER: [BAND_POWER],
+            COVARIANCE: [COVARIANCE],
+            CLASSICAL: [CLASSICAL],
+            self.with_model: [self.with_model],
+            self.with_random: [f"{CLASSICAL} + {twin}" for twin in self.twins],
+        }
+        for way in READOUTS:
+            found[f"{self.model}: {way}"] = [f"{self.model}: {way}"]
+            found[f"{RANDOM}: {way}"] = [f"{twin}: {way}" for twin in self.twins]
+        return found
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return the differences that are looked at, the first minus the second."""
+        return [
+            (self.model, RANDOM),
+            (self.model, BAND_POWER),
+            (self.model, CLASSICAL),
+            (self.with_model, CLASSICAL),
+            (self.with_model, self.with_random),
+            *((f"{self.model}: {way}", f"{RANDOM}: {way}") for way in READOUTS),
+        ]
+
+
+class Results(NamedTuple):
+    """Tables of a study; ``treatment`` is :data:`AS_THEY_ARE` or :data:`CENTRED`."""
+
+    scores: pd.DataFrame
+    """treatment, features, level, n_people (null: all), score, value, low, high."""
+    differences: pd.DataFrame
+    """treatment, features, minus, level, n_people, score, value, low, high."""
+    chance: pd.DataFrame
+    """treatment, features, score, value, mean, low, high, p, n."""
+    choices: pd.DataFrame
+    """treatment, features, fold, version, penalty."""
+    identity: pd.DataFrame
+    """features, what, accuracy, chance, n."""
+
+
+def study(
+    features: Mapping[str, Float[np.ndarray, "window value"]],
+    windows: Windows,
+    networks: Networks,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = 0,
+) -> Results:
+    """Compare a model's tokens with those of its random twins and with classical features.
+
+    Features are taken as they are and, where every person holds several classes, centred per
+    person as well: over a person of one class, centring would remove the label.
+
+    Args:
+        features: :data:`BAND_POWER`, :data:`COVARIANCE`, and the :func:`readouts` of each network.
+        windows: what is known of the same windows, in order of time within a recording.
+        networks: names in ``features``.
+        n_permutations: number of labellings by chance.
+        seed: of folds, draws and permutations.
+
+    Raises:
+        UserError: as :func:`eegdm.evaluation.across_people.decide`.
+    """
+    treatments = {AS_THEY_ARE: dict(features)}
+    if not windows.people_of_one_class:
+        treatments[CENTRED] = {k: centred(v, windows.person) for k, v in features.items()}
+    permuted = permuted_labels(windows, n_permutations, seed)
+    drawn = people_scores.draws(len(windows.people), seed=seed)
+    scores, differences, chance, choices = [], [], [], []
+    for treatment, own in treatments.items():
+        decided = decide(own, windows, networks.kinds(), permuted, seed)
+        scored = people_scores.drawn_scores(windows, decided, networks.rows(), drawn)
+        for tables, table in (
+            (scores, people_scores.score_table(scored)),
+            (differences, people_scores.difference_table(scored, networks.pairs())),
+            (chance, people_scores.chance_table(windows, permuted, decided)),
+            (choices, _choices(decided)),
+        ):
+            table.insert(0, "treatment", treatment)
+            tables.append(table)
+    named = {
+        BAND_POWER: features[BAND_POWER],
+        COVARIANCE: features[COVARIANCE],
+        networks.model: features[f"{networks.model}: {READOUTS[-1]}"],
+        RANDOM: features[f"{networks.twins[0]}: {READOUTS[-1]}"],
+    }
+    joined = (pd.concat(t, ignore_index=True) for t in (scores, differences, chance, choices))
+    return Results(*joined, identity_table(named, windows))
+
+
+def _choices(decided: Mapping[str, Decisions]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"features": name, "fold": fold, "version": " + ".join(version), "penalty": penalty}
+            for name, found in decided.items()
+            for fold, (version, penalty) in enumerate(found.chosen)
+        ]
+    )

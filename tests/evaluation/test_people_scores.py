@@ -1,0 +1,180 @@
+"""Scores and intervals from counts equal those computed window by window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from eegdm.evaluation.across_people import Decisions, Windows
+from eegdm.evaluation.metrics import bootstrap, scores
+from eegdm.evaluation.people_scores import (
+    Units,
+    counts,
+    difference_table,
+    draws,
+    drawn_scores,
+    interval,
+    score,
+    score_table,
+    units_of,
+)
+
+
+def table(n_classes: int, seed: int = 0) -> tuple[Units, np.ndarray]:
+    """Units of 7 people with ties among their decisions; person 0 holds one class."""
+    rng = np.random.default_rng(seed)
+    person = np.sort(rng.integers(7, size=120))
+    label = np.where(person == 0, 0, rng.integers(n_classes, size=120))
+    decision = np.round(rng.normal(size=(120, n_classes)) + np.eye(n_classes)[label], 1)
+    if n_classes == 2:
+        decision[:, 0] = -decision[:, 1]
+    return Units(label, person, np.arange(120)), decision
+
+
+def copied(units: Units, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a draw, and which copy of which person each belongs to."""
+    rows, copy, n = [], [], 0
+    for who, times in enumerate(weight.astype(int)):
+        for _ in range(times):
+            own = np.flatnonzero(units.person == who)
+            rows.append(own)
+            copy.append(np.full(len(own), n))
+            n += 1
+    return np.concatenate(rows), np.concatenate(copy)
+
+
+def slow_auroc(units: Units, decision: np.ndarray, weight: np.ndarray) -> float:
+    """Pair by pair, without pairs of two copies of one person."""
+    rows, copy = copied(units, weight)
+    found = []
+    for k in range(decision.shape[1]):
+        value = decision[:, 1] - decision[:, 0] if decision.shape[1] == 2 else decision[:, k]
+        label, person = units.label[rows] == (1 if decision.shape[1] == 2 else k), units.person
+        above, n = 0.0, 0
+        for i in np.flatnonzero(label):
+            for j in np.flatnonzero(~label):
+                if person[rows[i]] == person[rows[j]] and copy[i] != copy[j]:
+                    continue
+                a, b = value[rows[i]], value[rows[j]]
+                above += (a > b) + 0.5 * (a == b)
+                n += 1
+        found.append(above / n)
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_of_everybody_are_those_of_scikit_learn(n_classes: int) -> None:
+    units, decision = table(n_classes)
+    found = score(counts(units, decision), np.ones((1, 7)))
+    if n_classes == 2:
+        expected = roc_auc_score(units.label, decision[:, 1] - decision[:, 0])
+    else:
+        each = [roc_auc_score(units.label == k, decision[:, k]) for k in range(3)]
+        expected = np.mean(each)
+    assert found["auroc"][0] == pytest.approx(expected, abs=1e-12)
+    right = balanced_accuracy_score(units.label, decision.argmax(axis=1))
+    assert found["balanced_accuracy"][0] == pytest.approx(right, abs=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_of_a_draw_are_those_of_its_rows(n_classes: int) -> None:
+    units, decision = table(n_classes)
+    weight = draws(7, 12, seed=1).weight
+    found = score(counts(units, decision), weight)
+    for k in range(len(weight)):
+        rows, _ = copied(units, weight[k])
+        expected = balanced_accuracy_score(units.label[rows], decision[rows].argmax(axis=1))
+        assert found["balanced_accuracy"][k] == pytest.approx(expected, abs=1e-12)
+        assert found["auroc"][k] == pytest.approx(slow_auroc(units, decision, weight[k]), abs=1e-12)
+
+
+def test_intervals_are_those_of_the_general_bootstrap() -> None:
+    units, decision = table(2)
+    logits = np.stack([np.zeros(120), decision[:, 1] - decision[:, 0]], axis=1)
+    drawn = draws(7, 200, seed=3)
+    expected = bootstrap(
+        (units.label, logits), units.person, lambda y, z: scores(y, z, False), n=200, seed=3
+    )["balanced_accuracy"]
+    found = interval(score(counts(units, decision), drawn.weight)["balanced_accuracy"])
+    assert found == pytest.approx({k: expected[k] for k in ("value", "low", "high")}, abs=1e-12)
+
+
+def test_a_draw_of_one_class_has_no_score() -> None:
+    units, decision = table(2)
+    only_first = np.eye(7)[:1] * 7
+    found = score(counts(units, decision), only_first)
+    assert np.isnan(found["auroc"]).all() and np.isnan(found["balanced_accuracy"]).all()
+
+
+def test_units_are_means_over_windows_of_one_label() -> None:
+    person = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    recording = np.array([0, 0, 1, 1, 2, 2, 2, 2])
+    label = np.array([0, 1, 1, 1, 0, 0, 1, 0])
+    windows = Windows.__new__(Windows)
+    for name, value in (("label", label), ("person", person), ("recording", recording)):
+        object.__setattr__(windows, name, value)
+    values = np.arange(16.0).reshape(8, 2)
+    for level, groups in (
+        ("window", [[k] for k in range(8)]),
+        ("recording", [[0], [1], [2, 3], [4, 5, 7], [6]]),
+        ("person", [[0], [1, 2, 3], [4, 5, 7], [6]]),
+    ):
+        units = units_of(windows, level)
+        expected = np.stack([values[rows].mean(axis=0) for rows in groups])
+        np.testing.assert_allclose(units.mean(values), expected)
+        assert units.label.tolist() == [label[rows[0]] for rows in groups]
+        assert units.person.tolist() == [person[rows[0]] for rows in groups]
+
+
+def paired() -> tuple[Windows, dict[str, Decisions]]:
+    """Decisions with and without the label in them, for 30 people."""
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(30), 10)
+    label = np.tile(np.repeat([0, 1], 5), 30)
+    windows = Windows(label, person, person, ["a", "b"])
+
+    def decided(strength: float) -> Decisions:
+        value = rng.normal(size=300) + strength * label + rng.normal(size=30)[person]
+        values = np.stack([-value, value], axis=1)
+        return Decisions(values, np.empty((0, 300, 2)), {2: np.stack([values, values])}, [])
+
+    strengths = {"good": 1.5, "twin 0": 0.0, "twin 1": 0.2, "twin 2": 0.1}
+    return windows, {name: decided(strength) for name, strength in strengths.items()}
+
+
+def test_rows_of_several_are_their_mean_and_differences_are_paired() -> None:
+    windows, decided = paired()
+    rows = {"good": ["good"], "twins": ["twin 0", "twin 1", "twin 2"]}
+    scored = drawn_scores(windows, decided, rows, draws(30, 500))
+    found = score_table(scored).query("level == 'window' and score == 'auroc'")
+    alone = [
+        roc_auc_score(windows.label, decided[name].values[:, 1]) for name in rows["twins"]
+    ]
+    of_row = found[found.n_people.isna()].set_index("features").value
+    assert of_row["twins"] == pytest.approx(np.mean(alone))
+    difference = difference_table(scored, [("good", "twins")])
+    main = difference.query("level == 'window' and score == 'auroc'")
+    assert main.value.iloc[0] == pytest.approx(of_row["good"] - of_row["twins"])
+    assert main.low.iloc[0] > 0
+    assert set(main.n_people.dropna()) == {2}
+    same = difference_table(scored, [("good", "good")])
+    assert (same[["value", "low", "high"]] == 0).all(axis=None)
+
+
+@pytest.mark.ci
+def test_intervals_cover_the_truth() -> None:
+    """Of 200 experiments on 30 people whose decisions have nothing to do with the label, about 95 %
+    have an interval that holds 0.5.
+    """
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(30), 10)
+    label = np.tile(np.repeat([0, 1], 5), 30)
+    windows = Windows(label, person, person, ["a", "b"])
+    drawn, units, covered = draws(30, 500), units_of(windows, "window"), 0
+    for _ in range(200):
+        # What a person's classes differ by is alike in all of that person's windows
+        value = rng.normal(size=(30, 2))[person, label] + rng.normal(size=300)
+        found = interval(score(counts(units, np.stack([-value, value], 1)), drawn.weight)["auroc"])
+        covered += found["low"] <= 0.5 <= found["high"]
+    assert 178 <= covered <= 198
