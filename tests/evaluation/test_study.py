@@ -21,7 +21,7 @@ from eegdm.evaluation.study import (
     study,
 )
 
-N_PEOPLE, N_EACH, SHAPE = 16, 16, (3, 6, 5)
+N_PEOPLE, N_EACH, SHAPE = 16, 12, (3, 6, 5)
 NETWORKS = Networks("mini", ["twin 0", "twin 1"])
 
 
@@ -83,8 +83,7 @@ def test_people_left_out_choose_the_deep_blocks(results: Results) -> None:
 
 def test_more_people_are_worth_more(results: Results) -> None:
     of_model = results.scores.query(
-        f"features == 'mini' and level == 'window' and score == 'auroc'"
-        f" and treatment == '{CENTRED}'"
+        "features == 'mini' and level == 'window' and score == 'auroc' and treatment == @CENTRED"
     )
     by_people = of_model.set_index(of_model.n_people.fillna(99)).value
     assert by_people[2] < by_people[8] <= by_people[99] + 0.02
@@ -97,7 +96,9 @@ def test_chance_is_where_it_should_be(results: Results) -> None:
         assert chance.loc[(treatment, BAND_POWER), "p"] > 0.05
         for name in ("mini", BAND_POWER, COVARIANCE, CLASSICAL):
             row = chance.loc[(treatment, name)]
-            assert row.low < 0.5 < row.high and abs(row["mean"] - 0.5) < 0.05
+            spread = (row.high - row.low) / 4  # 95 % of the labellings lie within 4 of these
+            assert row.low < 0.5 < row.high
+            assert abs(row["mean"] - 0.5) < 3 * spread / np.sqrt(row.n)
 
 
 @pytest.mark.ci
@@ -122,6 +123,7 @@ def test_without_any_label_nothing_is_claimed() -> None:
     assert inside > 0.85
 
 
+@pytest.mark.ci
 def test_people_of_one_class_are_not_centred() -> None:
     windows = windows_of(single=True)
     results = study(features_of(windows, 2.0), windows, NETWORKS, n_permutations=10)
@@ -131,11 +133,11 @@ def test_people_of_one_class_are_not_centred() -> None:
     assert main.value.iloc[0] > 0.8
 
 
-def test_a_study_repeats_itself() -> None:
+@pytest.mark.ci
+def test_a_study_repeats_itself(results: Results) -> None:
     windows = windows_of()
-    features = features_of(windows, 1.0)
-    first, second = (study(features, windows, NETWORKS, n_permutations=3) for _ in range(2))
-    for one, other in zip(first, second, strict=True):
+    again = study(features_of(windows, 1.0), windows, NETWORKS, n_permutations=40)
+    for one, other in zip(results, again, strict=True):
         assert one.equals(other)
 
 

@@ -80,7 +80,7 @@ def fit(
     columns = target.transpose(1, 0, 2).reshape(n, -1)
     mean = columns.mean(axis=0)
     turned = vectors.T @ (columns - mean)
-    rows_of = [np.flatnonzero(person == who) for who in np.unique(person)]
+    same_size = _people_by_size(person)
     count = target.sum(axis=1, keepdims=True)
     share, occurring = target / np.maximum(count, 1.0), (count > 0).sum(axis=2)
 
@@ -89,9 +89,10 @@ def fit(
         damped = 1.0 / (values + penalty)
         weights = vectors @ (turned * damped[:, None])
         left_out = np.empty_like(weights)
-        for rows in rows_of:
-            # The inverse of ridge and intercept together, of one person's rows and columns
-            inverse = (vectors[rows] * damped) @ vectors[rows].T - 1.0 / (n * penalty)
+        for rows in same_size:
+            # The inverse of ridge and intercept together, of each person's rows and columns
+            own = vectors[rows]
+            inverse = (own * damped) @ own.swapaxes(1, 2) - 1.0 / (n * penalty)
             left_out[rows] = np.linalg.solve(inverse, weights[rows])
         residual = left_out.reshape(n, n_labellings, n_classes).transpose(1, 0, 2)
         error = np.einsum("lwc,lwk->l", residual**2, share) / n_classes**2
@@ -107,3 +108,16 @@ def fit(
         np.array([penalties[best[k]] for k in each]),
         np.array([found[best[k]][2][k] for k in each]),
     )
+
+
+def _people_by_size(
+    person: Shaped[np.ndarray, " learn"],
+) -> list[Int[np.ndarray, "person window"]]:
+    """The windows of each person, people with as many windows together: their systems are solved
+    at once.
+    """
+    by_size: dict[int, list[np.ndarray]] = {}
+    for who in np.unique(person):
+        rows = np.flatnonzero(person == who)
+        by_size.setdefault(len(rows), []).append(rows)
+    return [np.stack(rows) for rows in by_size.values()]
