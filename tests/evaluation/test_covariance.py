@@ -58,7 +58,8 @@ def test_loops_of_bipolar_channels_add_nothing() -> None:
     order = np.random.default_rng(0).permutation(len(TCP))
     again = log_covariance(covariances(derived[:, order]), [TCP[k] for k in order])
     np.testing.assert_allclose(
-        np.linalg.norm(found - found[:1], axis=1), np.linalg.norm(again - again[:1], axis=1),
+        np.linalg.norm(found - found[:1], axis=1),
+        np.linalg.norm(again - again[:1], axis=1),
         rtol=1e-4,
     )
 

@@ -21,6 +21,12 @@ from eegdm.evaluation.people_scores import (
 )
 
 
+def windows_like(units: Units) -> Windows:
+    """Windows whose people hold several classes."""
+    person = np.repeat(np.arange(units.person.max() + 1), 2)
+    return Windows(np.tile([0, 1], len(person) // 2), person, person, ["a", "b"])
+
+
 def table(n_classes: int, seed: int = 0) -> tuple[Units, np.ndarray]:
     """Units of 7 people with ties among their decisions; person 0 holds one class."""
     rng = np.random.default_rng(seed)
@@ -80,7 +86,7 @@ def test_scores_of_everybody_are_those_of_scikit_learn(n_classes: int) -> None:
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_scores_of_a_draw_are_those_of_its_rows(n_classes: int) -> None:
     units, decision = table(n_classes)
-    weight = draws(7, 12, seed=1).weight
+    weight = draws(windows_like(units), 12, seed=1).weight
     found = score(counts(units, decision), weight)
     for k in range(len(weight)):
         rows, _ = copied(units, weight[k])
@@ -89,12 +95,40 @@ def test_scores_of_a_draw_are_those_of_its_rows(n_classes: int) -> None:
         assert found["auroc"][k] == pytest.approx(slow_auroc(units, decision, weight[k]), abs=1e-12)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scores_within_people_are_their_means(n_classes: int) -> None:
+    units, decision = table(n_classes)
+    weight = draws(windows_like(units), 5).weight
+    found = score(counts(units, decision), weight)
+    auroc, accuracy = np.full((2, 7), np.nan)
+    for who in range(1, 7):  # person 0 holds one class
+        own = units.person == who
+        label, values = units.label[own], decision[own]
+        ranked = range(1, 2) if n_classes == 2 else range(3)
+        auroc[who] = np.mean([roc_auc_score(label == k, values[:, k]) for k in ranked])
+        accuracy[who] = balanced_accuracy_score(label, values.argmax(axis=1))
+    for name, own in (("auroc_within", auroc), ("balanced_accuracy_within", accuracy)):
+        for draw, got in zip(weight, found[name], strict=True):
+            assert got == pytest.approx(np.average(own[1:], weights=draw[1:]), abs=1e-12)
+
+
+def test_people_of_one_class_are_drawn_within_their_class() -> None:
+    person = np.repeat(np.arange(10), 3)
+    windows = Windows((person < 4).astype(int), person, person, ["a", "b"])
+    drawn = draws(windows, 50).weight
+    assert (drawn[:, :4].sum(axis=1) == 4).all() and (drawn[:, 4:].sum(axis=1) == 6).all()
+    assert len({tuple(row) for row in drawn}) > 45
+    units, own = units_of(windows, "person"), np.random.default_rng(0).normal(size=(10, 2))
+    found = score(counts(units, own), drawn)
+    assert np.isfinite(found["auroc"]).all() and np.isnan(found["auroc_within"]).all()
+
+
 def test_intervals_are_those_of_the_general_bootstrap() -> None:
     units, decision = table(2)
     logits = np.stack([np.zeros(120), decision[:, 1] - decision[:, 0]], axis=1)
-    drawn = draws(7, 200, seed=3)
+    drawn = draws(windows_like(units), 200, seed=3)
     expected = bootstrap(
-        (units.label, logits), units.person, lambda y, z: scores(y, z, False), n=200, seed=3
+        (units.label, logits), units.person, lambda y, z: scores(y, z, False), n=200, seed=[3, 0]
     )["balanced_accuracy"]
     found = interval(score(counts(units, decision), drawn.weight)["balanced_accuracy"])
     assert found == pytest.approx({k: expected[k] for k in ("value", "low", "high")}, abs=1e-12)
@@ -146,11 +180,9 @@ def paired() -> tuple[Windows, dict[str, Decisions]]:
 def test_rows_of_several_are_their_mean_and_differences_are_paired() -> None:
     windows, decided = paired()
     rows = {"good": ["good"], "twins": ["twin 0", "twin 1", "twin 2"]}
-    scored = drawn_scores(windows, decided, rows, draws(30, 500))
+    scored = drawn_scores(windows, decided, rows, draws(windows, 500))
     found = score_table(scored).query("level == 'window' and score == 'auroc'")
-    alone = [
-        roc_auc_score(windows.label, decided[name].values[:, 1]) for name in rows["twins"]
-    ]
+    alone = [roc_auc_score(windows.label, decided[name].values[:, 1]) for name in rows["twins"]]
     of_row = found[found.n_people.isna()].set_index("features").value
     assert of_row["twins"] == pytest.approx(np.mean(alone))
     difference = difference_table(scored, [("good", "twins")])
@@ -171,7 +203,7 @@ def test_intervals_cover_the_truth() -> None:
     person = np.repeat(np.arange(30), 10)
     label = np.tile(np.repeat([0, 1], 5), 30)
     windows = Windows(label, person, person, ["a", "b"])
-    drawn, units, covered = draws(30, 500), units_of(windows, "window"), 0
+    drawn, units, covered = draws(windows, 500), units_of(windows, "window"), 0
     for _ in range(200):
         # What a person's classes differ by is alike in all of that person's windows
         value = rng.normal(size=(30, 2))[person, label] + rng.normal(size=300)

@@ -35,9 +35,7 @@ def slow(
     scaled = scaler.transform(x[learn]) / np.sqrt(x.shape[1])
     target = np.eye(N_CLASSES)[label[learn]]
     ridge = Ridge(alpha=penalty)
-    left_out = cross_val_predict(
-        ridge, scaled, target, groups=person[learn], cv=LeaveOneGroupOut()
-    )
+    left_out = cross_val_predict(ridge, scaled, target, groups=person[learn], cv=LeaveOneGroupOut())
     error, middle = 0.0, np.zeros(N_CLASSES)
     for k in range(N_CLASSES):
         own = label[learn] == k

@@ -116,9 +116,7 @@ def folds(windows: Windows, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]
     return divisions
 
 
-def permuted_labels(
-    windows: Windows, n: int, seed: int = 0
-) -> Int[np.ndarray, "labelling window"]:
+def permuted_labels(windows: Windows, n: int, seed: int = 0) -> Int[np.ndarray, "labelling window"]:
     """Return labels that have nothing to do with the signal, as alike to the real ones as possible.
 
     Consecutive windows of a recording that share a label stay together. Such stretches exchange
@@ -220,18 +218,33 @@ def _tasks(windows: Windows, seed: int) -> Iterator[_Task]:
 def _order_of_people(
     windows: Windows, learn: np.ndarray, rng: np.random.Generator
 ) -> tuple[list[Any], int]:
-    """People in random order, but those first who bring a class that is missing until then; and
-    how many these are.
+    """People in random order, and how many of the first hold all classes together: those come
+    first who bring a class that is missing until then. Where everybody holds one class, the
+    classes take turns.
     """
-    shuffled = list(rng.permutation(np.unique(windows.person[learn])))
+    waiting = list(rng.permutation(np.unique(windows.person[learn])))
+    held = {who: set(windows.label[windows.person == who].tolist()) for who in waiting}
+    take_turns = all(len(classes) == 1 for classes in held.values())
+    order: list[Any] = []
     seen: set[int] = set()
-    first = []
-    for who in shuffled:
-        held = set(windows.label[windows.person == who].tolist())
-        if held - seen:
-            first.append(who)
-            seen |= held
-    return first + [who for who in shuffled if who not in first], len(first)
+    needed = 0
+    while waiting:
+        who = next((who for who in waiting if held[who] - seen), None)
+        if who is None and take_turns:
+            seen = set()
+            who = waiting[0]
+        elif who is None:
+            who = waiting[0]
+        waiting.remove(who)
+        order.append(who)
+        seen |= held[who]
+        if not needed and set().union(*(held[one] for one in order)) == _all(windows):
+            needed = len(order)
+    return order, needed
+
+
+def _all(windows: Windows) -> set[int]:
+    return set(range(len(windows.classes)))
 
 
 class _Fitted(NamedTuple):

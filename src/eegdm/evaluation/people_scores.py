@@ -18,7 +18,9 @@ from jaxtyping import Float, Int, Shaped
 from eegdm.evaluation.across_people import Decisions, Windows
 
 N_DRAWS = 2000
-SCORES = ("auroc", "balanced_accuracy")
+SCORES = ("auroc", "balanced_accuracy", "auroc_within", "balanced_accuracy_within")
+"""Over all units together; and "within", the mean over people of each one's own score, among those
+who hold several classes."""
 LEVELS = ("window", "recording", "person")
 """What is scored: each window, or the mean decision over the windows of one label of a recording or
 person."""
@@ -88,9 +90,8 @@ def counts(units: Units, decision: Float[np.ndarray, "unit class"]) -> Counts:
 def score(
     found: Counts, weight: Float[np.ndarray, "draw person"]
 ) -> dict[str, Float[np.ndarray, " draw"]]:
-    """Return the scores where each person counts as often as the weight says: ``auroc`` (of more
-    than two classes the mean of each against the others) and ``balanced_accuracy``; NaN where
-    fewer than two classes are left.
+    """Return :data:`SCORES` where each person counts as often as the weight says; NaN where they
+    are not defined. The AUROC of more than two classes is the mean of each against the others.
 
     A person drawn twice stands for two people, so two copies are not compared with each other for
     AUROC: pairs within a person would otherwise weigh twice as much as they do among the people
@@ -102,10 +103,14 @@ def score(
     with np.errstate(invalid="ignore", divide="ignore"):
         recall = hits / n
         ranked = (_over_pairs(found.above, weight) / _over_pairs(pairs, weight)).T
-    enough = (n > 0).sum(axis=1) >= 2
+        own_recall = found.hits / found.n
+        own_ranked = (_diagonal(found.above) / _diagonal(pairs)).T
+    enough, own_enough = (n > 0).sum(axis=1) >= 2, (found.n > 0).sum(axis=1) >= 2
     return {
         "auroc": _mean_of_defined(ranked, enough),
         "balanced_accuracy": _mean_of_defined(recall, enough),
+        "auroc_within": _over_people(_mean_of_defined(own_ranked, own_enough), weight),
+        "balanced_accuracy_within": _over_people(_mean_of_defined(own_recall, own_enough), weight),
     }
 
 
@@ -115,7 +120,23 @@ def _over_pairs(
     """Sum over pairs of people, without pairs of two copies of a person."""
     of_pairs = np.einsum("kdq,dq->kd", weight @ values, weight)
     copies = weight * (weight - 1)
-    return of_pairs - np.diagonal(values, axis1=1, axis2=2) @ copies.T
+    return of_pairs - _diagonal(values) @ copies.T
+
+
+def _diagonal(
+    values: Float[np.ndarray, "class person person"],
+) -> Float[np.ndarray, "class person"]:
+    return np.diagonal(values, axis1=1, axis2=2)
+
+
+def _over_people(
+    own: Float[np.ndarray, " person"], weight: Float[np.ndarray, "draw person"]
+) -> Float[np.ndarray, " draw"]:
+    """Mean over the people whose own score is defined."""
+    defined = np.isfinite(own)
+    times = weight[:, defined].sum(axis=1)
+    total = weight[:, defined] @ own[defined]
+    return np.where(times > 0, total / np.maximum(times, 1), np.nan)
 
 
 def _mean_of_defined(values: np.ndarray, enough: np.ndarray) -> np.ndarray:
@@ -128,22 +149,26 @@ class Draws(NamedTuple):
     """Draws of people with replacement; row 0 holds everybody once."""
 
     weight: Float[np.ndarray, "draw person"]
-    member: Int[np.ndarray, "draw place"]
-    """For rows of a table that stand for several heads (random twins): which of them are drawn,
-    modulo their number."""
+    seed: int
+    """Of the draws among the members of a row."""
 
 
-def draws(n_people: int, n: int = N_DRAWS, seed: int = 0) -> Draws:
-    """Draw people ``n`` times."""
-    rng = np.random.default_rng(seed)
-    drawn = np.stack([rng.integers(n_people, size=n_people) for _ in range(n)])
-    weight = np.stack([np.bincount(row, minlength=n_people) for row in drawn])
-    member = rng.integers(2**31, size=(n + 1, _MOST_MEMBERS))
-    everybody = np.ones((1, n_people))
-    return Draws(np.concatenate([everybody, weight]).astype(float), member)
-
-
-_MOST_MEMBERS = 16
+def draws(windows: Windows, n: int = N_DRAWS, seed: int = 0) -> Draws:
+    """Draw people ``n`` times; people of one class are drawn among those of the same class."""
+    people = windows.people
+    stratum = np.array(
+        [
+            windows.label[windows.person == who][0] if windows.n_labels_of(who) == 1 else -1
+            for who in people
+        ]
+    )
+    weight = np.ones((n + 1, len(people)))
+    for value in np.unique(stratum):
+        own = np.flatnonzero(stratum == value)
+        rng = np.random.default_rng([seed, value + 1])
+        for row in weight[1:]:
+            row[own] = np.bincount(rng.integers(len(own), size=len(own)), minlength=len(own))
+    return Draws(weight, seed)
 
 
 def drawn_scores(
@@ -156,15 +181,16 @@ def drawn_scores(
     or None for all, score).
 
     Args:
-        rows: for each row of the table the kinds of features that it is the mean of. Of several,
-            each draw draws some anew, so that intervals hold their spread too.
+        rows: for each row of the table the kinds of features that it is the mean of. Where there
+            are several (seeds, random twins), each draw of people draws among them too, so that
+            intervals hold their spread.
     """
     found = {}
     for level in LEVELS:
         units = units_of(windows, level)
-        for row, members in rows.items():
+        for number, (row, members) in enumerate(rows.items()):
             for n_people in (None, *decisions[members[0]].curve):
-                if n_people is not None and level != "window":
+                if n_people is not None and level == "recording":
                     continue
                 of_members = [
                     _mean_over_repeats(units, decisions[member], n_people, drawn.weight)
@@ -172,7 +198,8 @@ def drawn_scores(
                 ]
                 for name in SCORES:
                     each = np.stack([scores[name] for scores in of_members])
-                    found[row, level, n_people, name] = _over_members(each, drawn.member)
+                    rng = np.random.default_rng([drawn.seed, number])
+                    found[row, level, n_people, name] = _over_members(each, rng)
     return found
 
 
@@ -185,9 +212,10 @@ def _mean_over_repeats(
 
 
 def _over_members(
-    each: Float[np.ndarray, "member draw"], member: Int[np.ndarray, "draw place"]
+    each: Float[np.ndarray, "member draw"], rng: np.random.Generator
 ) -> Float[np.ndarray, " draw"]:
-    chosen = member[:, : len(each)] % len(each)
+    """Mean over the members that each draw happens to have; over all of them for everybody once."""
+    chosen = rng.integers(len(each), size=each.shape[::-1])
     chosen[0] = np.arange(len(each))
     return each[chosen, np.arange(each.shape[1])[:, None]].mean(axis=1)
 
@@ -226,9 +254,7 @@ def difference_table(
             if row == first:
                 difference = values - scored[second, level, n_people, name]
                 about = {"features": first, "minus": second, "level": level}
-                found.append(
-                    about | {"n_people": n_people, "score": name} | interval(difference)
-                )
+                found.append(about | {"n_people": n_people, "score": name} | interval(difference))
     return pd.DataFrame(found).astype({"n_people": "Int64"})
 
 

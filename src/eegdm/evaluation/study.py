@@ -27,9 +27,15 @@ from eegdm.evaluation.identity import identity_table
 BAND_POWER, COVARIANCE = "band power", "covariance"
 CLASSICAL = f"{BAND_POWER} + {COVARIANCE}"
 RANDOM = "random weights"
-READOUTS = ("all blocks", "deep blocks", "deep blocks per channel")
-"""Ways to read a window's tokens: means over channels, of all blocks or of the last third; and the
-last third channel by channel."""
+READOUTS = (
+    "all blocks",
+    "all blocks per channel",
+    "deep blocks",
+    "deep blocks per channel",
+)
+"""Ways to read a window's tokens: of all blocks or of the deeper half, averaged over channels or
+channel by channel."""
+DEEP = READOUTS[-1]
 AS_THEY_ARE, CENTRED = "as they are", "centred per person"
 
 
@@ -44,8 +50,8 @@ def readouts(
     n, _, n_blocks, _ = tokens.shape
     # A thousandth of a typical token: it keeps the log of a silent channel finite
     logs = np.log(tokens + 1e-3 * np.median(tokens), dtype=np.float32)
-    deep = logs[:, :, n_blocks - -(-n_blocks // 3) :]
-    arrays = (logs.mean(axis=1), deep.mean(axis=1), deep)
+    deep = logs[:, :, n_blocks // 2 :]
+    arrays = (logs.mean(axis=1), logs, deep.mean(axis=1), deep)
     return {
         f"{name}: {way}": array.reshape(n, -1) for way, array in zip(READOUTS, arrays, strict=True)
     }
@@ -53,53 +59,61 @@ def readouts(
 
 @dataclass(frozen=True)
 class Networks:
-    """Names of the model under study and of its random twins."""
+    """What the networks under study are called.
+
+    Attributes:
+        model: name of the row.
+        trained: names of the trained networks that the row is the mean of, such as the seeds of
+            one recipe.
+        twins: names of the networks with random weights.
+    """
 
     model: str
+    trained: Sequence[str]
     twins: Sequence[str]
 
     @property
     def with_model(self) -> str:
+        """Classical features and the model's tokens."""
         return f"{CLASSICAL} + {self.model}"
 
     @property
     def with_random(self) -> str:
+        """Classical features and the tokens of random weights."""
         return f"{CLASSICAL} + {RANDOM}"
-
-    def versions(self, name: str, beside: tuple[str, ...] = ()) -> tuple[tuple[str, ...], ...]:
-        return tuple((*beside, f"{name}: {way}") for way in READOUTS)
 
     def kinds(self) -> list[Kind]:
         """Return every kind of features that heads learn from."""
         both = (BAND_POWER, COVARIANCE)
         found = [
-            Kind(self.model, self.versions(self.model), permuted=True),
             Kind(BAND_POWER, ((BAND_POWER,),), permuted=True),
             Kind(COVARIANCE, ((COVARIANCE,),), permuted=True),
             Kind(CLASSICAL, (both,), permuted=True),
-            Kind(self.with_model, self.versions(self.model, both)),
         ]
-        for twin in self.twins:
-            found.append(Kind(twin, self.versions(twin)))
-            found.append(Kind(f"{CLASSICAL} + {twin}", self.versions(twin, both)))
-        for name in (self.model, *self.twins):
-            found += [Kind(version[0], (version,)) for version in self.versions(name)]
+        for name in (*self.trained, *self.twins):
+            versions = [f"{name}: {way}" for way in READOUTS]
+            is_permuted = name == self.trained[0]
+            found += [
+                Kind(name, tuple((version,) for version in versions), is_permuted),
+                Kind(f"{CLASSICAL} + {name}", ((*both, f"{name}: {DEEP}"),)),
+                *(Kind(version, ((version,),)) for version in versions),
+            ]
         return found
 
     def rows(self) -> dict[str, list[str]]:
         """Return the rows of the table and the kinds that each is the mean of."""
         found = {
-            self.model: [self.model],
+            self.model: list(self.trained),
             RANDOM: list(self.twins),
             BAND_POWER: [BAND_POWER],
             COVARIANCE: [COVARIANCE],
             CLASSICAL: [CLASSICAL],
-            self.with_model: [self.with_model],
-            self.with_random: [f"{CLASSICAL} + {twin}" for twin in self.twins],
+            self.with_model: [f"{CLASSICAL} + {name}" for name in self.trained],
+            self.with_random: [f"{CLASSICAL} + {name}" for name in self.twins],
         }
         for way in READOUTS:
-            found[f"{self.model}: {way}"] = [f"{self.model}: {way}"]
-            found[f"{RANDOM}: {way}"] = [f"{twin}: {way}" for twin in self.twins]
+            found[f"{self.model}: {way}"] = [f"{name}: {way}" for name in self.trained]
+            found[f"{RANDOM}: {way}"] = [f"{name}: {way}" for name in self.twins]
         return found
 
     def pairs(self) -> list[tuple[str, str]]:
@@ -155,7 +169,7 @@ def study(
     if not windows.people_of_one_class:
         treatments[CENTRED] = {k: centred(v, windows.person) for k, v in features.items()}
     permuted = permuted_labels(windows, n_permutations, seed)
-    drawn = people_scores.draws(len(windows.people), seed=seed)
+    drawn = people_scores.draws(windows, seed=seed)
     scores, differences, chance, choices = [], [], [], []
     for treatment, own in treatments.items():
         decided = decide(own, windows, networks.kinds(), permuted, seed)
@@ -171,8 +185,8 @@ def study(
     named = {
         BAND_POWER: features[BAND_POWER],
         COVARIANCE: features[COVARIANCE],
-        networks.model: features[f"{networks.model}: {READOUTS[-1]}"],
-        RANDOM: features[f"{networks.twins[0]}: {READOUTS[-1]}"],
+        networks.model: features[f"{networks.trained[0]}: {DEEP}"],
+        RANDOM: features[f"{networks.twins[0]}: {DEEP}"],
     }
     joined = (pd.concat(t, ignore_index=True) for t in (scores, differences, chance, choices))
     return Results(*joined, identity_table(named, windows))
