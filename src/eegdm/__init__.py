@@ -24,6 +24,7 @@ _PUBLIC = {
     "embed": "eegdm.inference",
     "embed_folder": "eegdm.features",
     "surprise": "eegdm.inference",
+    "evaluate": "eegdm.features.evaluation",
     "generate": "eegdm.inference",
     "UserError": "eegdm.errors",
 }

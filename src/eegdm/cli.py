@@ -362,6 +362,90 @@ def surprise(
 
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
+def evaluate(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="recordings at any depth, or what `eegdm embed` wrote of them"
+        ),
+    ],
+    table: Annotated[Path | None, TABLE] = None,
+    model: Annotated[str | None, BACKBONE] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            help=(
+                "who is never on both sides of a division: subject, or recording where each"
+                " recording is of somebody else"
+            ),
+        ),
+    ] = "subject",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="folder for the results; runs/evaluations/FOLDER-MODEL by default"
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", help="labels to tell apart, separated by commas; all by default"),
+    ] = None,
+    windows: Annotated[
+        int | None,
+        typer.Option(
+            "--windows",
+            help=(
+                "at most this number for each label of a person, spread evenly; by default as many"
+                " as keep all together at about 1,500"
+            ),
+        ),
+    ] = None,
+    permutations: Annotated[
+        int, typer.Option("--permutations", help="how often labels are permuted", min=0)
+    ] = 200,
+    channels: Annotated[str | None, CHANNELS] = None,
+    missing: Annotated[str | None, MISSING] = None,
+    rate: Annotated[str | None, RATE] = None,
+    unit: Annotated[str | None, UNIT] = None,
+    notch: Annotated[str | None, NOTCH] = None,
+    device: Annotated[str, DEVICE] = "auto",
+    batch_size: Annotated[int, BATCH] = 16,
+    workers: Annotated[int, WORKERS] = 1,
+) -> None:
+    """Say what a model's tokens are worth for labelled recordings of many people, beside random
+    weights and classical features: one page.
+
+    The same command resumes a killed run, and is done in seconds when nothing is new.
+    """
+    from eegdm.features.evaluation import evaluate as evaluate_model
+
+    given = {
+        "channels": channels,
+        "missing": missing,
+        "rate": rate,
+        "unit": unit,
+        "notch": _frequencies(notch),
+    }
+    found = evaluate_model(
+        source,
+        table,
+        model,
+        by=by,
+        out=out,
+        classes=classes.split(",") if classes else None,
+        windows=windows,
+        permutations=permutations,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    typer.echo(str(found.page))
+
+
+@app.command(rich_help_panel="Recordings and models")
+@_naming_options
 def generate(
     model: Annotated[str, BACKBONE] = "mini",
     out: Annotated[

@@ -275,7 +275,7 @@ def _fitted(
             for name in names:
                 if name not in of_array:
                     of_array[name] = inner_products(features[name], task.learn, rows)
-            products = sum(of_array[name] for name in names) / len(names)
+            products = np.mean([of_array[name] for name in names], axis=0)
             labels = windows.label[None, task.learn]
             if names in with_permuted:
                 labels = np.concatenate([labels, permuted[:, task.learn]])

@@ -9,11 +9,11 @@ product, and all kinds of features are judged on the same draws: differences are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from eegdm.evaluation.across_people import Decisions, Windows
 
@@ -24,6 +24,9 @@ who hold several classes."""
 LEVELS = ("window", "recording", "person")
 """What is scored: each window, or the mean decision over the windows of one label of a recording or
 person."""
+
+
+CHANCE_COLUMNS = ["features", "level", "score", "value", "mean", "low", "high", "p", "n"]
 
 
 class Units(NamedTuple):
@@ -41,16 +44,19 @@ class Units(NamedTuple):
         return total / np.bincount(self.of_window)[:, None]
 
 
-def units_of(windows: Windows, level: str) -> Units:
-    """Return the units of a level of :data:`LEVELS`."""
+def units_of(
+    windows: Windows, level: str, label: Int[np.ndarray, " window"] | None = None
+) -> Units:
+    """Return the units of a level of :data:`LEVELS`, with other labels if there are any."""
+    label = windows.label if label is None else label
     _, person = np.unique(windows.person, return_inverse=True)
     if level == "window":
-        return Units(windows.label, person, np.arange(len(person)))
+        return Units(label, person, np.arange(len(person)))
     place = windows.recording if level == "recording" else windows.person
     _, number = np.unique(place, return_inverse=True)
-    key = np.stack([person, number, windows.label], axis=1)
+    key = np.stack([person, number, label], axis=1)
     _, first, of = np.unique(key, axis=0, return_index=True, return_inverse=True)
-    return Units(windows.label[first], person[first], of.ravel())
+    return Units(label[first], person[first], of.ravel())
 
 
 class Counts(NamedTuple):
@@ -171,14 +177,17 @@ def draws(windows: Windows, n: int = N_DRAWS, seed: int = 0) -> Draws:
     return Draws(weight, seed)
 
 
+Scored = Mapping[tuple[str, str, int | None, str], Float[np.ndarray, " draw"]]
+"""Scores of each draw by row, level, number of people learned from (None: all) and name."""
+
+
 def drawn_scores(
     windows: Windows,
     decisions: Mapping[str, Decisions],
     rows: Mapping[str, Sequence[str]],
     drawn: Draws,
-) -> dict[tuple[str, str, int | None, str], Float[np.ndarray, " draw"]]:
-    """Return the scores of each row for every draw: key (row, level, number of people learned from
-    or None for all, score).
+) -> Scored:
+    """Return the scores of each row for every draw.
 
     Args:
         rows: for each row of the table the kinds of features that it is the mean of. Where there
@@ -230,32 +239,25 @@ def interval(values: Float[np.ndarray, " draw"]) -> dict[str, float | None]:
     }
 
 
-def score_table(
-    scored: Mapping[tuple[str, str, int | None, str], Float[np.ndarray, " draw"]],
-) -> pd.DataFrame:
+def score_table(scored: Scored) -> pd.DataFrame:
     """Return a row per score: features, level, n_people (null: all), score, value, low, high."""
-    return pd.DataFrame(
-        [
-            {"features": row, "level": level, "n_people": n_people, "score": name}
-            | interval(values)
-            for (row, level, n_people, name), values in scored.items()
-        ]
-    ).astype({"n_people": "Int64"})
+    rows: list[dict[str, Any]] = []
+    for (row, level, n_people, name), values in scored.items():
+        rows.append({"features": row, "level": level, "n_people": n_people, "score": name})
+        rows[-1] |= interval(values)
+    return pd.DataFrame(rows).astype({"n_people": "Int64"})
 
 
-def difference_table(
-    scored: Mapping[tuple[str, str, int | None, str], Float[np.ndarray, " draw"]],
-    pairs: Sequence[tuple[str, str]],
-) -> pd.DataFrame:
-    """Return a row per score and pair of features, the first minus the second, on the same draws."""
-    found = []
+def difference_table(scored: Scored, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Return a row per score and pair of features: the first minus the second on the same draws."""
+    rows: list[dict[str, Any]] = []
     for first, second in pairs:
         for (row, level, n_people, name), values in scored.items():
             if row == first:
-                difference = values - scored[second, level, n_people, name]
-                about = {"features": first, "minus": second, "level": level}
-                found.append(about | {"n_people": n_people, "score": name} | interval(difference))
-    return pd.DataFrame(found).astype({"n_people": "Int64"})
+                rows.append({"features": first, "minus": second, "level": level})
+                rows[-1] |= {"n_people": n_people, "score": name}
+                rows[-1] |= interval(values - scored[second, level, n_people, name])
+    return pd.DataFrame(rows).astype({"n_people": "Int64"})
 
 
 def chance_table(
@@ -264,33 +266,28 @@ def chance_table(
     decisions: Mapping[str, Decisions],
 ) -> pd.DataFrame:
     """Return for each kind of features whose head was fitted to permuted labels how it then scores:
-    features, score, value (with the real labels), mean, low, high (95 % of the permuted) and p, the
-    share of labellings that score no worse, the real one counted too.
+    features, level, score, value (with the real labels), mean, low, high (95 % of the permuted), p
+    (the share of labellings that score no worse, the real one counted too) and n labellings.
     """
-    units = units_of(windows, "window")
-    everybody = np.ones((1, units.person.max() + 1))
-    found = []
-    for name, decided in decisions.items():
-        if not len(decided.permuted):
-            continue
-        real = score(counts(units, decided.values), everybody)
-        by_chance = [
-            score(counts(units._replace(label=labels), values), everybody)
-            for labels, values in zip(permuted, decided.permuted, strict=True)
-        ]
-        for kind in SCORES:
-            values = np.array([one[kind][0] for one in by_chance])
-            low, high = np.percentile(values, [2.5, 97.5])
-            found.append(
-                {
-                    "features": name,
-                    "score": kind,
-                    "value": float(real[kind][0]),
-                    "mean": float(values.mean()),
-                    "low": float(low),
-                    "high": float(high),
-                    "p": float((1 + np.sum(values >= real[kind][0])) / (1 + len(values))),
-                    "n": len(values),
-                }
-            )
-    return pd.DataFrame(found)
+    rows: list[dict[str, Any]] = []
+    for level in ("window", "person"):
+        real = units_of(windows, level)
+        by_chance = [units_of(windows, level, labels) for labels in permuted]
+        everybody = np.ones((1, real.person.max() + 1))
+        for name, decided in decisions.items():
+            if not len(decided.permuted):
+                continue
+            found = score(counts(real, real.mean(decided.values)), everybody)
+            permuted_scores = [
+                score(counts(units, units.mean(values)), everybody)
+                for units, values in zip(by_chance, decided.permuted, strict=True)
+            ]
+            for kind in SCORES:
+                values = np.array([one[kind][0] for one in permuted_scores])
+                value = float(found[kind][0])
+                rows.append({"features": name, "level": level, "score": kind, "value": value})
+                low, high = np.percentile(values, [2.5, 97.5])
+                rows[-1] |= {"mean": values.mean(), "low": low, "high": high}
+                rows[-1] |= {"p": (1 + np.sum(values >= value)) / (1 + len(values))}
+                rows[-1] |= {"n": len(values)}
+    return pd.DataFrame(rows, columns=CHANCE_COLUMNS)

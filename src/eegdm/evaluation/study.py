@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -136,11 +137,66 @@ class Results(NamedTuple):
     differences: pd.DataFrame
     """treatment, features, minus, level, n_people, score, value, low, high."""
     chance: pd.DataFrame
-    """treatment, features, score, value, mean, low, high, p, n."""
+    """treatment, features, level, score, value, mean, low, high, p, n."""
     choices: pd.DataFrame
     """treatment, features, fold, version, penalty."""
     identity: pd.DataFrame
     """features, what, accuracy, chance, n."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a study is about."""
+
+    networks: Networks
+    by: str
+    """subject, or recording: what counts as one person."""
+    classes: list[str]
+    n_windows: dict[str, int]
+    """Of each class."""
+    n_people: dict[str, int]
+    """Who hold each class."""
+    people: int
+    people_of_one_class: int
+    recordings: int
+    recordings_of_one_class: int
+    people_from: str
+    """How people were recognised."""
+    window_s: float
+    channels: list[str]
+    channels_left_out: list[str]
+    """Those that some recordings lack."""
+    overlap: list[str] | None
+    """People whom the model was pretrained on; None: unknown."""
+    pretrained_on: str
+    """What the model says of its data; empty where it says nothing in words."""
+    notes: list[str]
+    settings: dict[str, Any]
+    """What identifies the result."""
+
+    @property
+    def headline(self) -> tuple[str, str]:
+        """Level and score that conclusions rest on: each person's own AUROC where everybody holds
+        several classes, else that over people, or over windows where people differ in this.
+        """
+        if not self.people_of_one_class:
+            return "window", "auroc_within"
+        return ("person" if self.people_of_one_class == self.people else "window"), "auroc"
+
+    @property
+    def treatment(self) -> str:
+        """The treatment that conclusions rest on."""
+        return AS_THEY_ARE if self.people_of_one_class else CENTRED
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A study and what it is about."""
+
+    about: About
+    results: Results
+    page: Path
+    """The HTML page; all other files lie beside it."""
 
 
 def study(
@@ -170,26 +226,30 @@ def study(
         treatments[CENTRED] = {k: centred(v, windows.person) for k, v in features.items()}
     permuted = permuted_labels(windows, n_permutations, seed)
     drawn = people_scores.draws(windows, seed=seed)
-    scores, differences, chance, choices = [], [], [], []
+    tables: list[dict[str, pd.DataFrame]] = []
     for treatment, own in treatments.items():
         decided = decide(own, windows, networks.kinds(), permuted, seed)
         scored = people_scores.drawn_scores(windows, decided, networks.rows(), drawn)
-        for tables, table in (
-            (scores, people_scores.score_table(scored)),
-            (differences, people_scores.difference_table(scored, networks.pairs())),
-            (chance, people_scores.chance_table(windows, permuted, decided)),
-            (choices, _choices(decided)),
-        ):
+        tables.append(
+            {
+                "scores": people_scores.score_table(scored),
+                "differences": people_scores.difference_table(scored, networks.pairs()),
+                "chance": people_scores.chance_table(windows, permuted, decided),
+                "choices": _choices(decided),
+            }
+        )
+        for table in tables[-1].values():
             table.insert(0, "treatment", treatment)
-            tables.append(table)
     named = {
         BAND_POWER: features[BAND_POWER],
         COVARIANCE: features[COVARIANCE],
         networks.model: features[f"{networks.trained[0]}: {DEEP}"],
         RANDOM: features[f"{networks.twins[0]}: {DEEP}"],
     }
-    joined = (pd.concat(t, ignore_index=True) for t in (scores, differences, chance, choices))
-    return Results(*joined, identity_table(named, windows))
+    joined = {
+        name: pd.concat([own[name] for own in tables], ignore_index=True) for name in tables[0]
+    }
+    return Results(**joined, identity=identity_table(named, windows))
 
 
 def _choices(decided: Mapping[str, Decisions]) -> pd.DataFrame:

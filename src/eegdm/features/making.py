@@ -158,7 +158,7 @@ def open_store(
     """
     source = Path(source)
     settings = {name: value for name, value in settings.items() if value is not None}
-    if not _is_store(source):
+    if not is_store(source):
         return embed_folder(source, extractors=extractors, **settings)
     of_folder = {"model", "out", *EmbedOptions.__dataclass_fields__} - {"device", "batch_size"}
     if fixed := sorted(of_folder & settings.keys()):
@@ -183,7 +183,8 @@ def open_store(
     return embed_folder(origin["source"], origin["model"], source, extractors=extractors, **options)
 
 
-def _is_store(path: Path) -> bool:
+def is_store(path: Path) -> bool:
+    """Whether :func:`embed_folder` wrote this folder."""
     plan = path / artifacts.PLAN
     return plan.is_file() and artifacts.read_json(plan).get("kind") == KIND
 

@@ -217,3 +217,30 @@ def reliability(curves: Mapping[str, dict[str, Any]], of: str) -> Figure:
         axes.set_axisbelow(True)
     figure.legend(loc="outside upper center", fontsize=10)
     return figure
+
+
+@rc_context(STYLE)
+def learning_curve(lines: Mapping[str, pd.DataFrame], x_label: str, y_label: str) -> Figure:
+    """A score over how many people were learned from, a colour for each kind of features.
+
+    Args:
+        lines: name -> a row per point: n_people, value, low, high.
+        x_label, y_label: of the axes.
+    """
+    figure = Figure(figsize=(6.4, 4.6))
+    axes = figure.add_subplot()
+    points = sorted({int(n) for table in lines.values() for n in table.n_people})
+    place = {n: k for k, n in enumerate(points)}
+    for index, (name, table) in enumerate(lines.items()):
+        x = [place[int(n)] + 0.06 * (index - (len(lines) - 1) / 2) for n in table.n_people]
+        value = table.value.to_numpy(float)
+        spread = np.stack([value - table.low.to_numpy(float), table.high.to_numpy(float) - value])
+        axes.errorbar(
+            x, value, np.maximum(spread, 0), color=colour(index), marker="o", capsize=2, label=name
+        )
+    axes.set_xticks(range(len(points)), [str(n) for n in points])
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper left", ncols=2, fontsize=9)
+    return figure
