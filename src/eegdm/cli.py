@@ -389,7 +389,7 @@ def evaluate(
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option("--classes", help="labels to tell apart, separated by commas; all by default"),
+        typer.Option("--classes", help="labels to distinguish, separated by commas"),
     ] = None,
     windows: Annotated[
         int | None,
@@ -400,6 +400,9 @@ def evaluate(
                 " as keep all together at about 1,500"
             ),
         ),
+    ] = None,
+    step: Annotated[
+        float | None, typer.Option("--step", help="seconds from one window to the next")
     ] = None,
     permutations: Annotated[
         int, typer.Option("--permutations", help="how often labels are permuted", min=0)
@@ -421,6 +424,7 @@ def evaluate(
     from eegdm.features.evaluation import evaluate as evaluate_model
 
     given = {
+        "step_s": step,
         "channels": channels,
         "missing": missing,
         "rate": rate,

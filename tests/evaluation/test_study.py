@@ -150,7 +150,7 @@ def test_a_study_repeats_itself(results: Results) -> None:
 def test_readouts_are_logs_of_tokens() -> None:
     tokens = np.random.default_rng(0).gamma(2.0, size=(4, 3, 8, 5)).astype(np.float32)
     found = readouts("x", tokens)
-    logs = np.log(tokens + 1e-3 * np.median(tokens))
+    logs = np.log(tokens)
     np.testing.assert_allclose(found["x: all blocks"], logs.mean(1).reshape(4, -1), rtol=1e-5)
     np.testing.assert_allclose(
         found["x: all blocks per channel"], logs.reshape(4, -1), rtol=1e-5, atol=1e-6
@@ -160,6 +160,16 @@ def test_readouts_are_logs_of_tokens() -> None:
     np.testing.assert_allclose(
         found["x: deep blocks per channel"], deep.reshape(4, -1), rtol=1e-5, atol=1e-6
     )
+
+
+def test_features_with_a_sign_are_taken_as_they_are() -> None:
+    tokens = np.random.default_rng(0).gamma(2.0, size=(4, 3, 8, 5)).astype(np.float32)
+    tokens[..., 2] -= 2.0
+    tokens[0, 0, 0, 1] = 0.0
+    found = readouts("x", tokens)["x: all blocks per channel"].reshape(tokens.shape)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found[..., 2], tokens[..., 2])
+    np.testing.assert_allclose(found[..., 3], np.log(tokens[..., 3]), rtol=1e-5, atol=1e-6)
 
 
 def test_identity_is_found_where_it_is() -> None:

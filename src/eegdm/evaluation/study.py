@@ -37,6 +37,7 @@ READOUTS = (
 """Ways to read a window's tokens: of all blocks or of the deeper half, averaged over channels or
 channel by channel."""
 DEEP = READOUTS[-1]
+_FLOOR = 1e-6  # keeps the log of a silent channel finite
 AS_THEY_ARE, CENTRED = "as they are", "centred per person"
 
 
@@ -45,12 +46,12 @@ def readouts(
 ) -> dict[str, Float[np.ndarray, "window value"]]:
     """Return the log of tokens in each way of :data:`READOUTS`, by ``<name>: <way>``.
 
-    Args:
-        tokens: standard deviations of activities, not negative.
+    Features that can be negative (means of activities) are taken as they are.
     """
     n, _, n_blocks, _ = tokens.shape
-    # A thousandth of a typical token: it keeps the log of a silent channel finite
-    logs = np.log(tokens + 1e-3 * np.median(tokens), dtype=np.float32)
+    logs = np.where(
+        (tokens < 0).any(axis=(0, 1, 2)), tokens, np.log(np.maximum(tokens, _FLOOR))
+    ).astype(np.float32)
     deep = logs[:, :, n_blocks // 2 :]
     arrays = (logs.mean(axis=1), logs, deep.mean(axis=1), deep)
     return {

@@ -39,10 +39,9 @@ from eegdm.report.write import plain
 
 PAGE = "evaluation.html"
 SCORES = {
-    "auroc_within": "AUROC of each person, mean",
+    "auroc_within": "AUROC within people",
     "auroc": "AUROC",
     "balanced_accuracy": "balanced accuracy",
-    "balanced_accuracy_within": "balanced accuracy of each person, mean",
 }
 """How the scores are called on the page."""
 
@@ -85,67 +84,90 @@ def read_evaluation(folder: Path) -> Evaluation | None:
 def sections(evaluation: Evaluation) -> list[Section]:
     """Return the page's content."""
     about, results = evaluation.about, evaluation.results
-    conclusions: list[Block] = [Text(sentence) for sentence in conclude(evaluation)]
+    networks = about.networks
     other = [t for t in results.scores.treatment.unique() if t != about.treatment]
+    main = _main_rows(networks)
+    by_readout = [f"{name}: {way}" for way in READOUTS for name in (networks.model, RANDOM)]
     return [
-        Section("What may be concluded", conclusions),
-        Section("Scores", [_score_table(evaluation, about.treatment), *_curve(evaluation)]),
-        Section("Differences", [_difference_table(evaluation, about.treatment)]),
-        Section("Chance and identity", [_chance_table(evaluation), _identity_table(evaluation)]),
+        Section("What may be concluded", [Points(conclude(evaluation))]),
+        Section("Scores", [_score_table(evaluation, about.treatment, main), *_curve(evaluation)]),
+        Section("Differences", [_difference_table(evaluation, about.treatment, main)]),
+        Section("Chance", [_chance_table(evaluation)]),
+        Section("Identity", [_identity_table(evaluation)]),
         *(
             Section(
-                f"The same with features {treatment}",
-                [_score_table(evaluation, treatment), _difference_table(evaluation, treatment)],
+                f"Features {treatment}",
+                [
+                    _score_table(evaluation, treatment, main),
+                    _difference_table(evaluation, treatment, main),
+                ],
             )
             for treatment in other
         ),
-        Section("Read-outs of the tokens", [Text(_READOUTS), _readout_table(evaluation)]),
+        Section(
+            "Ways to read the tokens",
+            [
+                Text(_READOUTS),
+                _score_table(evaluation, about.treatment, by_readout),
+                _difference_table(evaluation, about.treatment, by_readout),
+            ],
+        ),
         Section("What was done", [Points(_what_was_done(evaluation))]),
     ]
 
 
 _READOUTS = (
-    "Tokens can be read in several ways, which are shown here one by one. These rows explore: for"
-    " the rows of the model and of random weights above, people left out of the training people"
-    " chose the way. In a row with other features, it is the deeper half of the blocks, channel by"
-    " channel."
+    "Tokens can be read in several ways, which are shown here one by one. These rows explore; they"
+    " are not a choice to make afterwards. For the rows of the model and of random weights above,"
+    " people among those learned from, left out in turn, chose the way. Beside other features, it"
+    " is the deeper half of the blocks, channel by channel."
 )
 
 
-def conclude(evaluation: Evaluation) -> list[str]:
-    """Return sentences about what the intervals allow to say, and what they do not."""
+def conclude(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return what the intervals allow to say, and what they do not: a subject and its sentences."""
     about, networks = evaluation.about, evaluation.about.networks
     model, unit = networks.model, SCORES[about.headline[1]]
-    said = [_about_chance(evaluation)]
-    for first, second, one, other in (
-        (model, RANDOM, f"Tokens of {model}", "those of random weights"),
-        (model, BAND_POWER, f"Tokens of {model}", "log band power"),
-        (model, CLASSICAL, f"Tokens of {model}", f"{CLASSICAL}, the bar for any new feature"),
+    tokens = f"tokens of {model}"
+    said = [("The label", _about_chance(evaluation))]
+    for second, subject, other in (
+        (RANDOM, "Pretraining", "those of random weights"),
+        (BAND_POWER, "Band power", "log band power"),
+        (CLASSICAL, "The bar", f"{CLASSICAL} together"),
     ):
-        found = _difference(evaluation, first, second)
-        said.append(_better_or_worse(one, other, found, unit))
-    added = _difference(evaluation, networks.with_model, CLASSICAL)
-    if _side(added) > 0:
-        said.append(f"Tokens of {model} add to {CLASSICAL}: {_signed(added)} {unit}.")
-        beyond = _difference(evaluation, networks.with_model, networks.with_random)
-        if _side(beyond) <= 0:
-            said.append(
-                f"Tokens of random weights may add as much: the difference is {_signed(beyond)}."
-            )
-    else:
-        said.append(
-            f"No claim that tokens of {model} add to {CLASSICAL}: {_signed(added)} {unit}"
-            f"{', and the interval holds 0' if _side(added) == 0 else ', they make it worse'}."
-        )
+        found = _difference(evaluation, model, second)
+        said.append((subject, _better_or_worse(tokens, other, found, unit)))
+    said.append(("Added to the bar", _about_adding(evaluation)))
     main = _difference(evaluation, model, RANDOM)
     if main["low"] is not None:
         half = (main["high"] - main["low"]) / 2
         said.append(
-            f"With {about.people} {_people(about)}, an interval reaches about {half:.2f} to either"
-            f" side: between {model} and random weights, differences below that cannot be seen"
-            " here. Not seen does not mean equal."
+            (
+                "What cannot be seen",
+                f"With {about.people} {_people(about)}, the interval of the difference between"
+                f" {model} and random weights reaches about {half:.2f} to either side. Smaller"
+                " differences cannot be seen here, and what is not seen need not be absent.",
+            )
         )
     return said + list(_cautions(evaluation))
+
+
+def _about_adding(evaluation: Evaluation) -> str:
+    about, networks = evaluation.about, evaluation.about.networks
+    tokens, unit = f"tokens of {networks.model}", SCORES[about.headline[1]]
+    added = _difference(evaluation, networks.with_model, CLASSICAL)
+    if _side(added) == 0:
+        return (
+            f"No claim that {tokens} add to {CLASSICAL}: {_signed(added)} {unit}, and the interval"
+            " holds 0."
+        )
+    if _side(added) < 0:
+        return f"With {tokens} beside it, {CLASSICAL} is worse: {_signed(added)} {unit}."
+    beyond = _difference(evaluation, networks.with_model, networks.with_random)
+    said = f"Tokens of {networks.model} add to {CLASSICAL}: {_signed(added)} {unit}."
+    if _side(beyond) > 0:
+        return f"{said} They add more than those of random weights: {_signed(beyond)}."
+    return f"{said} No claim that they add more than those of random weights: {_signed(beyond)}."
 
 
 def _about_chance(evaluation: Evaluation) -> str:
@@ -158,15 +180,19 @@ def _about_chance(evaluation: Evaluation) -> str:
         return "Chance was not looked at."
     row = rows.iloc[0]
     found = f"{_number(row.value)} {SCORES[score]}"
-    by_chance = f"{_number(row['mean'])} [{_number(row.low)}, {_number(row.high)}]"
+    by_chance = (
+        f"labels permuted {_where_permuted(about)} give {_number(row['mean'])}"
+        f" {_brackets(_number(row.low), _number(row.high))}"
+    )
+    across = f"from one part of the {_people(about)} to the others"
     if row.p <= 0.05:
         return (
-            f"The labels can be read from tokens of {name} across {_people(about)}: {found}, while"
-            f" labels permuted {_where_permuted(about)} give {by_chance} (p = {row.p:.3f})."
+            f"Tokens of {name} carry the label {across}: {found}, while {by_chance}"
+            f" (p = {row.p:.3f})."
         )
     return (
-        f"No claim that the labels can be read from tokens of {name} at all: {found}, and labels"
-        f" permuted {_where_permuted(about)} give {by_chance} (p = {row.p:.2f})."
+        f"No claim that tokens of {name} carry the label {across} at all: {found}, and"
+        f" {by_chance} (p = {row.p:.2f})."
     )
 
 
@@ -178,18 +204,17 @@ def _where_permuted(about: About) -> str:
     return f"within {_people(about)}, and among those of one label,"
 
 
-def _better_or_worse(one: str, other: str, found: dict[str, float], unit: str) -> str:
-    if _side(found) > 0:
-        return f"{one} are better than {other}: {_signed(found)} {unit}."
-    if _side(found) < 0:
-        return f"{one} are worse than {other}: {_signed(found)} {unit}."
-    return (
-        f"No claim about {one[0].lower() + one[1:]} and {other}: the difference is"
-        f" {_signed(found)} {unit}, and the interval holds 0."
-    )
+def _better_or_worse(one: str, other: str, found: dict[str, Any], unit: str) -> str:
+    if _side(found) == 0:
+        return (
+            f"No claim about {one} and {other}: the difference is {_signed(found)} {unit}, and the"
+            " interval holds 0."
+        )
+    word = "better" if _side(found) > 0 else "worse"
+    return f"{one[0].upper()}{one[1:]} are {word} than {other}: {_signed(found)} {unit}."
 
 
-def _side(found: dict[str, float]) -> int:
+def _side(found: dict[str, Any]) -> int:
     """1 if the interval lies above 0, -1 if below, 0 if it holds 0 or there is none."""
     if found["low"] is None or found["high"] is None:
         return 0
@@ -214,48 +239,56 @@ def _people(about: About) -> str:
     return "people" if about.by == "subject" else "recordings"
 
 
-def _cautions(evaluation: Evaluation) -> Iterator[str]:
+def _cautions(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     """What a reader must know before believing a number."""
     about = evaluation.about
     if about.recordings_of_one_class == about.recordings:
         yield (
+            "Labels of recordings",
             "Each recording has one label. Whatever changes from one recording to the next (time,"
             " electrodes, state) can pass for the label; differences between rows are safer than"
-            " the scores themselves."
+            " the scores themselves.",
         )
     if not about.people_of_one_class:
         yield (
-            f"The main table centres features per {_one(about)}: it uses the windows of the"
-            f" {_people(about)} tested, not their labels. It needs a recording of both labels"
-            " before anything can be decided for somebody new."
+            "Centring",
+            f"The main tables centre features per {_one(about)}: they use the windows of the"
+            f" {_people(about)} tested, not their labels. Whoever is new must be recorded under all"
+            " labels before anything can be decided in this way.",
         )
     else:
         yield (
+            "Centring",
             f"Features are not centred: {about.people_of_one_class} of {about.people}"
-            f" {_people(about)} have one label only, and subtracting their mean would remove it."
+            f" {_people(about)} have one label only, and subtracting their mean would remove it.",
         )
     identity = evaluation.results.identity
-    told = identity[identity.features == about.networks.model].iloc[0]
-    if told.accuracy is not None and told.accuracy > 2 * told.chance:
+    found = identity[identity.features == about.networks.model].iloc[0]
+    if pd.notna(found.accuracy) and found.accuracy > 2 * found.chance:
         yield (
-            f"Tokens tell {_people(about)} apart: {_percent(told.accuracy)} of windows are nearest"
-            f" to the mean of the right one (chance: {_percent(told.chance)}). A division of"
-            " windows that has the same person on both sides would measure this instead of the"
-            " label; no head here judges anybody whom it learned from."
+            "Identity",
+            f"Tokens identify {_people(about)}: {_percent(found.accuracy)} of windows are nearest"
+            f" to the mean of the right one (chance: {_percent(found.chance)}). A division of"
+            f" windows that has one {_one(about)} on both sides would measure this instead of the"
+            " label; no head here judges anybody whom it learned from.",
         )
+    yield "Pretraining data", _about_overlap(about)
+
+
+def _about_overlap(about: About) -> str:
+    model = about.networks.model
     if about.overlap is None:
-        yield (
-            f"It is unknown whether {about.networks.model} was pretrained on any of these people:"
-            " the model does not list its people by name."
-            + (f" It says of its data: {about.pretrained_on}" if about.pretrained_on else "")
+        says = f" It says of its data: {about.pretrained_on}" if about.pretrained_on else ""
+        return (
+            f"It is unknown whether {model} was pretrained on any of these people: it does not list"
+            f" its people by name.{says}"
         )
-    elif about.overlap:
-        yield (
-            f"{about.networks.model} was pretrained on {len(about.overlap)} of these people"
-            f" ({', '.join(about.overlap[:5])}): scores are not those of unseen people."
+    if about.overlap:
+        return (
+            f"{model} was pretrained on {len(about.overlap)} of these people"
+            f" ({', '.join(about.overlap[:5])}): scores are not those of people it has never met."
         )
-    else:
-        yield f"None of these people is among those that {about.networks.model} lists as its own."
+    return f"None of these people is among those whom {model} lists as its own."
 
 
 def _one(about: About) -> str:
@@ -284,17 +317,16 @@ def _columns(about: About) -> list[tuple[str, str, str]]:
     for level, score, heading in (
         ("window", "auroc", "AUROC, windows"),
         ("window", "balanced_accuracy", "balanced accuracy, windows"),
-        ("person", "auroc", f"AUROC, label of a {person}"),
-        ("person", "balanced_accuracy", f"balanced accuracy, label of a {person}"),
+        ("person", "auroc", f"AUROC, means of a {person}"),
+        ("person", "balanced_accuracy", f"balanced accuracy, means of a {person}"),
     ):
         if (level, score) != about.headline:
             found.append((level, score, heading))
     return found
 
 
-def _score_table(evaluation: Evaluation, treatment: str, rows: list[str] | None = None) -> Table:
+def _score_table(evaluation: Evaluation, treatment: str, names: list[str]) -> Table:
     about, scores = evaluation.about, evaluation.results.scores
-    names = _main_rows(about.networks) if rows is None else rows
     columns = _columns(about)
     own = scores[(scores.treatment == treatment) & scores.n_people.isna()]
     own = own.set_index(["features", "level", "score"])
@@ -306,32 +338,27 @@ def _score_table(evaluation: Evaluation, treatment: str, rows: list[str] | None 
         ],
         f"Features {treatment}; 95 % of draws of {_people(about)} in brackets. A row of random"
         " weights is the mean of several networks.",
-        frozenset({0}) if rows is None else frozenset(),
+        frozenset(k for k, name in enumerate(names) if name == about.networks.model),
     )
 
 
-def _readout_table(evaluation: Evaluation) -> Table:
-    model = evaluation.about.networks.model
-    rows = [f"{name}: {way}" for way in READOUTS for name in (model, RANDOM)]
-    return _score_table(evaluation, evaluation.about.treatment, rows)
-
-
-def _difference_table(evaluation: Evaluation, treatment: str) -> Table:
+def _difference_table(evaluation: Evaluation, treatment: str, names: list[str]) -> Table:
     about, table = evaluation.about, evaluation.results.differences
     level, score = about.headline
     own = table[(table.treatment == treatment) & (table.level == level) & (table.score == score)]
-    points = sorted(own.n_people.dropna().unique())
+    own = own[own.features.isin(names)]
     cells: dict[tuple[str, str], list[str]] = {}
     for row in own.itertuples():
         cells.setdefault((row.features, row.minus), []).append(
             _signed({"value": row.value, "low": row.low, "high": row.high})
         )
+    points = sorted(own.n_people.dropna().unique())
     return Table(
         ["difference", "all people", *(f"{n} people" for n in points)],
-        [[f"{first} - {second}", *values] for (first, second), values in cells.items()],
+        [[f"{first} minus {second}", *values] for (first, second), values in cells.items()],
         f"{SCORES[score]}, features {treatment}, on the same draws of {_people(about)}: an interval"
         " that holds 0 allows no claim. Columns: how many people the heads learned from.",
-        frozenset({0}),
+        frozenset(k for k, pair in enumerate(cells) if pair == (about.networks.model, RANDOM)),
     )
 
 
@@ -346,7 +373,7 @@ def _chance_table(evaluation: Evaluation) -> Table:
             [
                 row.features,
                 _number(row.value),
-                f"{_number(row.mean)} [{_number(row.low)}, {_number(row.high)}]",
+                f"{_number(row.mean)} {_brackets(_number(row.low), _number(row.high))}",
                 f"{row.p:.3f}",
             ]
             for row in own.itertuples(index=False)
@@ -358,7 +385,7 @@ def _chance_table(evaluation: Evaluation) -> Table:
 
 def _identity_table(evaluation: Evaluation) -> Table:
     return Table(
-        ["features", "what is told apart", "right", "chance", "of"],
+        ["features", "what is distinguished", "right", "chance", "of"],
         [
             [r.features, r.what, _percent(r.accuracy), _percent(r.chance), str(r.n)]
             for r in evaluation.results.identity.itertuples()
@@ -435,9 +462,17 @@ def _what_was_done(evaluation: Evaluation) -> list[tuple[str, str]]:
             f"{len(about.networks.twins)} networks of the same build before any training, with the"
             " same choices; draws of people draw among them too",
         ),
+        ("Features together", "each kind has the same weight, however many features it has"),
         (
-            "Several kinds of features",
-            "are put side by side with equal weight of each kind",
+            "Scores",
+            f"AUROC within people is the mean of each {_one(about)}'s own, AUROC compares windows"
+            f" of all {_people(about)}; means of a {_one(about)} are the mean decisions over all"
+            " windows of a label",
+        ),
+        (
+            "Intervals",
+            f"95 % of 2,000 draws of {_people(about)} with replacement, the same for all rows; each"
+            " holds for itself, and of twenty without any truth behind them one lies beside it",
         ),
     ]
     return said + [("Note", note) for note in about.notes]
@@ -457,10 +492,15 @@ def _percent(value: float | None) -> str:
 def _with_interval(row: pd.Series) -> str:
     if pd.isna(row.value):
         return "not defined"
-    return f"{_number(row.value)} [{_number(row.low)}, {_number(row.high)}]"
+    return f"{_number(row.value)} {_brackets(_number(row.low), _number(row.high))}"
 
 
 def _signed(found: dict[str, Any]) -> str:
     if found["value"] is None or pd.isna(found["value"]):
         return "not defined"
-    return f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+    value, low, high = (f"{found[name]:+.3f}" for name in ("value", "low", "high"))
+    return f"{value} {_brackets(low, high)}"
+
+
+def _brackets(low: str, high: str) -> str:
+    return f"[{low},\N{NO-BREAK SPACE}{high}]"
