@@ -24,7 +24,8 @@ from eegdm.evaluation.study import (
     Networks,
     Results,
 )
-from eegdm.report.evaluation_page import conclude, read_evaluation, sections, write_evaluation
+from eegdm.report.evaluation_page import read_evaluation, sections, write_evaluation
+from eegdm.report.evaluation_words import conclude
 
 NETWORKS = Networks("mini", ["mini"], ["mini at random, 0", "mini at random, 1"])
 ABOUT = About(
