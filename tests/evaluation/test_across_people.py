@@ -118,6 +118,17 @@ def test_the_version_that_serves_people_left_out_is_chosen() -> None:
     assert {version for version, _ in found["best"].chosen} == {("signal",)}
 
 
+def test_heads_of_permuted_labels_learn_those_labels() -> None:
+    """The real labels give the real decisions, and exchanged classes exchange them."""
+    windows = two_classes_each()
+    a, b = random_features(windows), random_features(windows, 1)
+    kinds = [Kind("best", (("a",), ("b",), ("a", "b")), permuted=True)]
+    labels = np.stack([windows.label, 1 - windows.label])
+    found = decide({"a": a, "b": b}, windows, kinds, labels)["best"]
+    np.testing.assert_array_equal(found.permuted[0], found.values)
+    np.testing.assert_allclose(found.permuted[1], found.values[:, ::-1], atol=1e-6)
+
+
 def test_permuted_labels_keep_stretches_and_people() -> None:
     windows = two_classes_each()
     for labels in permuted_labels(windows, 20):
