@@ -127,9 +127,9 @@ def test_intervals_are_those_of_the_general_bootstrap() -> None:
     units, decision = table(2)
     logits = np.stack([np.zeros(120), decision[:, 1] - decision[:, 0]], axis=1)
     drawn = draws(windows_like(units), 200, seed=3)
-    expected = bootstrap(
-        (units.label, logits), units.person, lambda y, z: scores(y, z, False), n=200, seed=[3, 0]
-    )["balanced_accuracy"]
+    expected = bootstrap((units.label, logits), units.person, scores, n=200, seed=[3, 0])[
+        "balanced_accuracy"
+    ]
     found = interval(score(counts(units, decision), drawn.weight)["balanced_accuracy"])
     assert found == pytest.approx({k: expected[k] for k in ("value", "low", "high")}, abs=1e-12)
 

@@ -35,7 +35,7 @@ from eegdm.report.evaluation_words import (
     where_permuted,
 )
 from eegdm.report.pages import (
-    Block,
+    Element,
     Picture,
     Points,
     Section,
@@ -44,7 +44,7 @@ from eegdm.report.pages import (
     write_html,
     write_markdown,
 )
-from eegdm.report.write import plain
+from eegdm.report.write import as_json
 
 PAGE = "evaluation.html"
 
@@ -63,7 +63,7 @@ def write_evaluation(evaluation: Evaluation) -> None:
             table.to_csv(temporary, index=False)
     records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
     found = {"about": asdict(evaluation.about), "results": records}
-    artifacts.write_json(page.with_suffix(".json"), plain(found))
+    artifacts.write_json(page.with_suffix(".json"), as_json(found))
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
@@ -226,7 +226,7 @@ def _identity_table(evaluation: Evaluation) -> Table:
     )
 
 
-def _curve(evaluation: Evaluation) -> list[Block]:
+def _curve(evaluation: Evaluation) -> list[Element]:
     """The score over the number of people to learn from."""
     about, scores = evaluation.about, evaluation.results.scores
     level, score = about.headline
