@@ -27,11 +27,11 @@ from eegdm.data.channels import PER_VOLT
 from eegdm.data.montage import TCP
 from eegdm.data.names import read_names
 from eegdm.data.positions import match_to_montage
-from eegdm.data.signal import tensor_to_model_units
+from eegdm.data.signal import ModelUnits, tensor_to_model_units
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM as Classifier
-from eegdm.models.eegdm import companding_of, noise_of
+from eegdm.models.eegdm import noise_of
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.locate import CONFIG_FILE, WEIGHTS_FILE
@@ -183,7 +183,14 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         """
         trained = load_backbone(path_or_hub_id)
         options["tokens"] = noise_of(trained) | (options.get("tokens") or {})
-        options.setdefault("mu", companding_of(trained))
+        units = ModelUnits.of(trained.info.get("signal", {}))
+        if not units.absolute:
+            raise UserError(
+                "this backbone learned from recordings that were scaled or whitened, which single"
+                " windows can't be; use eegdm.embed, or a backbone without signal.spread and"
+                " signal.whiten"
+            )
+        options.setdefault("mu", units.mu)
         model = cls(backbone=trained.config, train_backbone=train_backbone, **options)
         model.backbone.load_state_dict(_with_mean_channel(trained).state_dict())
         return model

@@ -142,7 +142,7 @@ class CorpusConfig:
 
 @dataclass(kw_only=True)
 class SignalConfig:
-    """From the file's channels to model units (preprocess; mu: every reader)."""
+    """From the file's channels to model units (preprocess; mu, spread, whiten: every reader)."""
 
     sfreq: float = option(
         200.0,
@@ -222,6 +222,23 @@ class SignalConfig:
         " backbone needs the value that it learned with.",
         low=0,
         high=10_000,
+    )
+    spread: float | None = option(
+        None,
+        "scale each recording so that its robust spread (median over channels) is this many model"
+        " units, before companding; null: model units are 100 µV",
+        "Give it (recipe people: 0.35) where people or amplifiers differ in amplitude: the same"
+        " noise hides more of a quiet recording. Where each class is a recording of its own, it"
+        " takes the difference in amplitude away.",
+        low=0.01,
+        high=10,
+    )
+    whiten: list[float] | None = option(
+        None,
+        "filter b_0, b_1, ... that makes the mean spectrum of windows flat, at sfreq, after"
+        " companding (examples/whitening_filter.py finds it); null: none",
+        "Give it (recipe people has one for 100 Hz), and mu=0, so that noise hides all frequencies"
+        " alike; without it fast activity is hidden first.",
     )
 
 
@@ -1144,6 +1161,18 @@ def _contradictions_with_inputs(c: Config) -> Iterator[tuple[str, str]]:
             " leave it out"
         )
         yield "signal", fault
+    if c.signal.per_window and (c.signal.spread or c.signal.whiten):
+        fault = (
+            "signal.per_window=true: leaves each window as published; leave out signal.spread and"
+            " signal.whiten"
+        )
+        yield "signal", fault
+    if c.run.rate != 1.0 and c.signal.whiten:
+        fault = (
+            f"run.rate={c.run.rate:g}: signal.whiten is a filter for {c.signal.sfreq:g} Hz; leave"
+            " run.rate out"
+        )
+        yield "run", fault
     if c.run.rate != 1.0 and c.signal.per_window:
         fault = (
             "run.rate: recordings that are filtered window by window (signal.per_window=true) can't"

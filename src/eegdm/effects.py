@@ -25,6 +25,8 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
     "corpus.table": ("preprocess",),
     "signal": ALL,
     "signal.mu": _READERS,
+    "signal.spread": _READERS,
+    "signal.whiten": _READERS,
     "windows": _READERS,
     "backbone": _READERS[:3],
     "diffusion": _READERS[:3],

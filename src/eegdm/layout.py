@@ -30,6 +30,9 @@ COMMAND = {
 READERS_LABELS = ("corpus.label_map", "corpus.classes", "corpus.event_classes")
 """How events become classes: settings of whoever reads recordings, never of the recordings."""
 
+MODEL_UNITS = ("signal.mu", "signal.spread", "signal.whiten")
+"""What a model is shown of recordings: settings of whoever reads them, and part of the model."""
+
 # What identifies the content of each artefact, beside its inputs. Paths, devices and worker counts
 # never do.
 _IDENTIFYING_SECTIONS: dict[str, tuple[str, ...]] = {
@@ -40,7 +43,7 @@ _IDENTIFYING_SECTIONS: dict[str, tuple[str, ...]] = {
     "report": (),
 }
 _NOT_CONTENT: dict[str, tuple[str, ...]] = {
-    "recordings": ("corpus.source", "corpus.table", *READERS_LABELS, "signal.mu"),
+    "recordings": ("corpus.source", "corpus.table", *READERS_LABELS, *MODEL_UNITS),
     "backbone": (),
     "latents": (
         "windows.labels",
@@ -96,7 +99,7 @@ def content_config(config: Config, kind: str) -> dict[str, Any]:
         content[group].pop(key, None)
     # Companding belongs to readers: recordings of any mu are the same, what learned from them not
     if kind in ("backbone", "latents", "classifier"):
-        content["signal"] = {"mu": config.signal.mu}
+        content["signal"] = model_units(config)
     if kind in ("backbone", "classifier"):
         content["seed"] = config.run.seed
     if kind == "classifier":
@@ -108,6 +111,11 @@ def content_config(config: Config, kind: str) -> dict[str, Any]:
     if config.run.compat and kind != "recordings":
         content["compat"] = config.run.compat
     return content
+
+
+def model_units(config: Config) -> dict[str, Any]:
+    """Return the settings of what a model is shown, as they stand in the section `signal`."""
+    return {name.split(".")[1]: getattr(config.signal, name.split(".")[1]) for name in MODEL_UNITS}
 
 
 def labels_of(config: Config) -> dict[str, Any]:

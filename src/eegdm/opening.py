@@ -25,6 +25,7 @@ from eegdm.console import say
 from eegdm.data.batches import SignalWindows, generator
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
+from eegdm.data.signal import ModelUnits
 from eegdm.data.tokens import CachedTokens, TokenStore
 from eegdm.data.windows import (
     LEFT_OUT,
@@ -36,7 +37,16 @@ from eegdm.data.windows import (
 )
 from eegdm.effects import lines_without_effect
 from eegdm.errors import UserError
-from eegdm.layout import COMMAND, READERS_LABELS, command, content_config, own_folder, siblings
+from eegdm.layout import (
+    COMMAND,
+    MODEL_UNITS,
+    READERS_LABELS,
+    command,
+    content_config,
+    model_units,
+    own_folder,
+    siblings,
+)
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
 from eegdm.models.eegdm import EEGDM, backbone_of
@@ -56,9 +66,9 @@ READS = {
 # What a stage takes over from a folder it reads: dotted names or sections.
 _ADOPTED: dict[str, tuple[str, ...]] = {
     "recordings": ("corpus", "signal"),
-    "backbone": ("backbone", "diffusion", "signal.mu"),
+    "backbone": ("backbone", "diffusion", *MODEL_UNITS),
     "latents": ("latents", "windows"),
-    "classifier": (*READERS_LABELS, "windows", "latents", "fusion", "finetune", "signal.mu"),
+    "classifier": (*READERS_LABELS, "windows", "latents", "fusion", "finetune", *MODEL_UNITS),
 }
 
 
@@ -333,8 +343,7 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
     backbone = backbone_of(load(chosen))
     stated = {name: backbone.info.get(name, {}) for name in ("diffusion", "signal")}
     made_with = {"backbone": backbone.config, "diffusion": stated["diffusion"]}
-    if "mu" in stated["signal"]:
-        made_with["signal"] = {"mu": stated["signal"]["mu"]}
+    made_with["signal"] = _units_in(stated["signal"])
     if conflicts := typed_conflicts(config, made_with):
         raise UserError(f"{chosen}: is a backbone with {'; '.join(conflicts)}; leave that out")
     values = [
@@ -439,8 +448,13 @@ def _as_model(config: Config, model: EEGDM, path: Path) -> Config:
         "finetune.monitor": "auroc" if binary else "kappa",
         "run.compat": model.compat,
     }
-    mu = {"signal.mu": model.signal["mu"]} if "mu" in model.signal else {}
-    return with_settings(config, values | mu)
+    units = {f"signal.{key}": value for key, value in _units_in(model.signal).items()}
+    return with_settings(config, values | units)
+
+
+def _units_in(signal: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a model says of its signals, the settings that belong to it."""
+    return {key: value for key, value in signal.items() if f"signal.{key}" in MODEL_UNITS}
 
 
 def _classes_of(config: Config, model: EEGDM) -> dict[str, Any]:
@@ -490,7 +504,10 @@ class LabelledData(NamedTuple):
 def open_recordings(config: Config, inputs: Inputs) -> Recordings:
     """Open a recordings folder as this run reads it: companding, rate, labels."""
     return Recordings(
-        inputs.recordings.path, config.signal.mu, config.run.rate, config.corpus.label_map
+        inputs.recordings.path,
+        ModelUnits.of(model_units(config)),
+        config.run.rate,
+        config.corpus.label_map,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
@@ -19,7 +20,7 @@ from eegdm.data.montage import TCP, Derivation, derive
 from eegdm.data.names import read_names
 from eegdm.data.plan import intracranial, settle
 from eegdm.data.positions import match_to_montage
-from eegdm.data.signal import to_model_units
+from eegdm.data.signal import ModelUnits
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
     mu
         Companding of amplitudes above 100 µV; None: as in the model's pretraining (its config.json
         says it, 255 where it does not), 0 leaves them.
+
+        A backbone that was pretrained with signal.spread divides windows by the robust spread of
+        all windows that `transform` is given: give it those of one recording, or one person, at a
+        time.
     batch_size
         Windows at a time.
     device
@@ -197,7 +202,8 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         _refuse_not_eeg(cut, self.unit)
         self.backbone_ = _backbone(self.model)
         # How many pools a window has is asked of the backbone itself, by one window of one channel.
-        self.n_pools_ = len(self._tokens(cut.volts[:1, [0]], [plan[0].channel_id], cut.sfreq)[0, 0])
+        first = cut.volts[:1, [0]]
+        self.n_pools_ = len(self._tokens(first, [plan[0].channel_id], cut.sfreq)[0, 0])
         self.n_channels_in_, self.n_times_in_ = cut.volts.shape[1:]
         self.sfreq_, self.plan_ = cut.sfreq, plan
         self.ch_names_, self.channel_ids_ = [d.name for d in plan], [d.channel_id for d in plan]
@@ -228,12 +234,14 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
         cut = self._cut(X)
         self._refuse_others(cut)
         _refuse_not_eeg(cut, self.unit)
-        derived = _derived(cut, self.plan_)
+        derived = self._filtered(_derived(cut, self.plan_), cut.sfreq)
+        measured = self._units().measure(np.concatenate(list(derived), axis=1))
         batches = np.array_split(derived, -(-len(derived) // self.batch_size))
         self.backbone_.to(_device(self.device))
         try:
             pooled = [
-                self._pooled(self._tokens(batch, self.channel_ids_, cut.sfreq)) for batch in batches
+                self._pooled(self._tokens(batch, self.channel_ids_, cut.sfreq, measured))
+                for batch in batches
             ]
         finally:
             # From the CPU, a pickled estimator can be read on any machine.
@@ -330,15 +338,20 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
                 f" {', '.join(self._in_names)}, in that order"
             )
 
+    def _units(self) -> ModelUnits:
+        stated = ModelUnits.of(self.backbone_.info.get("signal", {}))
+        return stated if self.mu is None else replace(stated, mu=self.mu)
+
     def _tokens(
-        self, volts: Float[ndarray, "window channel time"], ids: list[int], sfreq: float
+        self,
+        volts: Float[ndarray, "window channel time"],
+        ids: list[int],
+        sfreq: float,
+        measured: float | None = 1.0,
     ) -> Float[ndarray, "window block pool query channel feature"]:
         import torch
 
-        from eegdm.models.eegdm import companding_of
-
-        mu = companding_of(self.backbone_) if self.mu is None else self.mu
-        signal = to_model_units(self._filtered(volts, sfreq), mu, PER_VOLT)
+        signal = self._units().shown(volts, measured, PER_VOLT)
         x = torch.from_numpy(signal).to(next(self.backbone_.parameters()).device)
         blocks = slice(self.first_block, self.last_block)
         with torch.inference_mode():

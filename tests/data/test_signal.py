@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import edfio
@@ -16,16 +17,19 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
 from conftest import golden_folder
+from eegdm.config import SignalConfig
 from eegdm.data import signal
 from eegdm.data.filtering import filter_length
 from eegdm.data.montage import CHBMIT, TCP, Derivation, derive, referential
 from eegdm.data.signal import (
     Filtering,
+    ModelUnits,
     compand,
     expand,
     first_sample,
     open_recording,
     preprocess,
+    robust_spread,
     tensor_to_model_units,
     to_model_units,
     wrap,
@@ -439,3 +443,34 @@ def test_arrays_and_tensors_become_the_same_model_units(mu: float, per_unit: flo
         twin = tensor_to_model_units(tensor, mu, per_unit)
         assert twin.dtype == dtype
         np.testing.assert_allclose(twin.numpy(), expected, rtol=2e-6, atol=1e-6)
+
+
+def test_by_default_model_units_are_the_published_ones() -> None:
+    x = np.linspace(-5, 5, 101)
+    np.testing.assert_array_equal(ModelUnits().shown(x, None), to_model_units(x, 255.0))
+    assert ModelUnits().absolute and ModelUnits().measure(np.ones((1, 5))) is None
+    assert ModelUnits.of({}) == ModelUnits() == ModelUnits.of(asdict(SignalConfig()))
+    assert ModelUnits.of({"mu": 0, "spread": 0.35, "whiten": [1.0, -0.5]}) == ModelUnits(
+        0.0, 0.35, (1.0, -0.5)
+    )
+
+
+def test_the_robust_spread_is_that_of_noise_whatever_artefacts_and_flat_channels_say() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((5, 50_000)) * np.array([0.5, 3.0, 3.0, 4.0, 0.0])[:, None] + 42.0
+    noise[:, rng.random(50_000) < 0.01] = 1e4
+    assert robust_spread(noise) == pytest.approx(3.0, rel=0.05)
+    assert robust_spread(np.zeros((2, 10))) == 1.0
+
+
+@given(st.floats(1e-3, 1e3))
+def test_a_scaled_recording_is_shown_alike_whatever_its_unit(factor: float) -> None:
+    recording = np.random.default_rng(1).standard_normal((3, 500))
+    units = ModelUnits(mu=0.0, spread=0.35, whiten=(1.2, -0.6))
+    shown = [
+        units.shown(x[:, 100:200], units.measure(x), per_unit=7.0)
+        for x in (recording, factor * recording)
+    ]
+    np.testing.assert_allclose(shown[1], shown[0], rtol=1e-4, atol=1e-6)
+    scaled = ModelUnits(mu=0.0, spread=0.35)
+    assert robust_spread(scaled.shown(recording, scaled.measure(recording))) == pytest.approx(0.35)

@@ -22,6 +22,7 @@ from eegdm.config import TUEV_CLASSES, Config
 from eegdm.data.batches import Denoising, SignalWindows, loader
 from eegdm.data.montage import CHANNEL_ID, CHBMIT
 from eegdm.data.recordings import Recordings
+from eegdm.data.signal import ModelUnits
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view
 from eegdm.info import describe_artifact
 from eegdm.stages import run_stage
@@ -87,7 +88,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
     write(root / "edf" / "eval" / "000" / "bckg_000_a_", edf, rec)
     words = [*PUBLISHED_TUEV, f"root={root / 'runs'}", f"source={root}", "workers=2"]
     config = compose(words)
-    recordings = Recordings(run_stage("preprocess", words), mu=config.signal.mu)
+    recordings = Recordings(run_stage("preprocess", words), ModelUnits(mu=config.signal.mu))
     return Golden(
         config,
         recordings,

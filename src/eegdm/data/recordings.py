@@ -14,7 +14,7 @@ from jaxtyping import Float
 from eegdm import artifacts
 from eegdm.data.events import map_labels
 from eegdm.data.montage import CHANNEL_ID
-from eegdm.data.signal import published_chbmit_window, to_model_units, wrap
+from eegdm.data.signal import PUBLISHED_UNITS, ModelUnits, published_chbmit_window, wrap
 from eegdm.errors import UserError, one_line
 
 # Memory maps kept open in a process: each holds a file descriptor, and many systems allow 1024.
@@ -50,7 +50,7 @@ class Recordings:
 
     Args:
         path: the folder.
-        mu: companding; 0 leaves the signal.
+        units: what windows are given in.
         rate: factor by which windows are resampled when they are read.
         label_map: label in the files -> class; empty keeps all labels as they are.
 
@@ -62,7 +62,7 @@ class Recordings:
     def __init__(
         self,
         path: Path,
-        mu: float = 255.0,
+        units: ModelUnits = PUBLISHED_UNITS,
         rate: float = 1.0,
         label_map: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -73,7 +73,8 @@ class Recordings:
         events = artifacts.read_table(self.artifact / "events.parquet")
         # Format 1 mapped labels before it stored them.
         self.events = events if self.artifact.format == 1 else map_labels(events, label_map)
-        self.mu, self.rate = mu, rate
+        self.units, self.rate = units, rate
+        self._measured: dict[str, float | None] = {}
         self.per_window = bool(self.artifact.config["signal"]["per_window"])
         self._files = {r.recording: self.artifact / r.signal for r in self.table.itertuples()}
         # The table may be a stranger's: a path out of the folder is in no manifest.
@@ -124,8 +125,8 @@ class Recordings:
     def window(
         self, recording: str, start: int, n_times: int, row: int | None = None
     ) -> Float[np.ndarray, "channel time"]:
-        """Return a window in model units (100 µV, companded), of one channel (its row) or all; it
-        wraps at the recording's ends.
+        """Return a window in model units (see :class:`ModelUnits`), of one channel (its row) or
+        all; it wraps at the recording's ends.
         """
         signal = self.signal(recording)
         # A slice of one row, not the row: the window keeps its axis of channels.
@@ -134,7 +135,9 @@ class Recordings:
             return published_chbmit_window(cut * 100.0).astype(np.float32)
         if self.rate != 1.0:
             cut = _resampled(cut, self.rate)
-        return to_model_units(cut, self.mu)
+        if recording not in self._measured:
+            self._measured[recording] = self.units.measure(signal)
+        return self.units.shown(cut, self._measured[recording])
 
 
 def _resampled(window: np.ndarray, rate: float) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from eegdm.data.filtering import FilteredBlock, Filtering, conditioned, filter_l
 from eegdm.data.montage import Derivation
 from eegdm.data.reading import open_recording
 from eegdm.data.resampling import Resampling
+from eegdm.data.whitening import whitened
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "PUBLISHED_UNITS",
     "ChannelQuality",
     "Filtering",
+    "ModelUnits",
     "Preprocessed",
     "compand",
     "expand",
@@ -33,6 +37,7 @@ __all__ = [
     "open_recording",
     "preprocess",
     "published_chbmit_window",
+    "robust_spread",
     "tensor_to_model_units",
     "to_model_units",
     "wrap",
@@ -43,6 +48,7 @@ BLOCK_VALUES = 2**24  # float64 values of a block, all electrodes: 128 MiB
 # twice.
 SHORTEST_BLOCK_S = 120.0
 NOTED_FLAT, NOTED_CLIPPED = 0.5, 0.01
+PUBLISHED_MU = 255.0
 
 
 class Preprocessed(NamedTuple):
@@ -253,6 +259,77 @@ def to_model_units(
     """
     scaled = per_unit * np.asarray(signal)
     return (compand(scaled, mu) if mu else scaled).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class ModelUnits:
+    """What a model is shown of a recording: the settings mu, spread and whiten of
+    :class:`eegdm.config.SignalConfig`.
+
+    By default that is 100 µV, companded.
+    """
+
+    mu: float = PUBLISHED_MU
+    spread: float | None = None
+    whiten: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, signal: Mapping[str, Any]) -> ModelUnits:
+        """Return those of a section `signal`, which a model's config.json has too; the published
+        ones where it says nothing.
+        """
+        whiten = signal.get("whiten")
+        return cls(
+            float(signal.get("mu", PUBLISHED_MU)),
+            signal.get("spread"),
+            None if whiten is None else tuple(whiten),
+        )
+
+    @property
+    def absolute(self) -> bool:
+        """Whether model units can be turned into volts again."""
+        return self.spread is None and self.whiten is None
+
+    def measure(self, signal: Float[ndarray, "channel time"]) -> float | None:
+        """Return of a recording what its windows are divided by: its robust spread, or None if they
+        are not.
+        """
+        return None if self.spread is None else robust_spread(signal)
+
+    def shown(
+        self,
+        windows: Float[ndarray, "*batch time"],
+        measured: float | None,
+        per_unit: float = 1.0,
+    ) -> Float[ndarray, "*batch time"]:
+        """Return windows of a recording as the model takes them, float32.
+
+        Args:
+            windows: cut from the recording.
+            measured: what :meth:`measure` says of the recording, in the same unit.
+            per_unit: how many 100 µV one unit of the windows is.
+        """
+        if self.spread is not None:
+            assert measured is not None
+            per_unit = self.spread / measured
+        units = to_model_units(windows, self.mu, per_unit)
+        return units if self.whiten is None else whitened(units, self.whiten)
+
+
+PUBLISHED_UNITS = ModelUnits()
+
+
+def robust_spread(signal: Float[ndarray, "channel time"]) -> float:
+    """Return the spread of a recording in its own unit: the median over channels of the
+    interquartile range, divided by 1.349 so that it is the standard deviation of Gaussian noise;
+    flat channels don't count.
+
+    Found from 20,000 samples or more of each channel, if it has as many.
+    """
+    sampled = np.asarray(signal[:, :: max(signal.shape[1] // 20_000, 1)], np.float64)
+    low, high = np.percentile(sampled, (25, 75), axis=1)
+    spread = (high - low)[high > low] / 1.349
+    return float(np.median(spread)) if len(spread) else 1.0
 
 
 def tensor_to_model_units(

@@ -17,11 +17,24 @@ from eegdm import artifacts
 from eegdm.artifacts import Artifact
 from eegdm.config import Config
 from eegdm.errors import UserError
-from eegdm.layout import READERS_LABELS, command, finished_classifiers, finished_folders
+from eegdm.layout import (
+    MODEL_UNITS,
+    READERS_LABELS,
+    command,
+    finished_classifiers,
+    finished_folders,
+)
 from eegdm.models.locate import find_model
 from eegdm.opening import typed_conflicts
 
-_COMPARED_SETTINGS = (*READERS_LABELS, "windows", "latents", "fusion", "finetune", "signal.mu")
+_COMPARED_SETTINGS = (
+    *READERS_LABELS,
+    *MODEL_UNITS,
+    "windows",
+    "latents",
+    "fusion",
+    "finetune",
+)
 OWN_OF_ITS_FOLD = "pretrained for its fold"
 
 

@@ -91,7 +91,7 @@ def _of_recordings(folder: Path, config: Config) -> CorpusSize:
     from eegdm.data.recordings import Recordings
     from eegdm.data.windows import assign_splits, distinct, make_samples
 
-    recordings = Recordings(folder, config.signal.mu, label_map=config.corpus.label_map)
+    recordings = Recordings(folder, label_map=config.corpus.label_map)
     table = recordings.table
     samples = make_samples(table, recordings.events, config.windows, config.corpus.classes)
     split = dict(

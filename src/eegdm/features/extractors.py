@@ -5,7 +5,7 @@ recording.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eegdm import artifacts
-from eegdm.data.signal import to_model_units
+from eegdm.data.signal import ModelUnits
 from eegdm.inference.chunks import Batch
 from eegdm.inference.embedding import BackboneReader, mean_over_pools
 from eegdm.processes import pick_device
@@ -107,9 +107,8 @@ class Tokens:
     ) -> Float[ndarray, "window channel block feature"]:
         """Return the averaged tokens of windows in 100 µV."""
         reader = self.reader
-        mu = reader.signal_config.mu
-        companded = batch._replace(data=to_model_units(batch.data, mu))
-        tokens = reader.tokens(companded, channel_ids, sfreq, pick_device(self.device))
+        shown = batch.shown(ModelUnits.of(asdict(reader.signal_config)))
+        tokens = reader.tokens(shown, channel_ids, sfreq, pick_device(self.device))
         mean = mean_over_pools(tokens).transpose(0, 3, 1, 2, 4)
         return mean.reshape(*mean.shape[:3], -1)
 

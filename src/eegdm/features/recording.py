@@ -109,7 +109,7 @@ def _extract(
     ids = [CHANNEL_ID[name] for name in prepared.taken_for]
     streams: dict[str, Any] = {}
     with ExitStack() as stack:
-        for batch in read_batches(windows, prepared.read, 0.0, batch_size):
+        for batch in read_batches(windows, prepared.read, prepared.spread(), batch_size):
             for extractor in extractors:
                 values = extractor(batch, windows.sfreq, ids)
                 if extractor.name not in streams:

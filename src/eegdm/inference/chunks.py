@@ -15,7 +15,7 @@ from numpy import ndarray
 from eegdm import artifacts
 from eegdm.console import track
 from eegdm.data.montage import TCP
-from eegdm.data.signal import to_model_units
+from eegdm.data.signal import ModelUnits
 from eegdm.data.windows import WindowGrid
 
 if TYPE_CHECKING:
@@ -39,12 +39,18 @@ def runs_of_windows(windows: WindowGrid) -> list[WindowGrid]:
     ]
 
 
-def read_batches(windows: WindowGrid, read: Read, mu: float, batch_size: int) -> Iterator[Batch]:
-    """Yield windows in model units: companded, float32."""
+def read_batches(
+    windows: WindowGrid, read: Read, spread: float, batch_size: int
+) -> Iterator[Batch]:
+    """Yield windows in 100 µV, not companded.
+
+    Args:
+        spread: the recording's robust spread in 100 µV.
+    """
     for i in range(0, len(windows.starts), batch_size):
         starts = windows.starts[i : i + batch_size]
         cut = np.stack([read(int(s), int(s) + windows.n_times) for s in starts])
-        yield Batch(starts, to_model_units(cut, mu))
+        yield Batch(starts, cut, spread)
 
 
 class Batch(NamedTuple):
@@ -52,6 +58,11 @@ class Batch(NamedTuple):
 
     starts: Int[ndarray, " window"]
     data: Float[ndarray, "window channel time"]
+    spread: float  # of the whole recording, robust, in 100 µV
+
+    def shown(self, units: ModelUnits) -> Batch:
+        """Return windows of 100 µV as a model with these units takes them."""
+        return self._replace(data=units.shown(self.data, self.spread))
 
     def noise(self, channel_ids: Sequence[int]) -> Float[ndarray, "window channel time"]:
         """Return standard normal noise for models that are shown noised signals; it depends on
@@ -73,6 +84,7 @@ def classifier_logits(
     model: EEGDM,
     windows: WindowGrid,
     read: Read,
+    spread: float,
     slots: list[int],
     device: torch.device,
     batch_size: int = BATCH_SIZE,
@@ -80,6 +92,7 @@ def classifier_logits(
     """Return a classifier's logits.
 
     Args:
+        spread: the recording's robust spread in 100 µV.
         slots: for each channel of the signal its place among the model's channels; the others are
             masked.
     """
@@ -90,10 +103,11 @@ def classifier_logits(
     mask[:, slots] = True
     logits_of_batches = []
     with torch.inference_mode():
-        for batch in read_batches(windows, read, model.signal.get("mu", 255.0), batch_size):
+        units = ModelUnits.of(model.signal)
+        for batch in read_batches(windows, read, spread, batch_size):
             n = len(batch.starts)
             data = torch.zeros(n, len(model.channels), windows.n_times)
-            data[:, slots] = torch.from_numpy(batch.data)
+            data[:, slots] = torch.from_numpy(batch.shown(units).data)
             noise = (
                 torch.from_numpy(batch.noise(model.channel_ids)).to(device)
                 if model.spec.forward == "noisy"

@@ -14,6 +14,7 @@ from numpy import ndarray
 
 from eegdm.config import SignalConfig
 from eegdm.data.montage import CHANNEL_ID, TCP
+from eegdm.data.signal import ModelUnits
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.inference.chunks import BATCH_SIZE, Batch, iter_chunks, read_batches
@@ -140,14 +141,17 @@ def embed_in(
     prepared, windows = prepare_windows(
         recording, settings, reader.window_s, options.step_s, folder, progress
     )
-    mu, device = settings.signal.mu, pick_device(options.device)
+    units, device = ModelUnits.of(asdict(settings.signal)), pick_device(options.device)
+    spread = prepared.spread()
     ids = [CHANNEL_ID[name] for name in prepared.taken_for]
 
     def compute(chunk: WindowGrid) -> ndarray:
         return np.concatenate(
             [
-                _kept_axes(reader.tokens(batch, ids, chunk.sfreq, device), options.tokens)
-                for batch in read_batches(chunk, prepared.read, mu, options.batch_size)
+                _kept_axes(
+                    reader.tokens(batch.shown(units), ids, chunk.sfreq, device), options.tokens
+                )
+                for batch in read_batches(chunk, prepared.read, spread, options.batch_size)
             ]
         )
 

@@ -5,6 +5,7 @@ diffusion.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from numpy import ndarray
 from eegdm.artifacts import atomic_path, make_folder, refuse_long_names, storage_faults
 from eegdm.data.channels import PER_VOLT
 from eegdm.data.montage import CHANNEL_ID, TCP, electrodes_of
-from eegdm.data.signal import expand
+from eegdm.data.signal import ModelUnits, expand
 from eegdm.errors import UserError
 from eegdm.inference.preparation import signal_settings
 from eegdm.processes import pick_device
@@ -117,6 +118,11 @@ def _backbone_schedule_and_signal(model: Any) -> tuple[SSMDP, Any, Any]:
 
     backbone = load_backbone(model)
     signal = signal_settings(dict(backbone.info.get("signal", {})))
+    if not ModelUnits.of(asdict(signal)).absolute:
+        raise UserError(
+            "this backbone learned from scaled or whitened signals, so it knows no volts and can't"
+            " generate EEG; use one without signal.spread and signal.whiten"
+        )
     return backbone, noise_schedule(**noise_of(backbone)), signal
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eegdm.checkpoints.load import load_classifier
+from eegdm.data.signal import robust_spread
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.evaluation.decision import Rule, find_events, rule_of, window_table
@@ -235,10 +236,10 @@ def predict_in(
         prepared = prepare(raw, preparation_settings(model, options), folder, progress)
         windows = _grid(prepared.n_times, prepared.sfreq, model, rule, options.step_s)
         slots = [model.channels.index(name) for name in prepared.taken_for]
-        device = pick_device(options.device)
+        device, spread = pick_device(options.device), prepared.spread()
         chunks = iter_chunks(
             lambda chunk: classifier_logits(
-                model, chunk, prepared.read, slots, device, options.batch_size
+                model, chunk, prepared.read, spread, slots, device, options.batch_size
             ),
             windows,
             folder,
@@ -275,9 +276,9 @@ def predict_signal(
     rule = rule_of(model)
     windows = _grid(signal.shape[1], model.sfreq, model, rule, None)
     slots = [model.channels.index(name) for name in ch_names]
-    torch_device = pick_device(device)
+    torch_device, spread = pick_device(device), robust_spread(signal)
     logits = [
-        classifier_logits(model, chunk, lambda a, b: signal[:, a:b], slots, torch_device)
+        classifier_logits(model, chunk, lambda a, b: signal[:, a:b], spread, slots, torch_device)
         for chunk in runs_of_windows(windows)
     ]
     table = window_table(windows, np.concatenate(logits), rule)

@@ -22,7 +22,7 @@ from eegdm.data.montage import TCP, Derivation, bipolar
 from eegdm.data.plan import names_of, plan_channels
 from eegdm.data.positions import keep_nearest, match_to_montage
 from eegdm.data.reading import checked, open_recording, opening_of
-from eegdm.data.signal import Filtering, preprocess
+from eegdm.data.signal import Filtering, preprocess, robust_spread
 from eegdm.data.units import refuse_unknown_unit
 from eegdm.errors import UserError
 
@@ -78,6 +78,11 @@ class PreparationSettings:
             if value not in allowed:
                 raise UserError(f"{name}={value!r} is unknown; choose from {', '.join(allowed)}")
         refuse_unknown_unit(self.unit)
+        if self.rate == "native" and self.signal.whiten:
+            raise UserError(
+                f"rate=native: this model's whitening filter is made for {self.signal.sfreq:g} Hz;"
+                " use rate=resample"
+            )
         if isinstance(self.notch, str) and self.notch != "auto":
             raise UserError(f"notch={self.notch!r} is unknown; give frequencies in Hz, or auto")
         if isinstance(self.notch, tuple) and not all(1 <= hz <= 500 for hz in self.notch):
@@ -115,6 +120,10 @@ class Prepared:
         """
         return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[:, start:stop])
 
+    def spread(self) -> float:
+        """Return the recording's robust spread in 100 µV."""
+        return robust_spread(np.load(self.path, mmap_mode="r", allow_pickle=False))
+
 
 def signal_settings(stored: dict[str, Any]) -> SignalConfig:
     """Return how a model's recordings were treated, from its config.json; SignalConfig's defaults
@@ -125,7 +134,12 @@ def signal_settings(stored: dict[str, Any]) -> SignalConfig:
     """
     default = asdict(SignalConfig())
     for name, value in stored.items():
-        kinds = {"notch": list, "unit": str | None}
+        kinds = {
+            "notch": list,
+            "unit": str | None,
+            "spread": float | int | None,
+            "whiten": list | None,
+        }
         if name not in default or not isinstance(value, kinds.get(name, type(default[name]) | int)):
             raise UserError(
                 f"signal.{name}={value!r:.80} in the model's config.json is not a setting of this"
@@ -339,8 +353,18 @@ def _steps(
         steps.append(f"notch at {', '.join(f'{hz:g}' for hz in applied.notch)} Hz")
     if applied.sfreq != sfreq:
         steps.append(f"resampled to {applied.sfreq:g} Hz")
+    if settings.signal.spread:
+        steps.append(
+            f"scaled so that the recording's robust spread is {settings.signal.spread:g} model"
+            " units"
+        )
     if settings.signal.mu:
         steps.append(f"amplitudes above 100 µV companded (mu-law, mu {settings.signal.mu:g})")
+    if settings.signal.whiten:
+        steps.append(
+            "windows whitened by the model's prediction filter"
+            f" ({len(settings.signal.whiten)} coefficients)"
+        )
     return steps
 
 

@@ -19,8 +19,6 @@ from eegdm.models.pooling import SFREQ, pool_bounds
 from eegdm.models.pretrained import Pretrained
 from eegdm.tuev import TUEV_CLASSES
 
-PUBLISHED_MU = 255.0
-
 
 class EEGDM(Pretrained, nn.Module):
     """A classifier of EEG windows; without arguments the published TUEV model at full size.
@@ -178,13 +176,6 @@ def noise_of(backbone: SSMDP) -> dict[str, Any]:
             f" know: {', '.join(unknown)}; known are {', '.join(published)}"
         )
     return published | stated
-
-
-def companding_of(backbone: SSMDP) -> float:
-    """Return the companding (mu) of the signals that a backbone learned from: what its file says,
-    the published 255 where it says nothing.
-    """
-    return float(backbone.info.get("signal", {}).get("mu", PUBLISHED_MU))
 
 
 def _ids_of(channels: tuple[str, ...]) -> list[int]:

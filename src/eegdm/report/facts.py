@@ -20,9 +20,10 @@ from eegdm.config import Config
 from eegdm.data.events import SPLITS
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
-from eegdm.data.signal import expand
+from eegdm.data.signal import ModelUnits, expand
 from eegdm.evaluation.comparisons import Opened, class_weights, n_folds, training_set_key
 from eegdm.evaluation.selection import Finished
+from eegdm.layout import model_units
 from eegdm.models.eegdm import EEGDM
 from eegdm.report.content import Samples
 
@@ -145,7 +146,7 @@ def settings(config: Config, model: EEGDM, run: Finished, recordings: Artifact) 
         windows.pop("fold")
     sections = {
         "windows": windows,
-        "signal": recordings.config.get("signal", {}) | {"mu": config.signal.mu},
+        "signal": recordings.config.get("signal", {}) | model_units(config),
         "backbone": {k: v for k, v in model.backbone.config.items() if k != "n_channel_ids"},
     }
     if run.backbone is not None:
@@ -221,8 +222,10 @@ def generated(run: Finished, recordings: Recordings) -> Samples | None:
         return None
     drawn = np.load(path, allow_pickle=False)[[TCP.index(name) for name in recordings.ch_names]]
     assert run.backbone is not None
-    mu = run.backbone.config.get("signal", {}).get("mu", recordings.mu)
-    made = expand(drawn, mu) if mu else drawn
+    units = ModelUnits.of(run.backbone.config.get("signal", {}))
+    if not units.absolute:
+        return None
+    made = expand(drawn, units.mu) if units.mu else drawn
     real = [
         _real_windows(recordings, r, drawn.shape[-1])
         for r in recordings.table.itertuples()

@@ -21,7 +21,7 @@ from eegdm.evaluation.fitting import fit_decision
 from eegdm.evaluation.metrics import scores
 from eegdm.evaluation.scoring import logits_from_table, score_samples
 from eegdm.evaluation.surprise import Population, population_facts
-from eegdm.layout import content_config, destination
+from eegdm.layout import content_config, destination, model_units
 from eegdm.models.backbone import SSMDP, known_compat
 from eegdm.models.card import training_facts
 from eegdm.models.eegdm import EEGDM
@@ -104,7 +104,7 @@ def make_classifier(config: Config, data: LabelledData, backbone: SSMDP) -> EEGD
     # A binary classifier has one logit, of the class that is not the background
     binary = config.finetune.loss == "binary"
     classes = config.corpus.classes[1:] if binary else config.corpus.classes
-    signal = {**recordings.artifact.config["signal"], "mu": config.signal.mu}
+    signal = {**recordings.artifact.config["signal"], **model_units(config)}
     n_times = recordings.window(*data.samples[WINDOW_KEY].iloc[0]).shape[-1]
     return EEGDM(
         backbone,

@@ -1,0 +1,119 @@
+"""Scaling by the spread and whitening are settings of a backbone, which everyone who reads with it
+applies.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+import torch
+
+import eegdm
+from eegdm.artifacts import read_table
+from eegdm.data.recordings import Recordings
+from eegdm.data.signal import ModelUnits
+from eegdm.data.synthetic.layouts import write_folder
+from eegdm.data.tokens import TokenStore
+from eegdm.errors import UserError
+from eegdm.stages import run_stage
+from stages.tiny import SIZES
+
+UNITS = {"mu": 0.0, "spread": 0.35, "whiten": [1.5, -1.2, 0.2]}
+TYPED = ["signal.mu=0", "signal.spread=0.35", "signal.whiten=[1.5,-1.2,0.2]"]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("units")
+    write_folder(folder / "source", "table", n_subjects=4, n_runs=1, minutes=1.2, seed=1)
+    words = [
+        "corpus=folder",
+        f"source={folder / 'source'}",
+        "events=table",
+        f"table={folder / 'source' / 'events.csv'}",
+        f"root={folder / 'runs'}",
+        "split=subject",
+        "windows.policy=grid",
+        "corpus.classes=[SPSW,GPED,PLED,EYEM,ARTF,BCKG]",
+        "signal.sfreq=100",
+        "signal.lowpass=45",
+        *SIZES,
+    ]
+    run_stage("preprocess", words)
+    run_stage("pretrain", [*words, *TYPED])
+    return words
+
+
+@pytest.fixture(scope="module")
+def backbone(words: list[str]) -> Path:
+    root = Path(words[4].removeprefix("root="))
+    return root / "folder" / "base" / "backbone"
+
+
+def file_of(words: list[str], recording: str) -> Path:
+    (file,) = Path(words[1].removeprefix("source=")).rglob(f"{Path(recording).name}.*")
+    return file
+
+
+def test_a_backbone_says_what_it_was_shown(backbone: Path) -> None:
+    stated = json.loads((backbone / "config.json").read_text())["signal"]
+    assert UNITS.items() <= stated.items() and stated["sfreq"] == 100.0
+
+
+def test_stored_tokens_and_embeddings_of_the_file_are_those_of_scaled_and_whitened_windows(
+    words: list[str], backbone: Path
+) -> None:
+    """Computed step by step from the recording; cache and embed were told nothing."""
+    latents = run_stage("cache", [*words, "latents.dtype=float32"])
+    opened = Recordings(backbone.parent / "recordings")
+    windows = read_table(latents / "windows.parquet")
+    first = windows.iloc[0]
+    signal = opened.signal(first.recording)
+    units = ModelUnits.of(UNITS)
+    cut = signal[:, first.start_sample : first.start_sample + first.n_times]
+    low, high = np.percentile(signal, (25, 75), axis=1)
+    shown = units.shown(cut, float(np.median(high - low)) / 1.349)
+    model = eegdm.load(str(backbone))
+    expected = (
+        model.tokens(torch.from_numpy(shown[None]), range(len(shown)), sfreq=100.0).detach().numpy()
+    )
+    store = TokenStore(latents)
+    key = (first.recording, int(first.start_sample), int(first.n_times))
+    stored = store.read(key, slice(None))
+    np.testing.assert_allclose(stored, np.moveaxis(expected[0], 3, 0), rtol=1e-3, atol=1e-5)
+
+    found = eegdm.embed(file_of(words, first.recording), backbone, tokens=True)
+    (place,) = np.flatnonzero(found.about.onset_s == first.start_sample / 100)
+    np.testing.assert_allclose(found.values[place], expected[0], rtol=1e-3, atol=1e-5)
+
+
+def test_a_classifier_marks_a_recording_alike_in_microvolts_and_in_millivolts(
+    words: list[str],
+) -> None:
+    """The spread takes out any factor; the classifier knows so from its backbone."""
+    folder = run_stage("finetune", [*words, "latents.cached=false", "finetune.epochs=1"])
+    classifier = eegdm.load(str(folder))
+    assert UNITS.items() <= classifier.signal.items()
+    file = next(Path(words[1].removeprefix("source=")).rglob("*.edf"))
+    raw = mne.io.read_raw_edf(file, preload=True, verbose="ERROR")
+    louder = raw.copy().apply_function(lambda x: 3 * x, picks="all", verbose="ERROR")
+    one, other = (eegdm.predict(r, classifier) for r in (raw, louder))
+    columns = list(classifier.classes)
+    np.testing.assert_allclose(one.windows[columns], other.windows[columns], atol=1e-4)
+    assert any("robust spread" in step for step in one.steps)
+    assert any("whitened" in step for step in one.steps)
+
+
+def test_other_units_than_the_backbone_s_are_refused(words: list[str], backbone: Path) -> None:
+    with pytest.raises(UserError, match=r"signal\.spread=0\.35, not 1\.0"):
+        run_stage("cache", [*words, "signal.spread=1"])
+    with pytest.raises(UserError, match="rate=native: this model's whitening filter"):
+        eegdm.embed(next(Path(words[1][7:]).rglob("*.edf")), backbone, rate="native")
+    with pytest.raises(UserError, match="knows no volts and can't generate"):
+        eegdm.generate(str(backbone), n=1)
+    with pytest.raises(UserError, match="leave out signal.spread and signal.whiten"):
+        run_stage("preprocess", ["corpus=chbmit", "signal.per_window=true", "signal.spread=1"])
