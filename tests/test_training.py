@@ -11,17 +11,21 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from safetensors.numpy import load_file
+from torch.utils.data import Dataset
 
 from conftest import golden_folder
 from eegdm.checkpoints.published import load_original
 from eegdm.compose import compose
-from eegdm.config import EmaConfig, FinetuneConfig
-from eegdm.data.batches import GlobalBatches, loader
+from eegdm.config import EmaConfig, FinetuneConfig, PretrainConfig
+from eegdm.data.batches import DenoisingBatch, GlobalBatches, loader
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
+from eegdm.models.diffusion import NoiseSchedule
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.training import (
+    DenoisingModule,
     TimeEstimate,
     criterion,
     denoising_groups,
@@ -145,6 +149,42 @@ def test_the_backbones_state_space_is_never_decayed() -> None:
     assert (
         len(EXPECTED["adamw_backbone"][2]["names"]) == 4 * 3
     )  # published: the same four parameters per block
+
+
+def test_the_learning_rate_falls_by_a_cosine_and_the_state_space_has_its_own(
+    tmp_path: Path,
+) -> None:
+    """After step s of n the rate is last + (first - last) (1 + cos(pi s / n)) / 2, over all
+    epochs; the state space's falls by the same share.
+    """
+    n_steps, first, last, ssm = 6, 1e-2, 1e-3, 2e-3
+    config = PretrainConfig(lr=first, last_lr=last, ssm_lr=ssm, epochs=2)
+    model = SSMDP(d_model=8, n_blocks=1, d_state=4, d_cond=8, d_embed=8)
+    module = DenoisingModule(model, NoiseSchedule(10), config, 100.0)
+    found: list[list[float]] = []
+
+    class Rates(Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+            found.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+    trainer = make_trainer(compose(["device=cpu"]), tmp_path, config.epochs, 1.0, [Rates()])
+    fit(trainer, module, loader(RandomWindows(), 8, 0), None)
+    share = (1 + np.cos(np.pi * np.arange(1, n_steps + 1) / n_steps)) / 2
+    rate = last + (first - last) * share
+    expected = np.stack([rate, rate * ssm / first], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+class RandomWindows(Dataset):
+    """24 windows of noise, three batches of eight."""
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> DenoisingBatch:
+        x = torch.randn(len(keys), 1, 50)
+        step = torch.zeros(len(keys), dtype=torch.long)
+        return DenoisingBatch(x, torch.randn_like(x), step, step)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

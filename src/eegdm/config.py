@@ -490,6 +490,20 @@ class PretrainConfig:
         " less if the loss jumps or becomes NaN.",
         low=0,
     )
+    last_lr: float | None = option(
+        None,
+        "learning rate at the end, approached by a cosine; null: as at the beginning",
+        "Published: constant. Change it to 0 if the number of epochs is small and fixed: the last"
+        " steps then average out what is left of the first rate's noise.",
+        low=0,
+    )
+    ssm_lr: float | None = option(
+        None,
+        "learning rate of A, B and dt at the beginning; null: as of the others",
+        "Change it to less than lr if lr is above 0.001: these parameters decide on decays and"
+        " frequencies, and the loss jumps if they do.",
+        low=0,
+    )
     weight_decay: float = option(
         0.0,
         "weight decay; never on A, B and dt",
@@ -1094,6 +1108,10 @@ def _contradictions(c: Config) -> Iterator[str]:
         yield (
             f"finetune.monitor={c.finetune.monitor}: kappa goes with loss=cross_entropy, auc_pr and"
             " auroc with loss=binary"
+        )
+    if c.pretrain.last_lr is not None and not c.pretrain.last_lr < c.pretrain.lr:
+        yield (
+            f"pretrain.last_lr={c.pretrain.last_lr:g}: must be below pretrain.lr={c.pretrain.lr:g}"
         )
     yield from _losses_settings(c)
     if len(set(c.corpus.classes)) < len(c.corpus.classes):

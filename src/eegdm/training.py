@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 import os
 import shutil
 import time
@@ -50,15 +51,19 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 # ------------------------------------------------------------------------------- parameter groups
 
 
-def denoising_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Group the backbone's parameters: A, B and dt of every SSM are never decayed."""
+def denoising_groups(
+    model: nn.Module, weight_decay: float, ssm_lr: float | None = None
+) -> list[dict[str, Any]]:
+    """Group the backbone's parameters: A, B and dt of every SSM are never decayed, and may have a
+    learning rate of their own.
+    """
     kept = ("log_decay", "frequency", "log_dt", "B")
     groups: dict[bool, list[nn.Parameter]] = {False: [], True: []}
     for name, parameter in model.named_parameters():
         groups[".ssm." in name and name.rsplit(".", 1)[-1] in kept].append(parameter)
     return [
         {"params": groups[False], "weight_decay": weight_decay},
-        {"params": groups[True], "weight_decay": 0.0},
+        {"params": groups[True], "weight_decay": 0.0} | ({} if ssm_lr is None else {"lr": ssm_lr}),
     ]
 
 
@@ -128,7 +133,11 @@ class DenoisingModule(SharedBatches):
     """Learning to predict the velocity (v-prediction of Salimans and Ho 2022)."""
 
     def __init__(
-        self, model: SSMDP, schedule: NoiseSchedule, config: PretrainConfig, sfreq: float
+        self,
+        model: SSMDP,
+        schedule: NoiseSchedule,
+        config: PretrainConfig,
+        sfreq: float,
     ) -> None:
         super().__init__()
         self.model, self.schedule, self.config, self.sfreq = model, schedule, config, sfreq
@@ -163,8 +172,17 @@ class DenoisingModule(SharedBatches):
         # Here the optimizer has stepped; ema-pytorch itself counts which steps it averages
         self.ema.update()
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.adamw(denoising_groups(self.model, self.config.weight_decay), lr=self.config.lr)
+    def configure_optimizers(self) -> Any:
+        c = self.config
+        groups = denoising_groups(self.model, c.weight_decay, c.ssm_lr)
+        optimizer = self.adamw(groups, lr=c.lr)
+        if c.last_lr is None:
+            return optimizer
+        rest, n_steps = c.last_lr / c.lr, int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rest + (1 - rest) * (1 + math.cos(math.pi * step / n_steps)) / 2
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class FusionModule(SharedBatches):
