@@ -38,6 +38,7 @@ from eegdm.data.batches import (
     in_order,
 )
 from eegdm.errors import UserError, one_line
+from eegdm.evaluation.headroom import HeadRoom
 from eegdm.evaluation.metrics import scores
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule
@@ -138,8 +139,10 @@ class DenoisingModule(SharedBatches):
         schedule: NoiseSchedule,
         config: PretrainConfig,
         sfreq: float,
+        room: HeadRoom | None = None,
     ) -> None:
         super().__init__()
+        self.room = room
         self.model, self.schedule, self.config, self.sfreq = model, schedule, config, sfreq
         # A part of the module, so that checkpoints hold the average too
         self.ema = moving_average(model, config.ema)
@@ -166,7 +169,10 @@ class DenoisingModule(SharedBatches):
     def validation_step(self, batch: DenoisingBatch, number: int) -> None:
         batches = batch_sampler_of(self.trainer.val_dataloaders)
         _, loss = self.scale_to_global_batch(self.loss(self.ema.ema_model, batch), batches, number)
-        self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=batches.size(number))
+        size = batches.size(number)
+        self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=size)
+        if self.room is not None:  # the share of the mean loss is the mean of the shares
+            self.log("val_headroom", self.room.closed(loss), on_epoch=True, batch_size=size)
 
     def on_train_batch_end(self, *_: Any) -> None:
         # Here the optimizer has stepped; ema-pytorch itself counts which steps it averages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from lightning.pytorch.callbacks import Callback
 from eegdm import artifacts
 from eegdm.config import Config
 from eegdm.console import say
-from eegdm.data.batches import Denoising, generator, loader
+from eegdm.data.batches import Denoising, DenoisingBatch, generator, loader
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view, without_windows
 from eegdm.effects import finished_line
 from eegdm.errors import UserError
+from eegdm.evaluation.headroom import HeadRoom, head_room
 from eegdm.evaluation.surprise import Population, population_facts
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
@@ -38,6 +40,8 @@ from eegdm.training import (
     training_folder,
 )
 
+# Single-channel windows that the mean spectra are found from: enough for 22 channels
+MEAN_SPECTRUM_WINDOWS = 5000
 # The "epoch" whose steps and noise every validation uses, so that losses can be compared
 WITHOUT_PRETRAINING = "backbone=mini or backbone=random on cache and finetune needs no pretraining"
 VALIDATION_EPOCH = 2**31
@@ -76,7 +80,8 @@ def run(config: Config) -> Path:
         # Model: the backbone and the noise that it learns to take away.
         L.seed_everything(config.run.seed, verbose=False)
         model, schedule = make_backbone(config), make_schedule(config)
-        module = DenoisingModule(model, schedule, config.pretrain, recordings.sfreq)
+        measured = _head_room(config, recordings, train, val, schedule) if len(val) else None
+        module = DenoisingModule(model, schedule, config.pretrain, recordings.sfreq, measured)
         drawing = [_Sampling(config, folder, recordings.sfreq)] if config.pretrain.samples else []
         # Training: the same global batches for any number of processes.
         estimate = TimeEstimate(f"{_each_fold(config)}; {WITHOUT_PRETRAINING}")
@@ -139,6 +144,30 @@ class _Sampling(Callback):
 def _each_fold(config: Config) -> str:
     w = config.windows
     return f", for each of {w.n_folds} folds" if w.split == "kfold" else ""
+
+
+def _head_room(
+    config: Config,
+    recordings: Recordings,
+    train: pd.DataFrame,
+    val: pd.DataFrame,
+    schedule: NoiseSchedule,
+) -> HeadRoom:
+    """Return between which losses of linear denoisers the validation loss is to fall."""
+    size, seed, n_steps = config.pretrain.batch_size, config.run.seed, schedule.n_steps
+    learned = Denoising(recordings, _thin(train, MEAN_SPECTRUM_WINDOWS), n_steps, seed)
+    tested = _Validation(recordings, val, n_steps, seed)
+    found = head_room(_in_order(learned, size), _in_order(tested, size), schedule, recordings.sfreq)
+    say(
+        f"pretrain: validation loss of linear denoisers: {found.mean_spectrum:.4f} with the mean"
+        f" spectrum, {found.own_spectrum:.4f} with each window's own"
+    )
+    return found
+
+
+def _in_order(dataset: Denoising, size: int) -> Iterator[DenoisingBatch]:
+    for first in range(0, len(dataset), size):
+        yield dataset[[(0, i) for i in range(first, min(first + size, len(dataset)))]]
 
 
 def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.DataFrame]:
