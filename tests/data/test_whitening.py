@@ -55,5 +55,7 @@ def test_a_window_is_filtered_as_within_its_recording_and_stays_as_it_is(x: np.n
 
 @pytest.mark.parametrize("numbers", [(1.0, -1.5), (1.0, -0.5, 1.0), (0.0, 0.5), (-1.0, 0.5)])
 def test_numbers_that_are_no_prediction_filter_are_refused(numbers: tuple[float, ...]) -> None:
-    with pytest.raises(UserError, match=r"signal\.whiten: these numbers are no prediction filter"):
+    with pytest.raises(
+        UserError, match=r"signal\.whiten: these numbers are not a prediction filter"
+    ):
         whitened(np.zeros(20), numbers)

@@ -67,7 +67,7 @@ def _start(filter_: tuple[float, ...]) -> Float[ndarray, "time time"]:
         reflection = polynomial[order]
         if not abs(reflection) < 1 or gain <= 0:
             raise UserError(
-                "signal.whiten: these numbers are no prediction filter; take those that"
+                "signal.whiten: these numbers are not a prediction filter; take those that"
                 " examples/whitening_filter.py prints"
             )
         polynomial = (polynomial - reflection * polynomial[::-1])[:-1] / (1 - reflection**2)
