@@ -59,7 +59,15 @@ def other_value(name: str, rng: random.Random):
         return ["a", "b"]
     if isinstance(value, dict):
         return {"x": "SPSW"}
-    return {"corpus.table": "t.csv", "finetune.class_weights": [1.0] * 6}.get(
+    of_name = {
+        "corpus.table": "t.csv",
+        "finetune.class_weights": [1.0] * 6,
+        "pretrain.last_lr": 1e-6,
+        "pretrain.ssm_lr": 1e-3,
+        "signal.spread": 0.35,
+        "signal.whiten": [1.2, -0.6],
+    }
+    return of_name.get(
         name, 3 if "samples" in name or "windows" in name or name.endswith("block") else "other"
     )
 
