@@ -42,8 +42,8 @@ from eegdm.training import (
 
 # Single-channel windows that the mean spectra are found from: enough for 22 channels
 MEAN_SPECTRUM_WINDOWS = 5000
-# The "epoch" whose steps and noise every validation uses, so that losses can be compared
 WITHOUT_PRETRAINING = "backbone=mini or backbone=random on cache and finetune needs no pretraining"
+# The "epoch" whose steps and noise every validation uses, so that losses can be compared
 VALIDATION_EPOCH = 2**31
 
 
