@@ -133,8 +133,10 @@ def test_classical_features_are_stored_by_channel(store: FeatureStore) -> None:
 
 def test_covariances_do_not_depend_on_their_neighbours() -> None:
     x = np.random.default_rng(0).normal(size=(5, 4, 200))
-    together = Covariance()(Batch(np.arange(5), x), 200.0, range(4))
-    alone = [Covariance()(Batch(np.arange(1), x[k : k + 1]), 200.0, range(4))[0] for k in range(5)]
+    together = Covariance()(Batch(np.arange(5), x, 1.0), 200.0, range(4))
+    alone = [
+        Covariance()(Batch(np.arange(1), x[k : k + 1], 1.0), 200.0, range(4))[0] for k in range(5)
+    ]
     np.testing.assert_array_equal(together, np.stack(alone))
     np.testing.assert_allclose(together, covariances(x), rtol=1e-6)
 
