@@ -20,7 +20,7 @@ from eegdm.console import run_main
 from eegdm.errors import UserError
 from eegdm.evaluation.surprise import Population, population_facts
 from eegdm.inference.preparation import as_raw, prepare
-from eegdm.inference.surprise import SurpriseOptions, powers_of, reading_of
+from eegdm.inference.surprising import SurpriseOptions, powers_of, reading_of
 from eegdm.models.locate import CARD_FILE, CONFIG_FILE, PACKAGED
 
 SETS = {

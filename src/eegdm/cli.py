@@ -350,8 +350,8 @@ def surprise(
     """Find the strangest seconds of a recording without labels: *_surprise.tsv, and a page with
     their traces.
     """
-    from eegdm.inference.surprise import SurpriseOptions
     from eegdm.inference.surprise_files import surprise_file
+    from eegdm.inference.surprising import SurpriseOptions
 
     options = SurpriseOptions(
         channels=channels, missing=missing, unit=unit, notch=_frequencies(notch)

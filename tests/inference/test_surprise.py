@@ -19,7 +19,7 @@ from eegdm.console import clock
 from eegdm.errors import UserError
 from eegdm.evaluation.surprise import Population, population_facts
 from eegdm.inference import surprise_files
-from eegdm.inference.surprise import SurpriseOptions, powers_of, reading_of, surprise_in
+from eegdm.inference.surprising import SurpriseOptions, powers_of, reading_of, surprise_in
 from eegdm.inference.surprise_files import surprise_file
 
 MODEL = small_model()

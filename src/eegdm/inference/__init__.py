@@ -3,7 +3,7 @@
 from eegdm.inference.embedding import Embeddings, EmbedOptions, embed
 from eegdm.inference.generation import Generated, generate
 from eegdm.inference.prediction import Options, Prediction, annotate, predict, predict_signal
-from eegdm.inference.surprise import Surprise, SurpriseOptions, surprise
+from eegdm.inference.surprising import Surprise, SurpriseOptions, surprise
 
 __all__ = [
     "EmbedOptions",

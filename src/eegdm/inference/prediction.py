@@ -27,7 +27,7 @@ from eegdm.inference.preparation import (
     prepare,
     signal_settings,
 )
-from eegdm.inference.surprise import population_notes, powers_of
+from eegdm.inference.surprising import population_notes, powers_of
 from eegdm.processes import pick_device
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Prediction(NamedTuple):
     notes: list[str]
     surprise: Float[
         ndarray, "second channel"
-    ]  # see `eegdm.inference.surprise`; no seconds below 100 Hz
+    ]  # see `eegdm.inference.surprising`; no seconds below 100 Hz
 
 
 def predict(

@@ -15,7 +15,7 @@ from eegdm import artifacts
 from eegdm.console import say
 from eegdm.data.files import signal_state
 from eegdm.errors import UserError
-from eegdm.inference.surprise import SurpriseOptions, in_words, surprise_in
+from eegdm.inference.surprising import SurpriseOptions, in_words, surprise_in
 from eegdm.inference.unfinished import unfinished_work
 
 _DECIMALS = {"surprise": 3, "change_db": 2, "population": 3}
@@ -43,7 +43,7 @@ def surprise_file(
 ) -> list[Path]:
     """Write the surprise of every second and channel, and a page beside it; return where.
 
-    The table has the columns of :attr:`eegdm.inference.surprise.Surprise.seconds`.
+    The table has the columns of :attr:`eegdm.inference.surprising.Surprise.seconds`.
 
     Args:
         out: X.tsv or X.parquet; the page is X.html.

@@ -11,8 +11,8 @@ from eegdm.console import clock
 from eegdm.inference.prediction_figures import traces
 from eegdm.inference.prediction_files import NO_DEVICE
 from eegdm.inference.preparation import Prepared
-from eegdm.inference.surprise import Surprise, in_words
 from eegdm.inference.surprise_figures import surprise_map
+from eegdm.inference.surprising import Surprise, in_words
 from eegdm.report.charts import colour
 from eegdm.report.pages import Picture, Points, Section, Table, Text, write_html
 from eegdm.report.traces import POLARITY
