@@ -38,7 +38,7 @@ def random_features(windows: Windows, seed: int = 0, n: int = 25) -> np.ndarray:
     return (rng.normal(size=(len(windows.label), n)) + own).astype(np.float32)
 
 
-KINDS = [Kind("a", (("a",),), permuted=True), Kind("best", (("a",), ("b",), ("a", "b")))]
+KINDS = [Kind("a", ("a",), permuted=True), Kind("both", ("a", "b"))]
 
 
 @pytest.mark.parametrize("windows", [two_classes_each(), one_class_each()])
@@ -72,8 +72,8 @@ def test_no_head_depends_on_the_people_tested(windows: Windows) -> None:
         assert same_folds
         permuted_too = np.where(changed, permuted[:, ::-1], permuted)
         after = decide({"a": a_changed, "b": b}, relabelled, KINDS, permuted_too)
-        for name in ("a", "best"):
-            assert after[name].chosen[fold] == before[name].chosen[fold]
+        for name in ("a", "both"):
+            assert after[name].penalty[fold] == before[name].penalty[fold]
             np.testing.assert_array_equal(after[name].values[others], before[name].values[others])
             for n_people, curve in before[name].curve.items():
                 np.testing.assert_array_equal(
@@ -89,7 +89,7 @@ def test_every_window_is_decided_in_every_part() -> None:
     features = {"a": random_features(windows), "b": random_features(windows, 1)}
     found = decide(features, windows, KINDS, permuted_labels(windows, 3))
     assert found["a"].permuted.shape == (3, len(windows.label), 2)
-    assert found["best"].permuted.shape == (0, len(windows.label), 2)
+    assert found["both"].permuted.shape == (0, len(windows.label), 2)
     for kind in found.values():
         assert np.isfinite(kind.values).all() and np.isfinite(kind.permuted).all()
         assert sorted(kind.curve) == [2, 4, 8]
@@ -109,22 +109,28 @@ def test_few_people_of_one_class_each_are_of_both_classes() -> None:
         assert all(sum(classes[:n]) == n // 2 for n in (2, 4, 6, 8))
 
 
-def test_the_version_that_serves_people_left_out_is_chosen() -> None:
+def test_arrays_side_by_side_weigh_the_same() -> None:
+    """However many features they have: an array that is repeated in itself changes nothing."""
     windows = two_classes_each()
-    noise = random_features(windows)
-    signal = noise + 2.0 * windows.label[:, None].astype(np.float32)
-    kinds = [Kind("best", (("noise",), ("signal",)))]
-    found = decide({"noise": noise, "signal": signal}, windows, kinds, permuted_labels(windows, 0))
-    assert {version for version, _ in found["best"].chosen} == {("signal",)}
+    a, b = random_features(windows), random_features(windows, 1)
+    wider = np.concatenate([b] * 8, axis=1)
+    nothing = permuted_labels(windows, 0)
+    kinds = [Kind("both", ("a", "b"))]
+    found = decide({"a": a, "b": b}, windows, kinds, nothing)["both"]
+    again = decide({"a": a, "b": wider}, windows, kinds, nothing)["both"]
+    np.testing.assert_allclose(found.values, again.values, atol=1e-4)
+    joined = np.concatenate([a, b], axis=1)
+    as_one = decide({"a": joined}, windows, [Kind("a", ("a",))], nothing)["a"]
+    np.testing.assert_allclose(found.values, as_one.values, atol=1e-4)
 
 
 def test_heads_of_permuted_labels_learn_those_labels() -> None:
     """The real labels give the real decisions, and exchanged classes exchange them."""
     windows = two_classes_each()
     a, b = random_features(windows), random_features(windows, 1)
-    kinds = [Kind("best", (("a",), ("b",), ("a", "b")), permuted=True)]
+    kinds = [Kind("both", ("a", "b"), permuted=True)]
     labels = np.stack([windows.label, 1 - windows.label])
-    found = decide({"a": a, "b": b}, windows, kinds, labels)["best"]
+    found = decide({"a": a, "b": b}, windows, kinds, labels)["both"]
     np.testing.assert_array_equal(found.permuted[0], found.values)
     np.testing.assert_allclose(found.permuted[1], found.values[:, ::-1], atol=1e-6)
 

@@ -14,7 +14,6 @@ from eegdm.evaluation.study import (
     CLASSICAL,
     COVARIANCE,
     RANDOM,
-    READOUTS,
     Networks,
     Results,
     readouts,
@@ -78,11 +77,6 @@ def test_differences_say_so(results: Results) -> None:
     for treatment in (AS_THEY_ARE, CENTRED):
         assert main.loc[(treatment, "mini", RANDOM), "low"] > 0.1
         assert main.loc[(treatment, NETWORKS.with_model, CLASSICAL), "low"] > 0.1
-
-
-def test_people_left_out_choose_the_deep_blocks(results: Results) -> None:
-    chosen = results.choices.query("features == 'mini'").version
-    assert set(chosen) <= {f"mini: {way}" for way in READOUTS if "deep" in way}
 
 
 def test_more_people_are_worth_more(results: Results) -> None:

@@ -88,7 +88,7 @@ def evaluation(
         for score in SCORES
     ]
     choices = [
-        {"treatment": t, "features": "mini", "fold": k, "version": "mini: all blocks", "penalty": 1}
+        {"treatment": t, "features": "mini", "fold": k, "penalty": 1.0}
         for t in treatments
         for k in range(5)
     ]
@@ -207,7 +207,7 @@ def test_every_section_has_content() -> None:
         "Chance",
         "Identity",
         "Features as they are",
-        "Ways to read the tokens",
+        "Other ways to read the tokens",
         "What was done",
     ]
     single = [section.title for section in sections(evaluation(people_of_one_class=12))]

@@ -2,7 +2,7 @@
 by side.
 
 Nothing here looks at the signal: features, labels and who is who are enough. Every kind of features
-gets the same windows, folds, head and choices.
+gets the same windows, folds, head and choice of penalty.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ PEOPLE_TO_LEARN_FROM = (2, 4, 8)
 N_REPEATS = 5
 N_PERMUTATIONS = 200
 
-Combination = tuple[str, ...]
-"""Names of feature arrays that a head sees side by side, each array with the same weight."""
-
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of features, in one or several versions of which people left out choose one."""
+    """A kind of features."""
 
     name: str
-    versions: tuple[Combination, ...]
+    arrays: tuple[str, ...]
+    """Names of the arrays that a head sees side by side, each with the same weight."""
     permuted: bool = False
     """Whether its head is also fitted to permuted labels."""
 
@@ -80,8 +78,8 @@ class Decisions(NamedTuple):
     """By heads that learned from permuted labels."""
     curve: dict[int, Float[np.ndarray, "repeat window class"]]
     """By heads that learned from the given number of people."""
-    chosen: list[tuple[Combination, float]]
-    """Version and penalty of each fold."""
+    penalty: list[float]
+    """Chosen in each fold."""
 
 
 def centred(
@@ -248,10 +246,9 @@ def _all(windows: Windows) -> set[int]:
 
 
 class _Fitted(NamedTuple):
-    chosen: Combination
     penalty: float
     values: np.ndarray
-    permuted: np.ndarray | None
+    permuted: np.ndarray
 
 
 def _fitted(
@@ -264,38 +261,19 @@ def _fitted(
     """Decisions on the test windows of one training set, for each kind of features."""
     rows = np.concatenate([task.learn, task.test])
     n_learn, person = len(task.learn), windows.person[task.learn]
-    of_array: dict[str, np.ndarray] = {}
-    of_version: dict[Combination, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-    all_people = task.n_people is None
-    with_permuted = {v for kind in kinds if kind.permuted and all_people for v in kind.versions}
-
-    def version(names: Combination) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Errors, penalties and decisions, the first labelling being the real one."""
-        if names not in of_version:
-            for name in names:
-                if name not in of_array:
-                    of_array[name] = inner_products(features[name], task.learn, rows)
-            products = np.mean([of_array[name] for name in names], axis=0)
-            labels = windows.label[None, task.learn]
-            if names in with_permuted:
-                labels = np.concatenate([labels, permuted[:, task.learn]])
-            head = fit(products[:n_learn], labels, len(windows.classes), person)
-            decisions = head.decide(products[n_learn:])
-            of_version[names] = (head.error, head.penalty, decisions)
-        return of_version[names]
-
+    of_array = {
+        name: inner_products(features[name], task.learn, rows)
+        for name in {array for kind in kinds for array in kind.arrays}
+    }
     found = {}
     for kind in kinds:
-        tried = [version(names) for names in kind.versions]
-        n_labellings = len(permuted) + 1 if kind.permuted and all_people else 1
-        best = np.argmin([error[:n_labellings] for error, _, _ in tried], axis=0)
-        values = np.stack([tried[b][2][k] for k, b in enumerate(best)]).astype(np.float32)
-        found[kind.name] = _Fitted(
-            kind.versions[best[0]],
-            float(tried[best[0]][1][0]),
-            values[0],
-            values[1:] if n_labellings > 1 else None,
-        )
+        products = np.mean([of_array[name] for name in kind.arrays], axis=0)
+        labels = windows.label[None, task.learn]
+        if kind.permuted and task.n_people is None:
+            labels = np.concatenate([labels, permuted[:, task.learn]])
+        head = fit(products[:n_learn], labels, len(windows.classes), person)
+        decided = head.decide(products[n_learn:]).astype(np.float32)
+        found[kind.name] = _Fitted(float(head.penalty[0]), decided[0], decided[1:])
     return found
 
 
@@ -311,16 +289,15 @@ def _gathered(
     values = np.full(shape, np.nan, np.float32)
     permuted = np.full((n_permutations if kind.permuted else 0, *shape), np.nan, np.float32)
     curve: dict[int, np.ndarray] = {}
-    chosen = []
+    penalty = []
     for task, one in zip(tasks, done, strict=True):
         if task.n_people is None:
             values[task.test] = one.values
-            chosen.append((one.chosen, one.penalty))
-            if one.permuted is not None:
-                permuted[:, task.test] = one.permuted
+            penalty.append(one.penalty)
+            permuted[:, task.test] = one.permuted
         else:
             of_point = curve.setdefault(
                 task.n_people, np.full((N_REPEATS, *shape), np.nan, np.float32)
             )
             of_point[task.repeat, task.test] = one.values
-    return Decisions(values, permuted, curve, chosen)
+    return Decisions(values, permuted, curve, penalty)

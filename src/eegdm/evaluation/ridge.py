@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-PENALTIES = tuple(10.0**power for power in range(4, -5, -1))
+PENALTIES = tuple(10.0 ** (halves / 2) for halves in range(6, -7, -1))
 """Penalties to choose from, strongest first; a window's inner product with itself is about 1."""
 
 

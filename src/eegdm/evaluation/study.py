@@ -36,7 +36,9 @@ READOUTS = (
 )
 """Ways to read a window's tokens: of all blocks or of the deeper half, averaged over channels or
 channel by channel."""
-DEEP = READOUTS[-1]
+MAIN = "deep blocks per channel"
+"""What the row of a model is."""
+OTHERS = tuple(way for way in READOUTS if way != MAIN)
 _FLOOR = 1e-6  # keeps the log of a silent channel finite
 AS_THEY_ARE, CENTRED = "as they are", "centred per person"
 
@@ -88,18 +90,15 @@ class Networks:
         """Return every kind of features that heads learn from."""
         both = (BAND_POWER, COVARIANCE)
         found = [
-            Kind(BAND_POWER, ((BAND_POWER,),), permuted=True),
-            Kind(COVARIANCE, ((COVARIANCE,),), permuted=True),
-            Kind(CLASSICAL, (both,), permuted=True),
+            Kind(BAND_POWER, (BAND_POWER,), permuted=True),
+            Kind(COVARIANCE, (COVARIANCE,), permuted=True),
+            Kind(CLASSICAL, both, permuted=True),
         ]
         for name in (*self.trained, *self.twins):
-            versions = [f"{name}: {way}" for way in READOUTS]
             is_permuted = name == self.trained[0]
-            found += [
-                Kind(name, tuple((version,) for version in versions), is_permuted),
-                Kind(f"{CLASSICAL} + {name}", ((*both, f"{name}: {DEEP}"),)),
-                *(Kind(version, ((version,),)) for version in versions),
-            ]
+            found.append(Kind(name, (f"{name}: {MAIN}",), is_permuted))
+            found.append(Kind(f"{CLASSICAL} + {name}", (*both, f"{name}: {MAIN}")))
+            found += [Kind(f"{name}: {way}", (f"{name}: {way}",)) for way in OTHERS]
         return found
 
     def rows(self) -> dict[str, list[str]]:
@@ -113,7 +112,7 @@ class Networks:
             self.with_model: [f"{CLASSICAL} + {name}" for name in self.trained],
             self.with_random: [f"{CLASSICAL} + {name}" for name in self.twins],
         }
-        for way in READOUTS:
+        for way in OTHERS:
             found[f"{self.model}: {way}"] = [f"{name}: {way}" for name in self.trained]
             found[f"{RANDOM}: {way}"] = [f"{name}: {way}" for name in self.twins]
         return found
@@ -126,7 +125,7 @@ class Networks:
             (self.model, CLASSICAL),
             (self.with_model, CLASSICAL),
             (self.with_model, self.with_random),
-            *((f"{self.model}: {way}", f"{RANDOM}: {way}") for way in READOUTS),
+            *((f"{self.model}: {way}", f"{RANDOM}: {way}") for way in OTHERS),
         ]
 
 
@@ -140,7 +139,7 @@ class Results(NamedTuple):
     chance: pd.DataFrame
     """treatment, features, level, score, value, mean, low, high, p, n."""
     choices: pd.DataFrame
-    """treatment, features, fold, version, penalty."""
+    """treatment, features, fold, penalty."""
     identity: pd.DataFrame
     """features, what, accuracy, chance, n."""
 
@@ -244,8 +243,8 @@ def study(
     named = {
         BAND_POWER: features[BAND_POWER],
         COVARIANCE: features[COVARIANCE],
-        networks.model: features[f"{networks.trained[0]}: {DEEP}"],
-        RANDOM: features[f"{networks.twins[0]}: {DEEP}"],
+        networks.model: features[f"{networks.trained[0]}: {MAIN}"],
+        RANDOM: features[f"{networks.twins[0]}: {MAIN}"],
     }
     joined = {
         name: pd.concat([own[name] for own in tables], ignore_index=True) for name in tables[0]
@@ -256,8 +255,8 @@ def study(
 def _choices(decided: Mapping[str, Decisions]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"features": name, "fold": fold, "version": " + ".join(version), "penalty": penalty}
+            {"features": name, "fold": fold, "penalty": penalty}
             for name, found in decided.items()
-            for fold, (version, penalty) in enumerate(found.chosen)
+            for fold, penalty in enumerate(found.penalty)
         ]
     )

@@ -15,8 +15,8 @@ from eegdm.evaluation.study import (
     BAND_POWER,
     CLASSICAL,
     COVARIANCE,
+    OTHERS,
     RANDOM,
-    READOUTS,
     About,
     Evaluation,
     Networks,
@@ -90,7 +90,7 @@ def sections(evaluation: Evaluation) -> list[Section]:
     networks = about.networks
     other = [t for t in results.scores.treatment.unique() if t != about.treatment]
     main = _main_rows(networks)
-    by_readout = [f"{name}: {way}" for way in READOUTS for name in (networks.model, RANDOM)]
+    by_readout = [f"{name}: {way}" for way in OTHERS for name in (networks.model, RANDOM)]
     return [
         Section("What may be concluded", [Points(conclude(evaluation))]),
         Section("Scores", [_score_table(evaluation, about.treatment, main), *_curve(evaluation)]),
@@ -108,7 +108,7 @@ def sections(evaluation: Evaluation) -> list[Section]:
             for treatment in other
         ),
         Section(
-            "Ways to read the tokens",
+            "Other ways to read the tokens",
             [
                 Text(_READOUTS),
                 _score_table(evaluation, about.treatment, by_readout),
@@ -120,10 +120,9 @@ def sections(evaluation: Evaluation) -> list[Section]:
 
 
 _READOUTS = (
-    "Tokens can be read in several ways, which are shown here one by one. These rows explore; they"
-    " are not a choice to make afterwards. For the rows of the model and of random weights above,"
-    " people among those learned from, left out in turn, chose the way. Beside other features, it"
-    " is the deeper half of the blocks, channel by channel."
+    "Everywhere else, tokens are those of the deeper half of the blocks, channel by channel. They"
+    " can be read in other ways, which are shown here. These rows explore: the best of them, picked"
+    " afterwards, is not a result."
 )
 
 
@@ -210,7 +209,7 @@ def _chance_table(evaluation: Evaluation) -> Table:
             ]
             for row in own.itertuples(index=False)
         ],
-        f"Chance: the same heads and choices with labels permuted {where_permuted(about)}; windows"
+        f"Chance: the same heads with labels permuted {where_permuted(about)}; windows"
         " of one stretch keep a common label.",
     )
 
@@ -286,13 +285,13 @@ def _what_was_done(evaluation: Evaluation) -> list[tuple[str, str]]:
         (
             "Head",
             "ridge regression onto the classes, features standardised by the people to learn from;"
-            " penalty and read-out are those with the least error on each of these people, left"
-            " out in turn; classes count alike",
+            " its penalty is the one with the least error on each of these people, left out in"
+            " turn; classes count alike",
         ),
         (
             "Random weights",
-            f"{len(about.networks.twins)} networks of the same build before any training, with the"
-            " same choices; draws of people draw among them too",
+            f"{len(about.networks.twins)} networks of the same build before any training; draws of"
+            " people draw among them too",
         ),
         ("Features together", "each kind has the same weight, however many features it has"),
         (
