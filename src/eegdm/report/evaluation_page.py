@@ -4,7 +4,6 @@ from them and what not.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -61,7 +60,10 @@ def write_evaluation(evaluation: Evaluation) -> None:
     for name, table in tables.items():
         with artifacts.atomic_path(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
-    records = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+    records = {
+        name: table.astype(object).where(table.notna(), None).to_dict("records")
+        for name, table in tables.items()
+    }
     found = {"about": asdict(evaluation.about), "results": records}
     artifacts.write_json(page.with_suffix(".json"), as_json(found))
 
