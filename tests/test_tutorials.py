@@ -108,6 +108,14 @@ def test_own_recordings(tmp_path: Path) -> None:
 
 
 @pytest.mark.ci
+def test_few_marks(tmp_path: Path) -> None:
+    said = run_page("few-marks", tmp_path)
+    assert "across 3 people: AUROC" in said and "3 of 3 annotated events" in said
+    assert (tmp_path / "found" / "chb01_02_events.tsv").is_file()
+    assert {"detector", "runs/embeddings/mine-mini-missing-drop"} <= finished(tmp_path)
+
+
+@pytest.mark.ci
 def test_few_labels(tmp_path: Path) -> None:
     said = run_page(
         "few-labels", tmp_path, *(f"corpus.{name}={value}" for name, value in MADE_UP.items())

@@ -25,6 +25,7 @@ _PUBLIC = {
     "embed_folder": "eegdm.features",
     "surprise": "eegdm.inference",
     "evaluate": "eegdm.features.evaluation",
+    "fit": "eegdm.features.detector",
     "generate": "eegdm.inference",
     "UserError": "eegdm.errors",
 }

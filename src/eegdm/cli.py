@@ -450,6 +450,84 @@ def evaluate(
 
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
+def fit(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="recordings at any depth, or what `eegdm embed` wrote of them"
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="folder for the classifier")],
+    table: Annotated[Path | None, TABLE] = None,
+    model: Annotated[str | None, BACKBONE] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            "--background",
+            help=(
+                "what windows of marked recordings are that no mark touches; without it nothing is"
+                " learned from them"
+            ),
+        ),
+    ] = None,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            "--events",
+            help="the labels that are events, separated by commas; all but the background",
+        ),
+    ] = None,
+    step: Annotated[
+        float | None, typer.Option("--step", help="seconds from one window to the next")
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            "--channels",
+            help=(
+                "montage: learn from the TCP channels that all marked recordings have; file: from"
+                " the file's own electrodes, which other recordings must have by name"
+            ),
+        ),
+    ] = None,
+    missing: Annotated[str | None, MISSING] = None,
+    unit: Annotated[str | None, UNIT] = None,
+    notch: Annotated[str | None, NOTCH] = None,
+    device: Annotated[str, DEVICE] = "auto",
+    batch_size: Annotated[int, BATCH] = 16,
+    workers: Annotated[int, WORKERS] = 1,
+) -> None:
+    """Fit a detector to a few marks, in seconds once tokens are stored, and say what to expect of
+    it.
+
+    The folder is a classifier for `eegdm predict`; more marks replace it.
+    """
+    from eegdm.features.detector import fit as fit_detector
+
+    given = {
+        "step_s": step,
+        "channels": channels,
+        "missing": missing,
+        "unit": unit,
+        "notch": _frequencies(notch),
+    }
+    found = fit_detector(
+        source,
+        table,
+        out,
+        model,
+        background=background,
+        events=events.split(",") if events else None,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    typer.echo(str(found.path))
+
+
+@app.command(rich_help_panel="Recordings and models")
+@_naming_options
 def generate(
     model: Annotated[str, BACKBONE] = "mini",
     out: Annotated[

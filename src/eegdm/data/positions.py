@@ -72,8 +72,7 @@ def match_to_montage(ch_names: Sequence[str] | Names, among: Sequence[str]) -> l
         UserError: no name is an electrode's or a pair's of the 10-05 system.
     """
     names = ch_names if isinstance(ch_names, Names) else read_names(ch_names)
-    electrodes = _electrode_positions()
-    montage = np.stack([sum(electrodes[e] for e in electrodes_of(name)) / 2 for name in among])
+    montage = np.stack([_middle(name) for name in among])
     matched = []
     for name, position in places_of(names).items():
         distance = np.linalg.norm(montage - position, axis=1)
@@ -86,6 +85,31 @@ def match_to_montage(ch_names: Sequence[str] | Names, among: Sequence[str]) -> l
             f" {', '.join(map(ascii, names.ch_names[:40]))}{names.refusal()}"
         )
     return matched
+
+
+def own_channels(
+    names: Names, channels: Sequence[str], taken_for: Sequence[str]
+) -> list[NearestChannel]:
+    """Find channels in another file by what their names mean, each taken for the same one of `TCP`
+    as in the file that ``channels`` are of; in the order of ``channels``, without those that the
+    file lacks.
+    """
+    meanings = {c: lead for lead, own in read_names(channels).leads.items() for c in own}
+    places = places_of(names)
+    found = []
+    for channel, nearest in zip(channels, taken_for, strict=True):
+        in_file = names.leads.get(meanings[channel], ()) if channel in meanings else ()
+        if in_file:
+            distance_mm = 1000 * float(np.linalg.norm(_middle(nearest) - places[in_file[0]]))
+            derivation = Derivation(channel, CHANNEL_ID[nearest], in_file[0], None)
+            found.append(NearestChannel(derivation, nearest, distance_mm))
+    return found
+
+
+def _middle(name: str) -> Float[ndarray, "3"]:
+    """Where a bipolar channel of the montage lies, in metres."""
+    electrodes = _electrode_positions()
+    return np.mean([electrodes[e] for e in electrodes_of(name)], axis=0)
 
 
 def keep_nearest(matched: Sequence[NearestChannel]) -> list[NearestChannel]:

@@ -8,12 +8,13 @@ not smooth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from eegdm.config import Config
 from eegdm.data.recordings import Recordings
@@ -44,8 +45,8 @@ class FittedDecision(NamedTuple):
         """The rule as plain JSON, as a classifier carries it in its config.json."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.rule).items()}
 
-    def sentence(self) -> str:
-        """Return what the rule does to the validation recordings, for people to read."""
+    def sentence(self, which: str = "validation recordings") -> str:
+        """Return what the rule does to the recordings it was fitted on, for people to read."""
         rule = self.rule
         how = (
             f"threshold {rule.threshold:.3f}, smoothing {rule.smoothing_s:g} s, shortest event"
@@ -58,14 +59,11 @@ class FittedDecision(NamedTuple):
             )
         detected = f"{self.counts.found} of {self.counts.annotated} annotated events"
         per_hour = self.counts.false_alarms / (self.counts.duration_s / 3600)
-        return (
-            f"{how}: finds {detected} of the validation recordings,"
-            f" {per_hour:.2f} false alarms per h"
-        )
+        return f"{how}: finds {detected} of the {which}, {per_hour:.2f} false alarms per h"
 
 
-class _Recording(NamedTuple):
-    """One validation recording on its grid."""
+class GridRecording(NamedTuple):
+    """One recording that windows cover, on its grid."""
 
     windows: pd.DataFrame  # of eegdm.evaluation.decision.window_table
     is_event: np.ndarray  # of each window
@@ -94,11 +92,32 @@ def fit_decision(config: Config, val: pd.DataFrame, recordings: Recordings) -> F
     logits, label = logits_from_table(val), val.label.to_numpy()
     rule = replace(rule, temperature=float(fit_temperature(logits, label)))
     on_grid = _on_grid(config, val, recordings, rule)
+    return fit_rule(rule, logits, label, on_grid, recordings.events, recordings.table)
+
+
+def fit_rule(
+    rule: Rule,
+    logits: Float[np.ndarray, "window class"],
+    label: Int[np.ndarray, " window"],
+    on_grid: Sequence[GridRecording],
+    events: pd.DataFrame,
+    recordings: pd.DataFrame,
+) -> FittedDecision:
+    """Fit threshold, smoothing and shortest event; calibration stays that of the rule.
+
+    Args:
+        rule: what is not fitted, and the smoothing and shortest event of one window.
+        logits, label: of single windows, which decide where no recording is covered.
+        on_grid: the recordings that windows cover, if some of their windows are events and some
+            are not; else none.
+        events: annotated events: recording, onset_s, duration_s, label.
+        recordings: recording, n_times, sfreq of those that may have events.
+    """
     if on_grid:
-        events = recordings.events[recordings.events.label.isin(rule.event_classes)]
-        countable = len(rule.event_classes) == 1 and not cover_recordings(events, recordings.table)
+        own = events[events.label.isin(rule.event_classes)]
+        countable = len(rule.event_classes) == 1 and not cover_recordings(own, recordings)
         return _fit_on_grid(rule, on_grid, countable)
-    columns = window_table(WindowGrid(np.zeros(len(val), int), 1, 1.0), logits, rule)
+    columns = window_table(WindowGrid(np.zeros(len(label), int), 1, 1.0), logits, rule)
     is_event = _is_event(rule, label)
     if is_event.any() and not is_event.all():
         probability = columns[list(rule.event_classes)].to_numpy().sum(1)
@@ -122,7 +141,7 @@ def _is_event(rule: Rule, label: np.ndarray) -> np.ndarray:
 
 def _on_grid(
     config: Config, val: pd.DataFrame, recordings: Recordings, rule: Rule
-) -> list[_Recording]:
+) -> list[GridRecording]:
     """The validation recordings that windows cover without a gap; none if they are cut around
     events, or if all or none of the windows are events.
     """
@@ -136,8 +155,13 @@ def _on_grid(
                 & recordings.events.label.isin(rule.event_classes)
             ]
             covered.append(
-                _Recording(windows, _is_event(rule, label), annotated, row.n_times / row.sfreq)
+                GridRecording(windows, _is_event(rule, label), annotated, row.n_times / row.sfreq)
             )
+    return both_kinds(covered)
+
+
+def both_kinds(covered: list[GridRecording]) -> list[GridRecording]:
+    """Return the recordings, none if all or none of their windows are events."""
     truth = np.concatenate([r.is_event for r in covered] or [np.zeros(0, bool)])
     return covered if truth.any() and not truth.all() else []
 
@@ -148,7 +172,9 @@ def _n_windows(config: Config, row: Any) -> int:
     return len(grid.starts)
 
 
-def _fit_on_grid(rule: Rule, recordings: list[_Recording], countable: bool) -> FittedDecision:
+def _fit_on_grid(
+    rule: Rule, recordings: Sequence[GridRecording], countable: bool
+) -> FittedDecision:
     """Try each smoothing with the threshold that fits it and each shortest event; of equals the
     first, which changes the probabilities least, is kept.
 
@@ -183,7 +209,7 @@ def _window_f1(rule: Rule, truth: np.ndarray, probability: np.ndarray) -> float:
     return float(2 * (called & truth).sum() / (called.sum() + truth.sum()))
 
 
-def _count_all(rule: Rule, recordings: list[_Recording]) -> EventCounts:
+def _count_all(rule: Rule, recordings: Sequence[GridRecording]) -> EventCounts:
     return EventCounts.total(
         count_events(r.annotated, find_events(r.windows, rule), r.duration_s) for r in recordings
     )

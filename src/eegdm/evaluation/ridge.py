@@ -46,10 +46,17 @@ def inner_products(
     from. A feature that is constant there stays centred only.
     """
     own = features[learn]
+    mean, spread = standardisation(own)
+    return ((features[rows] - mean) / spread) @ ((own - mean) / spread).T / features.shape[1]
+
+
+def standardisation(
+    own: Float[np.ndarray, "learn feature"],
+) -> tuple[Float[np.ndarray, " feature"], Float[np.ndarray, " feature"]]:
+    """Return mean and spread of each feature; the spread of a constant one is 1."""
     mean, spread = own.mean(axis=0, dtype=np.float64), own.std(axis=0, dtype=np.float64)
     spread[spread == 0] = 1.0
-    mean, spread = mean.astype(features.dtype), spread.astype(features.dtype)
-    return ((features[rows] - mean) / spread) @ ((own - mean) / spread).T / features.shape[1]
+    return mean.astype(own.dtype), spread.astype(own.dtype)
 
 
 def fit(

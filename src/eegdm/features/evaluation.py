@@ -29,7 +29,8 @@ from eegdm.evaluation.study import (
 )
 from eegdm.features.classical import BandPower, Covariance
 from eegdm.features.extractors import TOKENS, Tokens
-from eegdm.features.making import ORIGIN, is_store, open_store
+from eegdm.features.labels import evenly, share
+from eegdm.features.making import is_store, model_of, open_store
 from eegdm.features.store import FeatureStore
 from eegdm.report.evaluation_page import PAGE, read_evaluation, write_evaluation
 
@@ -90,7 +91,7 @@ def evaluate(
     source = Path(source)
     if by not in BY:
         raise UserError(f"by={by!r} is unknown; choose from {', '.join(BY)}")
-    given, model = model, _model_of(source) if model is None else model
+    given, model = model, model_of(source) if model is None else model
     name = Path(model).name if isinstance(model, str | Path) else type(model).__name__.lower()
     folder = Path(out) if out is not None else PLACE / f"{source.resolve().name}-{name}"
     own = (
@@ -155,19 +156,6 @@ def _twin_array(seed: int) -> str:
     return f"random-{seed}"
 
 
-def _model_of(source: Path) -> Any:
-    """The model that made the features in a folder, or the package's for recordings."""
-    if not is_store(source):
-        return "mini"
-    found = artifacts.read_json(source / ORIGIN)["model"]
-    if found is None:
-        raise UserError(
-            f"{source}: was made by a model without a name; give that model with model= and the"
-            " folder of recordings"
-        )
-    return found
-
-
 class _Labelled(NamedTuple):
     """The windows of a store that are compared."""
 
@@ -197,25 +185,14 @@ def _labelled(
     if table.empty:
         raise UserError("no window has a label: the table covers none of them by half or more")
     groups = list(table.groupby(["person", "label"]).indices.values())
-    most = _most(np.array([len(own) for own in groups])) if most is None else most
+    most = share([len(own) for own in groups], MOST_WINDOWS) if most is None else most
     if most < 2:
         raise UserError(f"windows={most}: give 2 or more for each label of a person")
-    chosen = np.sort(np.concatenate([own[_spread(len(own), most)] for own in groups]))
+    chosen = np.sort(np.concatenate([own[evenly(len(own), most)] for own in groups]))
     table = table.iloc[chosen]
     number = table.label.map({name: k for k, name in enumerate(labels)}).to_numpy(int)
     windows = Windows(number, table.person.to_numpy(str), table.recording.to_numpy(str), labels)
     return _Labelled(table.index.to_numpy(), windows, table)
-
-
-def _most(sizes: np.ndarray) -> int:
-    """The largest number per group that keeps all together at :data:`MOST_WINDOWS`, 2 at least."""
-    allowed = [n for n in range(2, sizes.max() + 1) if np.minimum(sizes, n).sum() <= MOST_WINDOWS]
-    return max(allowed, default=2)
-
-
-def _spread(n: int, most: int) -> np.ndarray:
-    """At most so many of n places, evenly."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
 
 
 def _features(

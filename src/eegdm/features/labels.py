@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from eegdm.config import CorpusConfig
 from eegdm.data.corpora import Source, table_events
@@ -13,11 +16,23 @@ from eegdm.data.windows import main_labels
 
 log = logging.getLogger(__name__)
 
+EVENT_COLUMNS = ["recording", "onset_s", "duration_s", "label"]
+
+
+class Labels(NamedTuple):
+    """What a table says of recordings."""
+
+    of_windows: pd.Series
+    """A row per window, null where no label applies."""
+    events: pd.DataFrame
+    """recording, onset_s, duration_s, label."""
+
 
 def label_windows(
     windows: pd.DataFrame, recordings: pd.DataFrame, sources: Iterable[Source], corpus: CorpusConfig
-) -> pd.Series:
-    """Return the label of each window: the one that the table's rows give at least half of it.
+) -> Labels:
+    """Return the label of each window, the one that the table's rows give at least half of it, and
+    these rows.
 
     Args:
         windows: `windows.parquet`, in order of recording.
@@ -25,19 +40,31 @@ def label_windows(
         sources: the recordings as :func:`eegdm.data.corpora.survey` found them.
         corpus: the settings that they were found with, which name the table.
 
-    Returns:
-        A column of text, null where no label applies.
-
     Raises:
         UserError: the table gives a recording only labels after its end.
     """
     length = recordings.set_index("recording").duration_s
     labels = pd.Series(pd.NA, index=windows.index, dtype="string", name="label")
+    every = []
     by_name = {source.recording: source for source in sources}
     for name, own in windows.groupby("recording", sort=False):
         events = table_events(by_name[str(name)], corpus, float(length[name]))
         for note in events.attrs["notes"]:
             log.warning("%s: %s", name, note)
+        every.append(events[EVENT_COLUMNS[1:]].assign(recording=name))
         found = main_labels(own.onset_s.to_numpy(), float(own.duration_s.iloc[0]), events)
         labels[own.index] = pd.array(found, dtype="string")
-    return labels
+    events = pd.concat(every, ignore_index=True)[EVENT_COLUMNS]
+    return Labels(labels, events.astype({"recording": "string", "label": "string"}))
+
+
+def share(sizes: Sequence[int], together: int) -> int:
+    """Return the largest number per group that keeps all groups at so many together, 2 at least."""
+    own = np.array(sizes)
+    allowed = [n for n in range(2, own.max() + 1) if np.minimum(own, n).sum() <= together]
+    return max(allowed, default=2)
+
+
+def evenly(n: int, most: int) -> Int[np.ndarray, " chosen"]:
+    """Return at most so many of n places, spread evenly."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))

@@ -189,6 +189,23 @@ def is_store(path: Path) -> bool:
     return plan.is_file() and artifacts.read_json(plan).get("kind") == KIND
 
 
+def model_of(source: Path) -> str:
+    """Return the model that made the features in a folder, or the package's for recordings.
+
+    Raises:
+        UserError: the model had no name.
+    """
+    if not is_store(source):
+        return "mini"
+    found = artifacts.read_json(source / ORIGIN)["model"]
+    if found is None:
+        raise UserError(
+            f"{source}: was made by a model without a name; give that model with model= and the"
+            " folder of recordings"
+        )
+    return str(found)
+
+
 def _is_whole(store: FeatureStore, extractor: Extractor) -> bool:
     """Whether a folder has the features of all of its recordings."""
     if extractor.name not in store.features:

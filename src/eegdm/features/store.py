@@ -21,6 +21,7 @@ from eegdm.features.extractors import Description
 
 KIND = "embeddings"
 RECORDINGS, WINDOWS, INDEX = "recordings.parquet", "windows.parquet", "index.parquet"
+EVENTS = "events.parquet"
 ARRAYS = "features"
 ABOUT = "about.json"
 
@@ -71,6 +72,15 @@ class FeatureStore:
             artifacts.read_table(artifact / WINDOWS),
             read_descriptions(artifact.path),
         )
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """The rows of the table that gave labels: recording, onset_s, duration_s, label; without
+        a table, none.
+        """
+        if EVENTS in self.artifact.files:
+            return artifacts.read_table(self.artifact / EVENTS)
+        return pd.DataFrame(columns=["recording", "onset_s", "duration_s", "label"])
 
     @property
     def names(self) -> list[str]:

@@ -15,7 +15,7 @@ from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.features.labels import label_windows
 from eegdm.features.recording import Cut, Job
-from eegdm.features.store import INDEX, RECORDINGS, WINDOWS
+from eegdm.features.store import EVENTS, INDEX, RECORDINGS, WINDOWS
 
 COLUMNS = {
     "recording": "string",
@@ -40,7 +40,9 @@ COLUMNS = {
 
 
 def write_tables(folder: Path, jobs: Sequence[Job], corpus: CorpusConfig, cut: Cut) -> pd.DataFrame:
-    """Write the tables of recordings, windows, and channels of windows; return the first."""
+    """Write the tables of recordings, windows, events where there are labels, and channels of
+    windows; return the first.
+    """
     rows = []
     for job in jobs:
         source, row = job.source, artifacts.read_json(job.part)["row"]
@@ -56,7 +58,9 @@ def write_tables(folder: Path, jobs: Sequence[Job], corpus: CorpusConfig, cut: C
         )
     windows = pd.concat([_windows(r, cut) for r in usable.itertuples()], ignore_index=True)
     if corpus.table is not None:
-        windows["label"] = label_windows(windows, usable, [job.source for job in jobs], corpus)
+        labels = label_windows(windows, usable, [job.source for job in jobs], corpus)
+        windows["label"] = labels.of_windows
+        artifacts.write_table(folder / EVENTS, labels.events)
     artifacts.write_table(folder / RECORDINGS, recordings)
     artifacts.write_table(folder / WINDOWS, windows)
     _write_index(folder / INDEX, usable, windows)

@@ -178,7 +178,7 @@ def prepare_windows(
         UserError: as :func:`embed`.
     """
     try:
-        raw = as_raw(recording, settings.unit, settings.channels)
+        raw = as_raw(recording, settings.unit, settings.taken_for or settings.channels)
         prepared = prepare(raw, settings, folder, progress)
         return prepared, WindowGrid.cover(
             prepared.n_times, prepared.sfreq, window_s, step_s or window_s
@@ -221,6 +221,8 @@ class BackboneReader:
     signal: dict[str, Any]
     window_s: float
     compat: Compat
+    taken_for: tuple[str, ...] | None = None
+    """Of a classifier with channels of its own, see :class:`eegdm.models.eegdm.EEGDM`."""
 
     @classmethod
     def of(cls, model: Any) -> BackboneReader:
@@ -236,8 +238,9 @@ class BackboneReader:
         else:
             spec, channels = TokenSpec(), TCP[: backbone.config["n_channel_ids"]]
             window_s = BACKBONE_WINDOW_S
+        taken_for = loaded.taken_for if isinstance(loaded, EEGDM) else None
         signal = dict(backbone.info.get("signal", {}))
-        return cls(backbone, spec, channels, signal, window_s, loaded.compat)
+        return cls(backbone, spec, channels, signal, window_s, loaded.compat, taken_for)
 
     def preparation(self, options: EmbedOptions) -> PreparationSettings:
         """Return what is to be done to recordings before this model reads them.
@@ -256,6 +259,7 @@ class BackboneReader:
             options.missing,
             options.rate,
             options.channels,
+            self.taken_for,
             unit=options.unit,
             notch=options.notch,
         )
@@ -277,6 +281,7 @@ class BackboneReader:
             "channels": list(self.channels),
             "window_s": self.window_s,
             "compat": self.compat,
+            **({} if self.taken_for is None else {"taken_for": list(self.taken_for)}),
         }
 
     @property

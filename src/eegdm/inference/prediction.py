@@ -51,7 +51,8 @@ class Options:
         event_classes: names of the classes that make events.
         channels: "montage" derives the model's channels; "file" takes the file's own as they are,
             each for the nearest of the model's by electrode position. The model learned from those
-            of the montage: expect less of it.
+            of the montage: expect less of it. A model that learned from a file's own channels finds
+            these by name, and this changes nothing.
         missing: "error", "drop" or "interpolate" (spherical splines, referential recordings) for
             channels that can't be derived.
         rate: "resample" to the model's sampling rate, or "native": stay at the recording's, 100 to
@@ -232,11 +233,11 @@ def predict_in(
     """
     rule = rule_of(model, **options.rule)
     try:
-        raw = as_raw(recording, options.unit, model.channels)
+        raw = as_raw(recording, options.unit, model.taken_for or model.channels)
         prepared = prepare(raw, preparation_settings(model, options), folder, progress)
         windows = _grid(prepared.n_times, prepared.sfreq, model, rule, options.step_s)
-        slots = [model.channels.index(name) for name in prepared.taken_for]
-        device, spread = pick_device(options.device), prepared.spread()
+        slots, spread = _slots(model, prepared), prepared.spread()
+        device = pick_device(options.device)
         chunks = iter_chunks(
             lambda chunk: classifier_logits(
                 model, chunk, prepared.read, spread, slots, device, options.batch_size
@@ -271,14 +272,16 @@ def predict_signal(
     signal: Float[ndarray, "channel time"], ch_names: list[str], model: EEGDM, device: str = "auto"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the windows and events of a signal that was filtered as the model's recordings were,
-    in 100 µV, at the model's rate.
+    in 100 µV, at the model's rate; channels that the model does not have are left out.
     """
     rule = rule_of(model)
     windows = _grid(signal.shape[1], model.sfreq, model, rule, None)
-    slots = [model.channels.index(name) for name in ch_names]
-    torch_device, spread = pick_device(device), robust_spread(signal)
+    kept = [k for k, name in enumerate(ch_names) if name in model.channels]
+    slots = [model.channels.index(ch_names[k]) for k in kept]
+    torch_device, own = pick_device(device), signal[kept]
+    spread = robust_spread(own)
     logits = [
-        classifier_logits(model, chunk, lambda a, b: signal[:, a:b], spread, slots, torch_device)
+        classifier_logits(model, chunk, lambda a, b: own[:, a:b], spread, slots, torch_device)
         for chunk in runs_of_windows(windows)
     ]
     table = window_table(windows, np.concatenate(logits), rule)
@@ -302,6 +305,7 @@ def preparation_settings(model: EEGDM, options: Options) -> PreparationSettings:
         options.missing,
         options.rate,
         options.channels,
+        model.taken_for,
         one_file_channel_per_model_channel=True,
         unit=options.unit,
         notch=options.notch,
@@ -339,6 +343,12 @@ def _surprise(
     population = Population.from_info(model.info)
     notes = [] if population is None else population_notes(population.distance(powers), population)
     return surprise_of(powers), notes
+
+
+def _slots(model: EEGDM, prepared: Prepared) -> list[int]:
+    """For each channel of a recording its place among the model's."""
+    names = prepared.taken_for if model.taken_for is None else prepared.ch_names
+    return [model.channels.index(name) for name in names]
 
 
 def _model_notes(model: EEGDM) -> list[str]:

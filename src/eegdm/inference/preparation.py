@@ -20,7 +20,7 @@ from eegdm.data.channels import ChannelQuality
 from eegdm.data.line_noise import LineNoise, line_noise
 from eegdm.data.montage import TCP, Derivation, bipolar
 from eegdm.data.plan import names_of, plan_channels
-from eegdm.data.positions import keep_nearest, match_to_montage
+from eegdm.data.positions import keep_nearest, match_to_montage, own_channels
 from eegdm.data.reading import checked, open_recording, opening_of
 from eegdm.data.signal import Filtering, preprocess, robust_spread
 from eegdm.data.units import refuse_unknown_unit
@@ -46,13 +46,16 @@ class PreparationSettings:
     """What is to be done to a recording, the same for every file that a model reads.
 
     Attributes:
-        channels: names of `TCP` that the model takes.
+        channels: the channels that the model takes: names of `TCP`, or with ``taken_for`` of a
+            file's own.
         signal: the filters and companding that its recordings had.
         missing: "error", "drop" or "interpolate" (spherical splines) where a channel can't be
             derived.
         rate: "resample" to the model's sampling rate, or "native": stay at the file's.
         channel_source: "montage" derives the model's channels; "file" takes the file's own, each
             for the nearest of them.
+        taken_for: for each of the channels the one of `TCP` that a model with channels of its own
+            takes it for; these are found by name, whatever the channel source.
         one_file_channel_per_model_channel: with "file", let each of the model's channels stand for
             one of the file's, the nearest; the others are left out.
         unit: what the recording's numbers are in (V, mV or uV), above what it says.
@@ -65,6 +68,7 @@ class PreparationSettings:
     missing: str = "error"
     rate: str = "resample"
     channel_source: str = "montage"
+    taken_for: tuple[str, ...] | None = None
     one_file_channel_per_model_channel: bool = False
     unit: str | None = None
     notch: tuple[float, ...] | str | None = None
@@ -206,7 +210,7 @@ def prepare(
         ch_names=[d.name for d in derivations],
         taken_for=taken_for,
         distance_mm=distance_mm,
-        origins=_origins(raw, derivations, taken_for, settings.channel_source),
+        origins=_origins(raw, derivations, taken_for, settings),
         sfreq=done.sfreq,
         n_times=n_times,
         file_sfreq=float(raw.info["sfreq"]),
@@ -236,6 +240,8 @@ def _channels(
     """What to read from, how each channel is made, which of the montage it is taken for and how far
     from it in mm, and what to say of that.
     """
+    if settings.taken_for is not None:
+        return _own_channels(raw, settings.channels, settings.taken_for, settings.missing)
     if settings.channel_source == "file":
         names, notes = names_of(raw)
         matched = match_to_montage(names, settings.channels)
@@ -266,13 +272,33 @@ def _channels(
     return source, derivations, made, [0.0] * len(made), notes
 
 
+def _own_channels(
+    raw: mne.io.BaseRaw, channels: Sequence[str], taken_for: Sequence[str], missing: str
+) -> tuple[Any, list[Derivation], list[str], list[float], list[str]]:
+    """As :func:`_channels`, for a model that learned from channels of these names."""
+    names, notes = names_of(raw)
+    found = own_channels(names, channels, taken_for)
+    lacking = [name for name in channels if name not in {p.derivation.name for p in found}]
+    if not found or (lacking and missing != "drop"):
+        raise UserError(
+            f"lacks {', '.join(map(ascii, lacking))}, which the model learned from by name; the"
+            f" recording has {', '.join(map(ascii, names.ch_names[:40]))}; missing=drop leaves out"
+            f" what is lacking{names.refusal()}"
+        )
+    notes.insert(0, f"the model's own channels, by name: {len(found)} of {len(channels)}")
+    if lacking:
+        notes.append(f"left out, not in the recording: {', '.join(lacking)}")
+    nearest, distance_mm = [p.nearest for p in found], [p.distance_mm for p in found]
+    return raw, [p.derivation for p in found], nearest, distance_mm, notes
+
+
 def _origins(
     raw: mne.io.BaseRaw,
     derivations: Sequence[Derivation],
     taken_for: Sequence[str],
-    channel_source: str,
+    settings: PreparationSettings,
 ) -> list[str]:
-    if channel_source == "file":
+    if settings.channel_source == "file" or settings.taken_for is not None:
         return [
             "exact" if "-".join(bipolar(d.name) or ()) == name else "nearest"
             for d, name in zip(derivations, taken_for, strict=True)

@@ -22,6 +22,10 @@ PURPOSES = {
         "This model classifies EEG windows; it combines a frozen diffusion backbone and a latent"
         " fusion transformer."
     ),
+    "EEGDM, linear": (
+        "This model classifies EEG windows; it combines a frozen diffusion backbone and a linear"
+        " head that was fitted to a few labels."
+    ),
 }
 _CARD_SECTIONS = ("data", "recipe", "metrics", "licence", "license")
 _LIMITS = """\
@@ -124,9 +128,10 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
             text or a table of JSON values; `license` is the hub's short name of the licence.
     """
     name = type(model).__name__
+    is_linear = model.config.get("fusion", {}).get("kind") == "linear"
     return _CARD.format(
         name=name,
-        purpose=PURPOSES[name],
+        purpose=PURPOSES[f"{name}, linear" if is_linear else name],
         license=json.dumps(info.get("license", "unknown")),
         task="feature-extraction" if name == "SSMDP" else "other",
         data=_section(info.get("data"), "Not stated."),

@@ -15,9 +15,12 @@ from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP, Compat
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.models.latents import TokenSpec, extract
+from eegdm.models.linear import LinearHead
 from eegdm.models.pooling import SFREQ, pool_bounds
 from eegdm.models.pretrained import Pretrained
 from eegdm.tuev import TUEV_CLASSES
+
+LINEAR = "linear"
 
 
 class EEGDM(Pretrained, nn.Module):
@@ -26,9 +29,12 @@ class EEGDM(Pretrained, nn.Module):
     Args:
         backbone: the network that is read, or its arguments.
         fusion: the classifier of tokens, or those of its arguments that do not follow from the
-            others.
+            others; ``kind`` "linear" is a :class:`LinearHead`, any other a
+            :class:`LatentFusionTransformer`.
         tokens: what is read from the backbone.
-        channels: TCP names of the channels of a window, in order.
+        channels: names of the channels of a window, in order: of TCP, or with ``taken_for`` any.
+        taken_for: for each channel the name of TCP that the backbone takes it for; without it,
+            ``channels`` are these names.
         classes: names of the classes; one alone is a binary decision with one logit.
         sfreq: sampling rate of the windows, Hz.
         n_times: samples of a window.
@@ -45,7 +51,7 @@ class EEGDM(Pretrained, nn.Module):
     def __init__(
         self,
         backbone: SSMDP | dict[str, Any] | None = None,
-        fusion: LatentFusionTransformer | dict[str, Any] | None = None,
+        fusion: LatentFusionTransformer | LinearHead | dict[str, Any] | None = None,
         tokens: TokenSpec | dict[str, Any] | None = None,
         channels: Sequence[str] = TCP,
         classes: Sequence[str] = TUEV_CLASSES,
@@ -54,17 +60,21 @@ class EEGDM(Pretrained, nn.Module):
         signal: dict[str, Any] | None = None,
         decision: dict[str, Any] | None = None,
         compat: Compat = None,
+        taken_for: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.channels, self.classes = tuple(channels), tuple(classes)
-        self.channel_ids = _ids_of(self.channels)
+        self.taken_for = None if taken_for is None else tuple(taken_for)
+        if self.taken_for is not None:
+            _check_own(self.channels, self.taken_for)
+        self.channel_ids = _ids_of(self.taken_for or self.channels)
         self.sfreq, self.n_times, self.compat = sfreq, n_times, compat
         self.signal, self.decision = dict(signal or {}), dict(decision or {})
         self.spec = tokens if isinstance(tokens, TokenSpec) else TokenSpec.from_dict(tokens or {})
         self.backbone = backbone if isinstance(backbone, SSMDP) else SSMDP(**(backbone or {}))
         shape = self._token_shape()
-        if not isinstance(fusion, LatentFusionTransformer):
-            fusion = LatentFusionTransformer(**(shape | (fusion or {})))
+        if not isinstance(fusion, LatentFusionTransformer | LinearHead):
+            fusion = _make_fusion(shape, fusion or {})
         self.fusion = fusion
         _check_fit(shape, fusion.config)
 
@@ -73,7 +83,7 @@ class EEGDM(Pretrained, nn.Module):
         """The JSON-able arguments that build this model again."""
         return {
             "backbone": self.backbone.config,
-            "fusion": self.fusion.config,
+            "fusion": self._fusion_config(),
             "tokens": self.spec.to_dict(),
             "channels": list(self.channels),
             "classes": list(self.classes),
@@ -82,7 +92,13 @@ class EEGDM(Pretrained, nn.Module):
             "signal": self.signal,
             "decision": self.decision,
             "compat": self.compat,
+            **({} if self.taken_for is None else {"taken_for": list(self.taken_for)}),
         }
+
+    def _fusion_config(self) -> dict[str, Any]:
+        """A transformer's config names its own kind."""
+        linear = {"kind": LINEAR} if isinstance(self.fusion, LinearHead) else {}
+        return {**linear, **self.fusion.config}
 
     def forward(
         self,
@@ -131,7 +147,7 @@ class EEGDM(Pretrained, nn.Module):
         return self.fusion(tokens, mask, self.compat)
 
     def _token_shape(self) -> dict[str, int]:
-        """The arguments of the fusion transformer that follow from the other parts."""
+        """The arguments of the classifier of tokens that follow from the other parts."""
         return {
             "n_blocks": len(self.backbone.chosen_blocks(self.spec.blocks)),
             "n_pools": len(
@@ -178,6 +194,23 @@ def noise_of(backbone: SSMDP) -> dict[str, Any]:
     return published | stated
 
 
+def _make_fusion(
+    shape: dict[str, int], arguments: dict[str, Any]
+) -> LatentFusionTransformer | LinearHead:
+    if arguments.get("kind") != LINEAR:
+        return LatentFusionTransformer(**(shape | arguments))
+    of_tokens = {axis: size for axis, size in shape.items() if axis != "n_pools"}
+    return LinearHead(**(of_tokens | {k: v for k, v in arguments.items() if k != "kind"}))
+
+
+def _check_own(channels: tuple[str, ...], taken_for: tuple[str, ...]) -> None:
+    if len(taken_for) != len(channels) or len(set(channels)) != len(channels):
+        raise UserError(
+            f"taken_for names {len(taken_for)} channels for {len(channels)}, of which"
+            f" {len(set(channels))} differ; name one for each, and each once"
+        )
+
+
 def _ids_of(channels: tuple[str, ...]) -> list[int]:
     unknown = [name for name in channels if name not in CHANNEL_ID]
     if unknown or not channels:
@@ -192,7 +225,7 @@ def _check_fit(shape: dict[str, int], fusion: dict[str, Any]) -> None:
     faults = [
         f"{axis}={fusion[axis]} (the model has {size})"
         for axis, size in shape.items()
-        if fusion[axis] != size
+        if fusion.get(axis, size) != size
     ]
     if faults:
         raise UserError(

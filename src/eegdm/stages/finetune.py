@@ -175,7 +175,7 @@ def _standardise(module: FusionModule, windows: Dataset) -> None:
     ]
     tokens = torch.cat([b.data if module.cached else tokens_of(module.model, b) for b in batches])
     # The average too: it is a copy that was made before, and averages only what is trained
-    for fusion in (module.model.fusion, _fusion_of(module.ema.ema_model)):
+    for fusion in (_fusion_of(module.model), _fusion_of(module.ema.ema_model)):
         fusion.fit_tokens(tokens, torch.cat([b.mask for b in batches]))
 
 

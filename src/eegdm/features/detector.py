@@ -1,0 +1,527 @@
+"""`eegdm fit`: a few marks in recordings -> a classifier, with what to expect of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+
+from eegdm import artifacts
+from eegdm.config import CorpusConfig
+from eegdm.console import say
+from eegdm.data.corpora import table_path
+from eegdm.data.events import read_event_table
+from eegdm.data.windows import WindowGrid
+from eegdm.errors import UserError
+from eegdm.evaluation.cross_fitting import (
+    CrossFitted,
+    Expectation,
+    Fitted,
+    Marked,
+    Read,
+    Tokens,
+    calibrate,
+    cross_fit,
+    expect,
+    fit_head,
+    marks,
+    scale_logits,
+)
+from eegdm.evaluation.decision import BACKGROUND, Rule, window_table
+from eegdm.evaluation.fitting import FittedDecision, GridRecording, both_kinds, fit_rule
+from eegdm.features.extractors import TOKENS
+from eegdm.features.extractors import Tokens as TokenExtractor
+from eegdm.features.labels import evenly, share
+from eegdm.features.making import ORIGIN, PLACE, is_store, model_of, open_store
+from eegdm.features.store import FeatureStore
+from eegdm.inference.embedding import BackboneReader
+from eegdm.layout import MODEL_UNITS
+from eegdm.models.eegdm import EEGDM, noise_of
+from eegdm.models.latents import TokenSpec
+
+if TYPE_CHECKING:
+    from eegdm.models.backbone import SSMDP
+
+MOST_WINDOWS = 1000
+"""Windows to learn from: of each label of a person as many as keep all together at this number."""
+FIT = "fit"
+"""In a plan: that this command wrote the folder, which the next marks may replace."""
+NAMING = ("channels", "missing", "notch", "step_s", "unit")
+"""Options that make other features of the same recordings by the same model."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A classifier that was fitted to marks.
+
+    Attributes:
+        model: for :func:`eegdm.predict`, and to be saved.
+        expectation: scores of heads like its own on people, recordings or marks that they did not
+            learn from.
+        decision: its rule, fitted on the probabilities of such heads, and what that rule finds in
+            the marked recordings.
+        path: the folder that it was saved in.
+    """
+
+    model: EEGDM
+    expectation: Expectation
+    decision: FittedDecision
+    path: Path | None = None
+
+
+def fit(
+    source: str | Path,
+    table: str | Path | None = None,
+    out: str | Path | None = None,
+    model: SSMDP | EEGDM | str | Path | None = None,
+    *,
+    background: str | None = None,
+    events: Sequence[str] | None = None,
+    **options: Any,
+) -> Detector:
+    """Fit a linear head to a model's tokens of marked windows, and the rule that makes events of
+    its probabilities.
+
+    Every recording below ``source`` goes through the model once; that takes the time. With the
+    tokens stored, heads take seconds. A window has the label that covers at least half of it.
+
+    Args:
+        source: a folder with recordings at any depth, or one that `eegdm embed` wrote of them.
+        table: marks: CSV, TSV or Parquet with the columns file, onset_s, duration_s and label, or
+            file and label; a column subject says whose a recording is. Needed with recordings.
+        out: the folder to save the classifier in; one that was fitted before is replaced. Without
+            it, nothing is saved.
+        model: a backbone or a classifier, or its folder, checkpoint or hub id; the packaged
+            ``mini`` by default, or the model that made the features in ``source``.
+        background: what windows of marked recordings are called that no mark touches. Without it
+            nothing is learned from them.
+        events: the labels that are events; by default all but the background.
+        options: those of :func:`eegdm.embed_folder`, such as channels, missing, notch, step_s,
+            device or workers.
+
+    Raises:
+        UserError: as :func:`eegdm.embed_folder`; the marks meet no window, have one label, lie in
+            one recording or stand alone; recordings lie at their own rates or were notched by their
+            own hum.
+    """
+    source = Path(source)
+    if options.get("notch") == "auto":
+        raise UserError(
+            "notch=auto: a detector has one notch filter for all recordings; give its frequencies"
+        )
+    if table is not None and not is_store(source):
+        _refuse_table(source, table, background)
+    store = _open(source, table, model, options)
+    begun = time.monotonic()
+    model = model_of(source) if model is None else model
+    reader = _reader(store, model)
+    marked = _marked(store, background)
+    _say_marks(marked, model)
+    read = marked.read(len(reader.spec.query))
+    found = cross_fit(marked.windows, read)
+    expectation = expect(marked.windows, found)
+    learn = np.flatnonzero(marked.windows.learn)
+    fitted = fit_head(marked.windows, learn, read(learn))
+    factor = calibrate(found.decisions[learn], marked.windows.label[learn])
+    scale_logits(fitted.head, factor)
+    decision = _decide(marked, found.decisions * factor, background, events)
+    classifier = _classifier(reader, marked, fitted, decision)
+    _say_result(fitted, found, expectation, decision)
+    detector = Detector(classifier, expectation, decision, None if out is None else Path(out))
+    if detector.path is not None:
+        _save(detector.path, detector, store, marked, fitted, background)
+    where = "" if out is None else f"; wrote {out}"
+    say(f"fit: {time.monotonic() - begun:.1f} s with the tokens stored{where}")
+    return detector
+
+
+# ------------------------------------------------------------------------------------------ tokens
+
+
+def _open(source: Path, table: Any, model: Any, options: dict[str, Any]) -> FeatureStore:
+    """The tokens of all recordings, made where they are missing."""
+    if is_store(source):
+        return open_store(source, table=table, model=model, **options)
+    name = Path(model).name if isinstance(model, str | Path) else type(model).__name__.lower()
+    parts = [source.resolve().name, "mini" if model is None else name.removesuffix(".ckpt")]
+    for option in NAMING:
+        value = options.get(option)
+        if value not in (None, "montage", "error"):
+            several = value if isinstance(value, tuple) else (value,)
+            words = "-".join(f"{x:g}" if isinstance(x, float) else str(x) for x in several)
+            parts.append(f"{option.removesuffix('_s')}-{words}")
+    folder = PLACE / "-".join(parts)
+    return open_store(source, table=table, model=model, out=folder, **options)
+
+
+def _reader(store: FeatureStore, model: Any) -> BackboneReader:
+    """The backbone whose tokens these are.
+
+    Raises:
+        UserError: they are not, or a linear head can't take them.
+    """
+    tokens = TokenExtractor(model)
+    if store.features[TOKENS].fingerprint != tokens.describe().fingerprint:
+        raise UserError(
+            f"{store.path}: its tokens are not those of model={model}, which has changed since;"
+            " remove the folder, or give the model that it was made with"
+        )
+    options = artifacts.read_json(store.path / ORIGIN)["options"]
+    if options["rate"] != "resample" or options["notch"] == "auto":
+        said = "rate=native" if options["rate"] != "resample" else "notch=auto"
+        raise UserError(
+            f"{store.path}: was made with {said}, which differs between recordings; make it again"
+            " with one rate and one notch filter"
+        )
+    reader = tokens.reader
+    if set(reader.spec.pool) != {"std"}:
+        raise UserError(
+            f"model={model}: has tokens of pool {', '.join(reader.spec.pool)}; fit takes the log of"
+            " tokens, which have to be standard deviations (pool std)"
+        )
+    notch = options["notch"]
+    signal = asdict(reader.signal_config)
+    signal["notch"] = list(signal["notch"] if notch is None else notch)
+    return replace(reader, signal=signal)
+
+
+# ------------------------------------------------------------------------------------------- marks
+
+
+@dataclass(frozen=True)
+class MarkedStore:
+    """The windows of marked recordings, and their tokens.
+
+    Attributes:
+        store: with the tables of marked recordings alone.
+        windows: labels and groups, a row per window of the store.
+        ch_names: the channels that all of them have.
+    """
+
+    store: FeatureStore
+    windows: Marked
+    ch_names: list[str]
+
+    def read(self, n_queries: int) -> Read:
+        """Return what reads the tokens of windows, whose rows are in order."""
+        rows = self.store.recordings.itertuples()
+        places = {r.recording: [list(r.ch_names).index(c) for c in self.ch_names] for r in rows}
+
+        def read(rows: Int[np.ndarray, " row"]) -> Tokens:
+            parts = []
+            for name, own in self.store.windows.iloc[rows].groupby("recording", sort=False):
+                array = self.store.array(TOKENS, str(name))
+                parts.append(array[own.window.to_numpy()][:, places[str(name)]])
+            values = np.concatenate(parts)
+            split = values.reshape(*values.shape[:3], n_queries, -1)
+            return torch.from_numpy(np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4)))
+
+        return read
+
+    @property
+    def taken_for(self) -> tuple[str, ...] | None:
+        """For each channel the one of TCP that it is taken for; None if it is that one."""
+        taken: dict[str, str] = {}
+        for row in self.store.recordings.itertuples():
+            taken |= dict(zip(row.ch_names, row.taken_for, strict=True))
+        found = tuple(taken[name] for name in self.ch_names)
+        return None if found == tuple(self.ch_names) else found
+
+
+def _marked(store: FeatureStore, background: str | None) -> MarkedStore:
+    """Choose the windows that have a label, and say whose they are.
+
+    Raises:
+        UserError: there is nothing to learn from.
+    """
+    if "label" not in store.windows:
+        raise UserError("table=None: a table of marks is needed; name one")
+    events = store.events
+    table = store.windows
+    labelled = set(table.recording[table.label.notna()])
+    recordings = store.recordings[
+        store.recordings.recording.isin(labelled | set(events.recording))
+        & (store.recordings.status == "ok")
+    ]
+    table = table[table.recording.isin(recordings.recording)].reset_index(drop=True)
+    own = replace(store, recordings=recordings, windows=table)
+    label = table.label.astype(object).where(table.label.notna(), None)
+    if background is not None:
+        label[label.isna() & ~_touched(table, events)] = background
+    _refuse_too_little(store, table, label, events, background)
+    names = sorted(set(label.dropna()))
+    is_background = {name: name == background or name.lower() in BACKGROUND for name in names}
+    classes = sorted(names, key=lambda name: not is_background[name])
+    number = label.map({name: k for k, name in enumerate(classes)}).fillna(-1).to_numpy(int)
+    subject = table.recording.map(recordings.set_index("recording").subject)
+    _, person = np.unique(subject.to_numpy(str), return_inverse=True)
+    _, recording = np.unique(table.recording.to_numpy(str), return_inverse=True)
+    group = {"people": person, "recordings": recording, "marks": marks(number, recording)}
+    learn = _to_learn_from(number, person)
+    return MarkedStore(own, Marked(number, learn, group, classes), own.common_channels())
+
+
+def _touched(windows: pd.DataFrame, events: pd.DataFrame) -> pd.Series:
+    """Whether a mark overlaps a window."""
+    found = pd.Series(False, index=windows.index)
+    for name, own in windows.groupby("recording", sort=False):
+        for event in events[events.recording == name].itertuples():
+            starts_before = own.onset_s < event.onset_s + event.duration_s
+            found[own.index] |= starts_before & (own.onset_s + own.duration_s > event.onset_s)
+    return found
+
+
+def _to_learn_from(
+    label: Int[np.ndarray, " window"], person: Int[np.ndarray, " window"]
+) -> np.ndarray:
+    """Of each label of a person the same number, spread evenly, where there are that many."""
+    table = pd.DataFrame({"label": label, "person": person})
+    groups = list(table[table.label >= 0].groupby(["person", "label"]).groups.values())
+    most = share([len(own) for own in groups], MOST_WINDOWS)
+    learn = np.zeros(len(table), bool)
+    for own in groups:
+        learn[own.to_numpy()[evenly(len(own), most)]] = True
+    return learn
+
+
+def _refuse_table(source: Path, table: str | Path, background: str | None) -> None:
+    """Refuse what can't work before recordings are read."""
+    corpus = CorpusConfig(name="folder", source=str(source), events="table", table=str(table))
+    rows = read_event_table(table_path(corpus), source)
+    rows = rows[rows.label != ""]
+    if not rows.empty:
+        _refuse_one(sorted({*rows.label, *([background] if background else [])}), background)
+        _refuse_one_recording(rows.file.unique())
+
+
+def _refuse_one(labels: Sequence[str], background: str | None) -> None:
+    if len(labels) < 2:
+        advice = (
+            "; mark another label too, or say what the rest of the marked recordings is with"
+            " background=NAME"
+            if background is None
+            else "; nothing of the marked recordings is left for another"
+        )
+        raise UserError(f"all marks are {labels[0]!r}, and two labels or more are needed{advice}")
+
+
+def _refuse_one_recording(holding: Sequence[str]) -> None:
+    if len(holding) < 2:
+        raise UserError(
+            f"all marks are in one recording ({holding[0]}); mark a second one, for what a head"
+            " has learned of one recording can't be tested on another"
+        )
+
+
+def _refuse_too_little(
+    store: FeatureStore,
+    windows: pd.DataFrame,
+    label: pd.Series,
+    events: pd.DataFrame,
+    background: str | None,
+) -> None:
+    found = sorted(set(label.dropna()))
+    marked = set(windows.label.dropna())
+    if not marked:
+        window_s = float(store.windows.duration_s.iloc[0])
+        raise UserError(
+            f"the table's {len(events)} marks meet no window: none covers half of a window of"
+            f" {window_s:g} s; mark longer stretches"
+        )
+    for name in sorted(set(events.label) - marked):
+        say(f"fit: no mark of {name!r} covers half of a window, so it is left out")
+    _refuse_one(found, background)
+    _refuse_one_recording(windows.recording[windows.label.notna()].unique())
+
+
+# ---------------------------------------------------------------------------------------- decision
+
+
+def _decide(
+    marked: MarkedStore,
+    logits: Float[np.ndarray, "window class"],
+    background: str | None,
+    events: Sequence[str] | None,
+) -> FittedDecision:
+    """Fit the rule on probabilities by heads that did not learn from the windows."""
+    windows, store = marked.windows, marked.store
+    step_s = _step_s(store)
+    others = {background, *(c for c in windows.classes if c.lower() in BACKGROUND)}
+    rule = Rule(
+        tuple(windows.classes),
+        tuple(events or (c for c in windows.classes if c not in others)),
+        min_duration_s=step_s,
+        smoothing_s=step_s,
+        resolution_s=step_s,
+    )
+    is_event = np.isin(windows.label, [rule.classes.index(name) for name in rule.event_classes])
+    own_events = store.events[store.events.label.isin(rule.event_classes)]
+    on_grid = []
+    for r in store.recordings.itertuples():
+        rows = np.flatnonzero(store.windows.recording == r.recording)
+        known = background is not None or bool((windows.label[rows] >= 0).all())
+        if known and np.isfinite(logits[rows]).all():
+            starts = (store.windows.onset_s.to_numpy()[rows] * r.sfreq).round().astype(int)
+            n_times = round(float(store.windows.duration_s.iloc[0]) * r.sfreq)
+            grid = window_table(WindowGrid(starts, n_times, r.sfreq), logits[rows], rule)
+            annotated = own_events[own_events.recording == r.recording]
+            on_grid.append(GridRecording(grid, is_event[rows], annotated, r.duration_s))
+    learn = windows.learn
+    return fit_rule(
+        rule,
+        logits[learn],
+        windows.label[learn],
+        both_kinds(on_grid),
+        store.events,
+        store.recordings,
+    )
+
+
+def _step_s(store: FeatureStore) -> float:
+    """Seconds from one window to the next, which is what a window speaks for."""
+    steps = store.windows.groupby("recording").onset_s.diff().dropna()
+    duration_s = float(store.windows.duration_s.iloc[0])
+    return duration_s if steps.empty else min(float(steps.median()), duration_s)
+
+
+# ------------------------------------------------------------------------------------------- model
+
+
+def _classifier(
+    reader: BackboneReader, marked: MarkedStore, fitted: Fitted, decision: FittedDecision
+) -> EEGDM:
+    """Put backbone, head and rule together."""
+    sfreq = float(reader.signal_config.sfreq)
+    blocks = reader.blocks
+    spec = TokenSpec.from_dict(
+        {
+            **reader.spec.to_dict(),
+            **(noise_of(reader.backbone) if reader.spec.forward == "none" else {}),
+            "first_block": blocks[len(blocks) // 2] if fitted.readout.deep else blocks[0],
+        }
+    )
+    made = EEGDM(
+        reader.backbone,
+        fitted.head,
+        spec,
+        marked.ch_names,
+        marked.windows.classes,
+        sfreq,
+        round(reader.window_s * sfreq),
+        reader.signal,
+        decision.settings,
+        reader.compat,
+        marked.taken_for,
+    )
+    return made.eval()
+
+
+def _save(
+    folder: Path,
+    detector: Detector,
+    store: FeatureStore,
+    marked: MarkedStore,
+    fitted: Fitted,
+    background: str | None,
+) -> None:
+    model, expectation = detector.model, detector.expectation
+    window_s = model.n_times / model.sfreq
+    plan = {
+        "windows": {
+            "policy": "grid",
+            "duration_s": window_s,
+            "step_s": detector.decision.rule.resolution_s,
+            "min_overlap_s": window_s / 2,
+            "background": background,
+        },
+        "latents": {"cached": False, "forward": model.spec.forward},
+        "signal": {name: model.signal[name] for _, name in (u.split(".") for u in MODEL_UNITS)},
+        "compat": model.compat,
+        FIT: {"events": list(detector.decision.rule.event_classes)},
+    }
+    recordings = marked.store.recordings
+    facts = {
+        "data": {
+            "recordings": len(recordings),
+            "people": int(recordings.subject.nunique()),
+            "windows": {
+                name: int((marked.windows.label[marked.windows.learn] == k).sum())
+                for k, name in enumerate(marked.windows.classes)
+            },
+        },
+        "recipe": {
+            "name": "eegdm fit",
+            "blocks": "the deeper half" if fitted.readout.deep else "all",
+            "channels": "each" if fitted.readout.per_channel else "their mean",
+            "penalty": fitted.penalty,
+            "chosen over": f"{fitted.chosen_over} left out",
+        },
+        "metrics": {"cross-validated": expectation.sentence(), "recall": expectation.recall},
+        "licence": (
+            "The licences of the recordings and of the backbone decide whether these weights may be"
+            " redistributed."
+        ),
+    }
+    inputs = {"embeddings": store.artifact.fingerprint}
+    with (
+        artifacts.storage_faults(folder, "--out"),
+        artifacts.building(folder, "classifier", plan, inputs, replace=_is_fitted(folder)),
+    ):
+        artifacts.reopen(folder)
+        model.save_pretrained(folder, info=facts)
+        counts = detector.decision.counts
+        summary = {
+            "classes": list(model.classes),
+            "expected": expectation.sentence(),
+            "events": counts._asdict() if counts else None,
+        }
+        artifacts.finish(folder, summary)
+
+
+def _is_fitted(folder: Path) -> bool:
+    """Whether a folder holds what this command wrote before, of other marks perhaps."""
+    plan = folder / artifacts.PLAN
+    return plan.is_file() and FIT in artifacts.read_json(plan).get("config", {})
+
+
+# ------------------------------------------------------------------------------------ what is said
+
+
+def _say_marks(marked: MarkedStore, model: Any) -> None:
+    windows, recordings = marked.windows, marked.store.recordings
+    counts = ", ".join(
+        f"{name} {int((windows.label[windows.learn] == k).sum())}"
+        for k, name in enumerate(windows.classes)
+    )
+    n = int(recordings.subject.nunique())
+    name = Path(model).name if isinstance(model, str | Path) else type(model).__name__
+    say(
+        f"fit: {int(windows.learn.sum())} windows to learn from ({counts}) of {n}"
+        f" {'person' if n == 1 else 'people'}, {len(recordings)} recordings,"
+        f" {len(marked.ch_names)} channels; tokens of {name}"
+    )
+
+
+def _say_result(
+    fitted: Fitted, found: CrossFitted, expectation: Expectation, decision: FittedDecision
+) -> None:
+    where = "each channel" if fitted.readout.per_channel else "the mean over channels"
+    blocks = "the deeper half of the blocks" if fitted.readout.deep else "all blocks"
+    say(
+        f"fit: head on {blocks}, {where}; penalty {fitted.penalty:g}, chosen on"
+        f" {fitted.chosen_over} left out"
+    )
+    if found.level != "people":
+        say(
+            f"fit: too few people hold every label, so {found.level} are left out in turn; of new"
+            " people expect less"
+        )
+    say(f"fit: {expectation.sentence()}")
+    say(f"fit: {decision.sentence('marked recordings')}")

@@ -1,0 +1,337 @@
+"""From a few marks to a detector: what is stored, what `predict` sees and what is said agree."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import eegdm
+from eegdm import artifacts, cli
+from eegdm.data.signal import ModelUnits
+from eegdm.data.windows import WindowGrid
+from eegdm.errors import UserError
+from eegdm.features import FeatureStore, embed_folder
+from eegdm.features.detector import Detector, fit
+from eegdm.inference.chunks import read_batches
+from eegdm.inference.embedding import prepare_windows
+from eegdm.inference.prediction import Options, preparation_settings
+from eegdm.models.linear import LinearHead
+from inference.small import ELECTRODES, made_up, small_model
+from stages.tiny import one_thread
+
+SECONDS, BURST_S = 60.0, 15.0
+ONSETS = {"a_1": 10.0, "a_2": 35.0, "b_1": 20.0, "c_1": 40.0, "d_1": 5.0}
+
+
+def write(folder: Path, name: str, onset_s: float, names: tuple[str, ...] = ELECTRODES) -> Path:
+    """A recording in which alpha waves come and go."""
+    raw = made_up(SECONDS, 200.0, names, seed=sum(map(ord, name)))
+    rng = np.random.default_rng(sum(map(ord, name)))
+    spectrum = np.fft.rfft(rng.standard_normal((len(names), raw.n_times)))
+    noise = np.fft.irfft(spectrum / np.sqrt(1 + np.arange(spectrum.shape[1])), raw.n_times)
+    seconds = raw.times
+    burst = (seconds >= onset_s) & (seconds < onset_s + BURST_S)
+    phase = np.arange(len(names))[:, None]
+    signal = 2e-5 * noise / noise.std() + 6e-5 * burst * np.sin(20 * np.pi * seconds + phase)
+    path = folder / f"{name}.edf"
+    made = mne.io.RawArray(signal, raw.info, verbose="ERROR")
+    mne.export.export_raw(path, made, fmt="edf", physical_range=(-1000, 1000), verbose="ERROR")
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of four people with their marks; one of them without an ear."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rows = ["file,onset_s,duration_s,label,subject"]
+    for name, onset_s in ONSETS.items():
+        write(folder, name, onset_s, ELECTRODES[:-1] if name == "b_1" else ELECTRODES)
+        rows.append(f"{name}.edf,{onset_s:g},{BURST_S:g},alpha,{name[0]}")
+    (folder / "marks.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    backbone = small_model().backbone
+    return backbone.save_pretrained(tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture(scope="module")
+def store(source: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokens of the montage, with labels."""
+    out = tmp_path_factory.mktemp("stores") / "montage"
+    return embed_folder(source, model, out, table=source / "marks.csv", missing="drop").path
+
+
+@pytest.fixture(scope="module")
+def own_store(source: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokens of the file's own channels, with labels."""
+    out = tmp_path_factory.mktemp("stores") / "file"
+    return embed_folder(source, model, out, table=source / "marks.csv", channels="file").path
+
+
+@pytest.fixture(scope="module")
+def detector(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Detector:
+    return fit(store, out=tmp_path_factory.mktemp("detectors") / "det", background="rest")
+
+
+def stored_logits(store: Path, detector: Detector, recording: str) -> np.ndarray:
+    """What the head says of tokens as they lie in the store."""
+    opened, model = FeatureStore.open(store), detector.model
+    row = opened.recordings[opened.recordings.recording == recording].iloc[0]
+    places = [list(row.ch_names).index(name) for name in model.channels]
+    tokens = torch.from_numpy(np.array(opened.array("tokens", recording)[:, places]))
+    pooled = tokens.permute(0, 2, 1, 3)[:, model.spec.first_block :, None]
+    with torch.no_grad():
+        return model.fusion.classify(pooled).numpy()
+
+
+def logits_of_file(path: Path, model: eegdm.EEGDM, folder: Path) -> np.ndarray:
+    """What the whole classifier says of the file, window by window."""
+    settings = preparation_settings(model, Options(missing="drop"))
+    prepared, windows = prepare_windows(path, settings, 5.0, None, folder)
+    assert isinstance(windows, WindowGrid) and prepared.ch_names == list(model.channels)
+    with torch.no_grad():
+        parts = [
+            model(torch.from_numpy(batch.shown(ModelUnits.of(model.signal)).data))
+            for batch in read_batches(windows, prepared.read, prepared.spread(), 4)
+        ]
+    return torch.cat(parts).numpy()
+
+
+def test_the_head_gives_the_same_on_stored_tokens_and_inside_the_classifier(
+    detector: Detector, source: Path, store: Path, tmp_path: Path
+) -> None:
+    model = eegdm.load(detector.path)
+    assert isinstance(model, eegdm.EEGDM) and isinstance(model.fusion, LinearHead)
+    assert len(model.channels) == 21 and "A2-T4" not in model.channels
+    found = logits_of_file(source / "c_1.edf", model, tmp_path)
+    assert np.abs(found - stored_logits(store, detector, "c_1")).max() < 1e-5
+    assert np.ptp(found, axis=0).min() > 0.5
+
+
+def test_the_marked_events_are_found_and_expected(detector: Detector, source: Path) -> None:
+    assert detector.decision.counts is not None
+    assert detector.decision.counts[:3] == (5, 5, 0)
+    scores = detector.expectation.scores.set_index("score")
+    assert detector.expectation.across == "people" and scores.value["auroc"] > 0.95
+    events = eegdm.predict(source / "d_1.edf", detector.path, missing="drop").events
+    assert list(events.label) == ["alpha"]
+    assert events.onset_s[0] == pytest.approx(ONSETS["d_1"], abs=5)
+    assert events.duration_s[0] == pytest.approx(BURST_S, abs=5)
+
+
+def test_a_detector_finds_events_in_a_recording_of_somebody_new(
+    detector: Detector, tmp_path: Path
+) -> None:
+    events = eegdm.predict(write(tmp_path, "new", 30.0), detector.model).events
+    assert list(events.onset_s) == pytest.approx([30.0], abs=5)
+
+
+def test_it_is_a_classifier_as_others_are(detector: Detector, source: Path, tmp_path: Path) -> None:
+    from eegdm.sklearn import EEGDMFeatures
+
+    described = CliRunner().invoke(cli.app, ["info", str(detector.path), "--verify"])
+    assert "classifier, 3 files" in described.stdout and "intact" in described.stdout
+    assert "across 4 people" in described.stdout
+    embedded = eegdm.embed(source / "a_1.edf", detector.path)
+    assert embedded.about.ch_names == list(detector.model.channels)
+    raw = mne.io.read_raw_edf(source / "a_1.edf", preload=True, verbose="ERROR")
+    epochs = mne.make_fixed_length_epochs(raw, 5.0, preload=True, verbose="ERROR")
+    assert len(EEGDMFeatures(str(detector.path)).fit_transform(epochs)) == 12
+    again = detector.model.save_pretrained(tmp_path / "copy")
+    assert eegdm.load(again).config == detector.model.config
+
+
+def test_new_marks_replace_a_detector_and_nothing_else(
+    store: Path, model: Path, tmp_path: Path
+) -> None:
+    first = fit(store, out=tmp_path / "det", background="rest")
+    second = fit(store, out=tmp_path / "det", background="quiet")
+    assert first.model.classes == ("rest", "alpha")
+    assert eegdm.load(tmp_path / "det").classes == second.model.classes == ("quiet", "alpha")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty"):
+        fit(store, out=tmp_path / "mine", background="rest")
+
+
+# ---------------------------------------------------------------------------- the file's channels
+
+
+def test_a_detector_of_own_channels_takes_them_by_name(
+    own_store: Path, source: Path, tmp_path: Path
+) -> None:
+    found = fit(own_store, out=tmp_path / "det", background="rest")
+    model = eegdm.load(found.path)
+    assert model.channels[0] == "EEG Fp1-REF" and len(model.channels) == len(ELECTRODES) - 1
+    assert model.taken_for is not None and model.taken_for[0] in ("FP1-F7", "FP1-F3")
+    logits = logits_of_file(source / "c_1.edf", model, tmp_path / "work")
+    assert np.abs(logits - stored_logits(own_store, found, "c_1")).max() < 1e-5
+
+    turned = write(tmp_path, "new", 30.0, ELECTRODES[::-1])
+    prediction = eegdm.predict(turned, model)
+    assert list(prediction.events.onset_s) == pytest.approx([30.0], abs=5)
+    assert prediction.ch_names == list(model.channels)
+    assert eegdm.embed(turned, model).about.ch_names == list(model.channels)
+
+
+def test_a_detector_of_own_channels_refuses_other_electrodes(
+    own_store: Path, tmp_path: Path
+) -> None:
+    found = fit(own_store, background="rest")
+    assert found.path is None
+    other = write(tmp_path, "new", 30.0, ELECTRODES[3:])
+    with pytest.raises(UserError, match="lacks 'EEG Fp1-REF', 'EEG Fp2-REF', 'EEG F7-REF'"):
+        eegdm.predict(other, found.model)
+    kept = eegdm.predict(other, found.model, missing="drop")
+    assert len(kept.ch_names) == len(found.model.channels) - 3
+    assert list(kept.events.onset_s) == pytest.approx([30.0], abs=5)
+
+
+# ------------------------------------------------------------------------------------------ marks
+
+
+def write_marks(folder: Path, rows: list[str]) -> Path:
+    table = folder / "marks.csv"
+    table.write_text("\n".join(["file,onset_s,duration_s,label,subject", *rows]))
+    return table
+
+
+@pytest.fixture
+def copy(store: Path, tmp_path: Path) -> Path:
+    """A store that other marks may change."""
+    return Path(shutil.copytree(store, tmp_path / "store"))
+
+
+def test_a_window_that_a_mark_touches_is_not_background(copy: Path, tmp_path: Path) -> None:
+    """Of 10..15 s half is marked, of 25..30 s two of five seconds are, of 5..10 s nothing."""
+    rows = [f"{name}.edf,12.5,14.5,alpha,{name[0]}" for name in ONSETS]
+    found = fit(copy, write_marks(tmp_path, rows), background="rest")
+    assert found.expectation.n_windows == {"rest": 5 * 8, "alpha": 5 * 3}
+
+
+def test_without_a_background_the_rest_is_nobodys(copy: Path, tmp_path: Path) -> None:
+    rows = [
+        f"{name}.edf,{on:g},10,{label},{name[0]}"
+        for name in ONSETS
+        for on, label in ((ONSETS[name], "alpha"), ((ONSETS[name] + 30) % 60, "still"))
+    ]
+    found = fit(copy, write_marks(tmp_path, rows))
+    assert found.expectation.n_windows == {"alpha": 10, "still": 10}
+    assert found.decision.rule.event_classes == ("alpha", "still")
+    assert found.decision.counts is None  # windows do not cover the recordings
+    chosen = fit(copy, events=["alpha"])
+    assert chosen.decision.rule.event_classes == ("alpha",)
+
+
+def test_a_label_that_covers_no_window_is_left_out_and_said(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{name}.edf,{on:g},{BURST_S:g},alpha,{name[0]}" for name, on in ONSETS.items()]
+    rows.append("a_1.edf,50,0.3,blink,a")
+    found = fit(copy, write_marks(tmp_path, rows), background="rest")
+    assert found.model.classes == ("rest", "alpha")
+    assert "no mark of 'blink' covers half of a window" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        (["a_1.edf,10,15,alpha,a", "b_1.edf,20,15,alpha,b"], {}, "all marks are 'alpha'.*NAME"),
+        (
+            ["a_1.edf,,,alpha,a", "b_1.edf,,,alpha,b"],
+            {"background": "rest"},
+            "nothing of the marked recordings is left",
+        ),
+        (["a_1.edf,10,15,alpha,a"], {"background": "rest"}, r"in one recording \(a_1"),
+        (
+            ["a_1.edf,10,1,alpha,a", "b_1.edf,20,2,alpha,b"],
+            {"background": "rest"},
+            "the table's 2 marks meet no window: none covers half of a window of 5 s",
+        ),
+        (
+            ["a_1.edf,10,15,alpha,a", "b_1.edf,20,15,beta,b"],
+            {"background": "rest"},
+            "'alpha' is marked once",
+        ),
+        (
+            ["a_1.edf,10,15,alpha,a", "b_1.edf,20,15,alpha,b"],
+            {"background": "rest", "events": ["spike"]},
+            "event class 'spike' is none",
+        ),
+        (["a_1.edf,10,15,alpha,a"], {"notch": "auto"}, "one notch filter for all recordings"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    rows: list[str], options: dict[str, Any], said: str, copy: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        fit(copy, write_marks(tmp_path, rows), **options)
+
+
+def test_one_label_is_refused_before_recordings_are_read(source: Path, tmp_path: Path) -> None:
+    command = ["fit", str(source), "--table", "marks.csv", "--out", str(tmp_path / "det")]
+    found = CliRunner().invoke(cli.app, command)
+    assert "--background NAME" in str(found.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tokens_that_are_no_standard_deviations_are_refused(source: Path, tmp_path: Path) -> None:
+    made = small_model(tokens={"pool": ["mean"]}).save_pretrained(tmp_path / "model")
+    kept = embed_folder(source, made, tmp_path / "store", table="marks.csv", missing="drop")
+    with pytest.raises(UserError, match="tokens of pool mean"):
+        fit(kept.path, background="rest")
+
+
+def test_a_model_that_has_changed_since_is_refused(
+    source: Path, model: Path, tmp_path: Path
+) -> None:
+    again = Path(shutil.copytree(model, tmp_path / "model"))
+    kept = embed_folder(source, again, tmp_path / "store", table="marks.csv", missing="drop")
+    small_model(seed=1).backbone.save_pretrained(again)
+    with pytest.raises(UserError, match="which has changed since"):
+        fit(kept.path, background="rest")
+
+
+# --------------------------------------------------------------------------------------- as typed
+
+
+@pytest.mark.ci
+def test_from_recordings_to_events_by_commands(source: Path, model: Path, tmp_path: Path) -> None:
+    def run(*words: str | Path) -> str:
+        command = [sys.executable, "-m", "eegdm", *map(str, words)]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=one_thread(), capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    said = run(
+        "fit", source, "--table", "marks.csv", "--out", "det", "--model", model,
+        "--background", "background", "--missing", "drop",
+    )  # fmt: skip
+    assert "across 4 people: AUROC" in said and "with the tokens stored; wrote det" in said
+    stores = [path.name for path in (tmp_path / "runs" / "embeddings").iterdir()]
+    assert stores == [f"{source.name}-small-missing-drop"]
+    run("predict", source, "--model", "det", "--out", "found", "--missing", "drop", "--no-report")
+    for name, onset_s in ONSETS.items():
+        events = pd.read_csv(tmp_path / "found" / f"{name}_events.tsv", sep="\t")
+        assert list(events.onset) == pytest.approx([onset_s], abs=5), name
+    stage = ["corpus=folder", "recipe=small", f"source={source}", "events=table"]
+    labels = ["table=marks.csv", "corpus.classes=[background,alpha]"]
+    run("preprocess", *stage, *labels, "corpus.event_classes=[alpha]", "missing=drop")
+    said = run("report", "corpus=folder", "recipe=small", 'run.classifiers=["det"]', "compare=[]")
+    scored = artifacts.read_json(tmp_path / "runs" / "folder" / "small" / "report" / "report.json")
+    assert scored and "report.html" in said
