@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from eegdm.evaluation.across_people import Decisions, Windows
+from eegdm.evaluation.across_people import Decisions, Kind, Windows, decide, permuted_labels
 from eegdm.evaluation.metrics import bootstrap, scores
 from eegdm.evaluation.people_scores import (
     Units,
@@ -18,6 +18,7 @@ from eegdm.evaluation.people_scores import (
     score,
     score_table,
     units_of,
+    widening,
 )
 
 
@@ -181,17 +182,56 @@ def test_rows_of_several_are_their_mean_and_differences_are_paired() -> None:
     windows, decided = paired()
     rows = {"good": ["good"], "twins": ["twin 0", "twin 1", "twin 2"]}
     scored = drawn_scores(windows, decided, rows, draws(windows, 500))
-    found = score_table(scored).query("level == 'window' and score == 'auroc'")
+    found = score_table(scored, 5).query("level == 'window' and score == 'auroc'")
     alone = [roc_auc_score(windows.label, decided[name].values[:, 1]) for name in rows["twins"]]
     of_row = found[found.n_people.isna()].set_index("features").value
     assert of_row["twins"] == pytest.approx(np.mean(alone))
-    difference = difference_table(scored, [("good", "twins")])
+    difference = difference_table(scored, [("good", "twins")], 5)
     main = difference.query("level == 'window' and score == 'auroc'")
     assert main.value.iloc[0] == pytest.approx(of_row["good"] - of_row["twins"])
     assert main.low.iloc[0] > 0
     assert set(main.n_people.dropna()) == {2}
-    same = difference_table(scored, [("good", "good")])
+    same = difference_table(scored, [("good", "good")], 5)
     assert (same[["value", "low", "high"]] == 0).all(axis=None)
+
+
+def test_intervals_are_widened_about_their_value_within_bounds() -> None:
+    values = np.concatenate([[0.6], np.linspace(0.5, 0.8, 1001)])
+    plain, wide = interval(values), interval(values, 1.5)
+    assert plain == pytest.approx({"value": 0.6, "low": 0.5075, "high": 0.7925})
+    assert wide["low"] == pytest.approx(0.6 - 1.5 * 0.0925)
+    assert wide["high"] == pytest.approx(0.6 + 1.5 * 0.1925)
+    assert interval(values, 3.0, (0.0, 1.0))["high"] == 1.0
+    assert widening(5) == pytest.approx(1.5)
+
+
+@pytest.mark.ci
+def test_intervals_of_heads_cover_chance_and_no_difference() -> None:
+    """60 experiments without anything to learn, with the heads that an evaluation fits. Draws of
+    the people tested alone miss the truth far more often than in 5 % of them.
+    """
+    n_people, n_each, inside, plain = 24, 12, [], []
+    person = np.repeat(np.arange(n_people), n_each)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        label = np.tile(np.repeat([0, 1], n_each // 2), n_people)
+        label ^= (rng.random(n_people) < 0.5).astype(int)[person]
+        windows = Windows(label, person, 2 * person + label, ["a", "b"])
+        features = {
+            name: rng.normal(size=(len(person), n))
+            + rng.normal(size=(2 * n_people, n))[2 * person + label] / 2
+            for name, n in (("x", 12), ("y", 100))
+        }
+        kinds = [Kind(name, (name,)) for name in features]
+        decided = decide(features, windows, kinds, permuted_labels(windows, 0), seed)
+        scored = drawn_scores(windows, decided, {"x": ["x"], "y": ["y"]}, draws(windows, 300, seed))
+        x, y = (scored[name, "window", None, "auroc_within"] for name in ("x", "y"))
+        for values, truth in ((x, 0.5), (y, 0.5), (x - y, 0.0)):
+            for found, wider in ((inside, widening(5)), (plain, 1.0)):
+                ends = interval(values, wider)
+                found.append(ends["low"] <= truth <= ends["high"])
+    assert np.mean(inside) >= 0.9
+    assert np.mean(plain) < 0.85
 
 
 @pytest.mark.ci

@@ -229,26 +229,48 @@ def _over_members(
     return each[chosen, np.arange(each.shape[1])[:, None]].mean(axis=1)
 
 
-def interval(values: Float[np.ndarray, " draw"]) -> dict[str, float | None]:
-    """Return value (of everybody once), and low and high, between which 95 % of the draws lie."""
+def widening(n_folds: int) -> float:
+    """Return by how much intervals of a cross-validation are wider than those over the people
+    tested: the people of a fold share one head, and the heads of all folds share people to learn
+    from, which draws of the people tested do not show. The factor of the variance is that of Nadeau
+    and Bengio (2003, doi:10.1023/A:1024068626366).
+    """
+    return (1 + n_folds / (n_folds - 1)) ** 0.5
+
+
+def interval(
+    values: Float[np.ndarray, " draw"],
+    wider: float = 1.0,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> dict[str, float | None]:
+    """Return value (of everybody once), and low and high, between which 95 % of the draws lie.
+
+    Args:
+        values: of everybody once, then of each draw.
+        wider: what the distances of low and high from the value are multiplied by.
+        bounds: what low and high cannot pass.
+    """
     value, drawn = values[0], values[1:][np.isfinite(values[1:])]
-    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+    ends = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else np.full(2, np.nan)
+    low, high = np.clip(value + wider * (ends - value), *bounds)
     return {
         name: float(x) if np.isfinite(x) else None
         for name, x in (("value", value), ("low", low), ("high", high))
     }
 
 
-def score_table(scored: Scored) -> pd.DataFrame:
+def score_table(scored: Scored, n_folds: int) -> pd.DataFrame:
     """Return a row per score: features, level, n_people (null: all), score, value, low, high."""
     rows: list[dict[str, Any]] = []
     for (row, level, n_people, name), values in scored.items():
         rows.append({"features": row, "level": level, "n_people": n_people, "score": name})
-        rows[-1] |= interval(values)
+        rows[-1] |= interval(values, widening(n_folds), (0.0, 1.0))
     return pd.DataFrame(rows).astype({"n_people": "Int64"})
 
 
-def difference_table(scored: Scored, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+def difference_table(
+    scored: Scored, pairs: Sequence[tuple[str, str]], n_folds: int
+) -> pd.DataFrame:
     """Return a row per score and pair of features: the first minus the second on the same draws."""
     rows: list[dict[str, Any]] = []
     for first, second in pairs:
@@ -256,7 +278,8 @@ def difference_table(scored: Scored, pairs: Sequence[tuple[str, str]]) -> pd.Dat
             if row == first:
                 rows.append({"features": first, "minus": second, "level": level})
                 rows[-1] |= {"n_people": n_people, "score": name}
-                rows[-1] |= interval(values - scored[second, level, n_people, name])
+                difference = values - scored[second, level, n_people, name]
+                rows[-1] |= interval(difference, widening(n_folds))
     return pd.DataFrame(rows).astype({"n_people": "Int64"})
 
 

@@ -230,10 +230,11 @@ def study(
     for treatment, own in treatments.items():
         decided = decide(own, windows, networks.kinds(), permuted, seed)
         scored = people_scores.drawn_scores(windows, decided, networks.rows(), drawn)
+        n_folds = len(decided[BAND_POWER].penalty)
         tables.append(
             {
-                "scores": people_scores.score_table(scored),
-                "differences": people_scores.difference_table(scored, networks.pairs()),
+                "scores": people_scores.score_table(scored, n_folds),
+                "differences": people_scores.difference_table(scored, networks.pairs(), n_folds),
                 "chance": people_scores.chance_table(windows, permuted, decided),
                 "choices": _choices(decided),
             }

@@ -45,6 +45,8 @@ MOST_WINDOWS = 1500
 compare in minutes."""
 PLACE = Path("runs") / "evaluations"
 STORE = "embeddings"
+FORMAT = 2
+"""Of the results; others are computed again."""
 
 
 def evaluate(
@@ -105,7 +107,7 @@ def evaluate(
     labelled = _labelled(store, by, classes, windows)
     n_people = len(labelled.windows.people)
     settings = {
-        "format": 1,
+        "format": FORMAT,
         "version": __version__,
         "features": store.artifact.fingerprint,
         "by": by,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from eegdm import artifacts
+from eegdm.evaluation.people_scores import widening
 from eegdm.evaluation.study import (
     BAND_POWER,
     CLASSICAL,
@@ -169,7 +170,7 @@ def _score_table(evaluation: Evaluation, treatment: str, names: list[str]) -> Ta
             [name, *(_with_interval(own.loc[(name, level, score)]) for level, score, _ in columns)]
             for name in names
         ],
-        f"Features {treatment}; 95 % of draws of {people(about)} in brackets. A row of random"
+        f"Features {treatment}; 95 % intervals over {people(about)} in brackets. A row of random"
         " weights is the mean of several networks.",
         frozenset(k for k, name in enumerate(names) if name == about.networks.model),
     )
@@ -249,8 +250,7 @@ def _curve(evaluation: Evaluation) -> list[Element]:
         Picture(
             figure,
             f"{SCORES[score]} of each kind of features over the number of people to learn from",
-            "Bars: 95 % of draws of the people tested. Fewer people are drawn five times in each"
-            " fold.",
+            "Bars: 95 % intervals. Fewer people to learn from are drawn five times in each fold.",
         )
     ]
 
@@ -304,7 +304,8 @@ def _what_was_done(evaluation: Evaluation) -> list[tuple[str, str]]:
         ),
         (
             "Intervals",
-            f"95 % of 2,000 draws of {people(about)} with replacement, the same for all rows; each"
+            f"95 % of 2,000 draws of {people(about)} with replacement, the same for all rows,"
+            f" widened by {widening(folds):.2f} because heads share those they learned from; each"
             " holds for itself, and of twenty without any truth behind them one lies beside it",
         ),
     ]
