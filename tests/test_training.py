@@ -30,7 +30,7 @@ from eegdm.training import (
     criterion,
     denoising_groups,
     finite,
-    fit,
+    fit_module,
     fusion_groups,
     in_order,
     make_trainer,
@@ -168,7 +168,7 @@ def test_the_learning_rate_falls_by_a_cosine_and_the_state_space_has_its_own(
             found.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
     trainer = make_trainer(compose(["device=cpu"]), tmp_path, config.epochs, 1.0, [Rates()])
-    fit(trainer, module, loader(RandomWindows(), 8, 0), None)
+    fit_module(trainer, module, loader(RandomWindows(), 8, 0), None)
     share = (1 + np.cos(np.pi * np.arange(1, n_steps + 1) / n_steps)) / 2
     rate = last + (first - last) * share
     expected = np.stack([rate, rate * ssm / first], axis=1)
@@ -241,7 +241,9 @@ def test_a_resumed_training_sees_the_batches_of_its_epoch(
         with (
             nullcontext() if module is resumed else pytest.raises(RuntimeError, match="broken off")
         ):
-            fit(trainer, module, loader(Keys(), 4, 7, workers), loader(Keys(), 4, None, workers))
+            fit_module(
+                trainer, module, loader(Keys(), 4, 7, workers), loader(Keys(), 4, None, workers)
+            )
     assert sorted(first.seen) == list(range(breaks_at)) and sorted(resumed.seen) == list(
         range(breaks_at, 4)
     )

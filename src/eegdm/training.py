@@ -662,7 +662,9 @@ def _wandb_logger(name: str, logs: Path) -> Any:
     return WandbLogger(experiment=run, save_dir=logs)
 
 
-def fit(trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any) -> None:
+def fit_module(
+    trainer: L.Trainer, module: L.LightningModule, training: Any, validation: Any
+) -> None:
     """Train from the last checkpoint of the folder, or from the start."""
     last = Path(trainer.default_root_dir) / CHECKPOINTS / "last.ckpt"
     trainer.callbacks.append(ResumedOrder(batch_sampler_of(training)))  # type: ignore[attr-defined]

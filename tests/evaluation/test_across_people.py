@@ -9,7 +9,7 @@ from eegdm.errors import UserError
 from eegdm.evaluation.across_people import (
     N_REPEATS,
     Kind,
-    Windows,
+    LabelledWindows,
     _order_of_people,
     centred,
     decide,
@@ -20,19 +20,19 @@ from eegdm.evaluation.across_people import (
 N_PEOPLE, N_EACH = 12, 12
 
 
-def two_classes_each() -> Windows:
+def two_classes_each() -> LabelledWindows:
     """Everybody has a recording of each of two classes."""
     person = np.repeat(np.arange(N_PEOPLE), N_EACH)
     label = np.tile(np.repeat([0, 1], [8, 4]), N_PEOPLE)
-    return Windows(label, person, 2 * person + label, ["rest", "task"])
+    return LabelledWindows(label, person, 2 * person + label, ["rest", "task"])
 
 
-def one_class_each() -> Windows:
+def one_class_each() -> LabelledWindows:
     person = np.repeat(np.arange(N_PEOPLE), N_EACH)
-    return Windows((person % 3 == 0).astype(int), person, person, ["control", "patient"])
+    return LabelledWindows((person % 3 == 0).astype(int), person, person, ["control", "patient"])
 
 
-def random_features(windows: Windows, seed: int = 0, n: int = 25) -> np.ndarray:
+def random_features(windows: LabelledWindows, seed: int = 0, n: int = 25) -> np.ndarray:
     rng = np.random.default_rng(seed)
     own = rng.normal(size=(windows.person.max() + 1, n))[windows.person]
     return (rng.normal(size=(len(windows.label), n)) + own).astype(np.float32)
@@ -42,7 +42,7 @@ KINDS = [Kind("a", ("a",), permuted=True), Kind("both", ("a", "b"))]
 
 
 @pytest.mark.parametrize("windows", [two_classes_each(), one_class_each()])
-def test_everybody_is_tested_once_and_never_learned_from(windows: Windows) -> None:
+def test_everybody_is_tested_once_and_never_learned_from(windows: LabelledWindows) -> None:
     tested = []
     for learn, test in folds(windows):
         assert not set(windows.person[learn]) & set(windows.person[test])
@@ -52,7 +52,7 @@ def test_everybody_is_tested_once_and_never_learned_from(windows: Windows) -> No
 
 
 @pytest.mark.parametrize("windows", [two_classes_each(), one_class_each()])
-def test_no_head_depends_on_the_people_tested(windows: Windows) -> None:
+def test_no_head_depends_on_the_people_tested(windows: LabelledWindows) -> None:
     """Other features and, within a person, other labels of people tested change no decision on
     anybody else in their fold, and no choice.
     """
@@ -67,7 +67,7 @@ def test_no_head_depends_on_the_people_tested(windows: Windows) -> None:
         label = windows.label.copy()
         if windows.n_labels_of(who) > 1:  # keeps the division into folds
             label[changed] = label[changed][::-1]
-        relabelled = Windows(label, windows.person, windows.recording, windows.classes)
+        relabelled = LabelledWindows(label, windows.person, windows.recording, windows.classes)
         same_folds = [list(t) for _, t in folds(relabelled)] == [list(t) for _, t in folds(windows)]
         assert same_folds
         permuted_too = np.where(changed, permuted[:, ::-1], permuted)
@@ -167,9 +167,9 @@ def test_centring_takes_the_mean_of_each_person_away() -> None:
 def test_too_few_people_of_a_class_are_refused() -> None:
     person = np.repeat(np.arange(6), 4)
     with pytest.raises(UserError, match="'rare': only 2 of the people have it"):
-        Windows((person < 2).astype(int), person, person, ["common", "rare"])
+        LabelledWindows((person < 2).astype(int), person, person, ["common", "rare"])
     with pytest.raises(UserError, match="two labels or more"):
-        Windows(np.zeros(24, int), person, person, ["common"])
+        LabelledWindows(np.zeros(24, int), person, person, ["common"])
 
 
 def test_features_that_are_not_finite_are_refused() -> None:

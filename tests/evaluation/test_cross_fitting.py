@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 from eegdm.errors import UserError
 from eegdm.evaluation.cross_fitting import (
     Marked,
-    Tokens,
+    StoredTokens,
     calibrate,
     cross_fit,
     expect,
@@ -41,7 +41,7 @@ def made(
 
 
 def reader(tokens: torch.Tensor) -> object:
-    def read(rows: np.ndarray) -> Tokens:
+    def read(rows: np.ndarray) -> StoredTokens:
         return tokens[torch.from_numpy(rows)]
 
     return read

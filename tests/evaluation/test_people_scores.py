@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from eegdm.evaluation.across_people import Decisions, Kind, Windows, decide, permuted_labels
+from eegdm.evaluation.across_people import Decisions, Kind, LabelledWindows, decide, permuted_labels
 from eegdm.evaluation.metrics import bootstrap, scores
 from eegdm.evaluation.people_scores import (
     Units,
-    counts,
+    count_people,
     difference_table,
     drawn_scores,
     draws,
@@ -22,10 +22,10 @@ from eegdm.evaluation.people_scores import (
 )
 
 
-def windows_like(units: Units) -> Windows:
+def windows_like(units: Units) -> LabelledWindows:
     """Windows whose people hold several classes."""
     person = np.repeat(np.arange(units.person.max() + 1), 2)
-    return Windows(np.tile([0, 1], len(person) // 2), person, person, ["a", "b"])
+    return LabelledWindows(np.tile([0, 1], len(person) // 2), person, person, ["a", "b"])
 
 
 def table(n_classes: int, seed: int = 0) -> tuple[Units, np.ndarray]:
@@ -73,7 +73,7 @@ def slow_auroc(units: Units, decision: np.ndarray, weight: np.ndarray) -> float:
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_scores_of_everybody_are_those_of_scikit_learn(n_classes: int) -> None:
     units, decision = table(n_classes)
-    found = score(counts(units, decision), np.ones((1, 7)))
+    found = score(count_people(units, decision), np.ones((1, 7)))
     if n_classes == 2:
         expected = roc_auc_score(units.label, decision[:, 1] - decision[:, 0])
     else:
@@ -88,7 +88,7 @@ def test_scores_of_everybody_are_those_of_scikit_learn(n_classes: int) -> None:
 def test_scores_of_a_draw_are_those_of_its_rows(n_classes: int) -> None:
     units, decision = table(n_classes)
     weight = draws(windows_like(units), 12, seed=1).weight
-    found = score(counts(units, decision), weight)
+    found = score(count_people(units, decision), weight)
     for k in range(len(weight)):
         rows, _ = copied(units, weight[k])
         expected = balanced_accuracy_score(units.label[rows], decision[rows].argmax(axis=1))
@@ -100,7 +100,7 @@ def test_scores_of_a_draw_are_those_of_its_rows(n_classes: int) -> None:
 def test_scores_within_people_are_their_means(n_classes: int) -> None:
     units, decision = table(n_classes)
     weight = draws(windows_like(units), 5).weight
-    found = score(counts(units, decision), weight)
+    found = score(count_people(units, decision), weight)
     auroc, accuracy = np.full((2, 7), np.nan)
     for who in range(1, 7):  # person 0 holds one class
         own = units.person == who
@@ -115,12 +115,12 @@ def test_scores_within_people_are_their_means(n_classes: int) -> None:
 
 def test_people_of_one_class_are_drawn_within_their_class() -> None:
     person = np.repeat(np.arange(10), 3)
-    windows = Windows((person < 4).astype(int), person, person, ["a", "b"])
+    windows = LabelledWindows((person < 4).astype(int), person, person, ["a", "b"])
     drawn = draws(windows, 50).weight
     assert (drawn[:, :4].sum(axis=1) == 4).all() and (drawn[:, 4:].sum(axis=1) == 6).all()
     assert len({tuple(row) for row in drawn}) > 45
     units, own = units_of(windows, "person"), np.random.default_rng(0).normal(size=(10, 2))
-    found = score(counts(units, own), drawn)
+    found = score(count_people(units, own), drawn)
     assert np.isfinite(found["auroc"]).all() and np.isnan(found["auroc_within"]).all()
 
 
@@ -131,14 +131,14 @@ def test_intervals_are_those_of_the_general_bootstrap() -> None:
     expected = bootstrap((units.label, logits), units.person, scores, n=200, seed=[3, 0])[
         "balanced_accuracy"
     ]
-    found = interval(score(counts(units, decision), drawn.weight)["balanced_accuracy"])
+    found = interval(score(count_people(units, decision), drawn.weight)["balanced_accuracy"])
     assert found == pytest.approx({k: expected[k] for k in ("value", "low", "high")}, abs=1e-12)
 
 
 def test_a_draw_of_one_class_has_no_score() -> None:
     units, decision = table(2)
     only_first = np.eye(7)[:1] * 7
-    found = score(counts(units, decision), only_first)
+    found = score(count_people(units, decision), only_first)
     assert np.isnan(found["auroc"]).all() and np.isnan(found["balanced_accuracy"]).all()
 
 
@@ -146,7 +146,7 @@ def test_units_are_means_over_windows_of_one_label() -> None:
     person = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     recording = np.array([0, 0, 1, 1, 2, 2, 2, 2])
     label = np.array([0, 1, 1, 1, 0, 0, 1, 0])
-    windows = Windows.__new__(Windows)
+    windows = LabelledWindows.__new__(LabelledWindows)
     for name, value in (("label", label), ("person", person), ("recording", recording)):
         object.__setattr__(windows, name, value)
     values = np.arange(16.0).reshape(8, 2)
@@ -162,12 +162,12 @@ def test_units_are_means_over_windows_of_one_label() -> None:
         assert units.person.tolist() == [person[rows[0]] for rows in groups]
 
 
-def paired() -> tuple[Windows, dict[str, Decisions]]:
+def paired() -> tuple[LabelledWindows, dict[str, Decisions]]:
     """Decisions with and without the label in them, for 30 people."""
     rng = np.random.default_rng(0)
     person = np.repeat(np.arange(30), 10)
     label = np.tile(np.repeat([0, 1], 5), 30)
-    windows = Windows(label, person, person, ["a", "b"])
+    windows = LabelledWindows(label, person, person, ["a", "b"])
 
     def decided(strength: float) -> Decisions:
         value = rng.normal(size=300) + strength * label + rng.normal(size=30)[person]
@@ -216,7 +216,7 @@ def test_intervals_of_heads_cover_chance_and_no_difference() -> None:
         rng = np.random.default_rng(seed)
         label = np.tile(np.repeat([0, 1], n_each // 2), n_people)
         label ^= (rng.random(n_people) < 0.5).astype(int)[person]
-        windows = Windows(label, person, 2 * person + label, ["a", "b"])
+        windows = LabelledWindows(label, person, 2 * person + label, ["a", "b"])
         features = {
             name: rng.normal(size=(len(person), n))
             + rng.normal(size=(2 * n_people, n))[2 * person + label] / 2
@@ -242,11 +242,13 @@ def test_intervals_cover_the_truth() -> None:
     rng = np.random.default_rng(0)
     person = np.repeat(np.arange(30), 10)
     label = np.tile(np.repeat([0, 1], 5), 30)
-    windows = Windows(label, person, person, ["a", "b"])
+    windows = LabelledWindows(label, person, person, ["a", "b"])
     drawn, units, covered = draws(windows, 500), units_of(windows, "window"), 0
     for _ in range(200):
         # What a person's classes differ by is alike in all of that person's windows
         value = rng.normal(size=(30, 2))[person, label] + rng.normal(size=300)
-        found = interval(score(counts(units, np.stack([-value, value], 1)), drawn.weight)["auroc"])
+        found = interval(
+            score(count_people(units, np.stack([-value, value], 1)), drawn.weight)["auroc"]
+        )
         covered += found["low"] <= 0.5 <= found["high"]
     assert 178 <= covered <= 198

@@ -9,7 +9,7 @@ from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from eegdm.evaluation.ridge import PENALTIES, fit, inner_products
+from eegdm.evaluation.ridge import PENALTIES, fit_ridge, inner_products
 
 N_CLASSES, N_FEATURES = 3, 40
 
@@ -41,7 +41,9 @@ def slow(
         own = label[learn] == k
         error += ((left_out[own] - target[own]) ** 2).mean() / N_CLASSES
         middle += left_out[own].mean(axis=0) / N_CLASSES
-    decided = ridge.fit(scaled, target).predict(scaler.transform(x[test]) / np.sqrt(x.shape[1]))
+    decided = ridge.fit_ridge(scaled, target).predict(
+        scaler.transform(x[test]) / np.sqrt(x.shape[1])
+    )
     return decided + 1 / N_CLASSES - middle, error
 
 
@@ -53,10 +55,10 @@ def test_head_equals_scikit_learn(n_people: int) -> None:
     expected = [slow(x, label, person, learn, penalty) for penalty in PENALTIES]
     best = int(np.argmin([error for _, error in expected]))
     for k, penalty in enumerate(PENALTIES):
-        head = fit(products[learn], label[None, learn], N_CLASSES, person[learn], [penalty])
+        head = fit_ridge(products[learn], label[None, learn], N_CLASSES, person[learn], [penalty])
         np.testing.assert_allclose(head.error[0], expected[k][1], rtol=1e-6)
         np.testing.assert_allclose(head.decide(products[test])[0], expected[k][0], atol=1e-7)
-    head = fit(products[learn], label[None, learn], N_CLASSES, person[learn])
+    head = fit_ridge(products[learn], label[None, learn], N_CLASSES, person[learn])
     assert head.penalty[0] == PENALTIES[best]
     np.testing.assert_allclose(head.decide(products[test])[0], expected[best][0], atol=1e-7)
 
@@ -86,9 +88,9 @@ def test_labellings_are_fitted_one_by_one() -> None:
     rng = np.random.default_rng(1)
     labels = np.stack([label, *(rng.permutation(label) for _ in range(3))])
     products = inner_products(x, np.arange(len(x)), np.arange(len(x)))
-    together = fit(products, labels, N_CLASSES, person)
+    together = fit_ridge(products, labels, N_CLASSES, person)
     for k in range(4):
-        alone = fit(products, labels[k : k + 1], N_CLASSES, person)
+        alone = fit_ridge(products, labels[k : k + 1], N_CLASSES, person)
         np.testing.assert_allclose(together.weights[k], alone.weights[0], atol=1e-9)
         np.testing.assert_allclose(together.offset[k], alone.offset[0], atol=1e-9)
         assert together.penalty[k] == alone.penalty[0]
@@ -102,7 +104,7 @@ def test_the_threshold_is_halfway_whatever_the_share_of_classes() -> None:
     x = rng.normal(size=(1000, 30)) + 0.5 * rng.normal(size=(2, 30))[label]
     learn, test = np.flatnonzero(person < 15), np.flatnonzero(person >= 15)
     products = inner_products(x, learn, np.arange(len(x)))
-    head = fit(products[learn], label[None, learn], 2, person[learn])
+    head = fit_ridge(products[learn], label[None, learn], 2, person[learn])
     decided = head.decide(products[test])[0].argmax(axis=1)
     recall = [np.mean(decided[label[test] == k] == k) for k in (0, 1)]
     assert min(recall) > 0.7 and abs(recall[0] - recall[1]) < 0.15

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eegdm.evaluation.across_people import Windows
+from eegdm.evaluation.across_people import LabelledWindows
 from eegdm.evaluation.identity import ACROSS, RECORDINGS, WITHIN, identity_table
 from eegdm.evaluation.study import (
     AS_THEY_ARE,
@@ -28,13 +28,13 @@ STRENGTH = 0.4
 """Of the label in the model's tokens, beside noise of 1."""
 
 
-def windows_of(single: bool = False) -> Windows:
+def windows_of(single: bool = False) -> LabelledWindows:
     person = np.repeat(np.arange(N_PEOPLE), N_EACH)
     label = person % 2 if single else np.tile(np.repeat([0, 1], N_EACH // 2), N_PEOPLE)
-    return Windows(label, person, 2 * person + (0 if single else label), ["rest", "task"])
+    return LabelledWindows(label, person, 2 * person + (0 if single else label), ["rest", "task"])
 
 
-def features_of(windows: Windows, strength: float) -> dict[str, np.ndarray]:
+def features_of(windows: LabelledWindows, strength: float) -> dict[str, np.ndarray]:
     """Tokens whose deep blocks hold the label, with the given strength; everything else holds
     nothing but who it is.
     """
@@ -110,7 +110,7 @@ def test_without_any_label_nothing_is_claimed() -> None:
         person = np.repeat(np.arange(N_PEOPLE), N_EACH)
         halves = np.where(rng.random(N_PEOPLE) < 0.5, 1, 0)[person]
         label = np.tile(np.repeat([0, 1], N_EACH // 2), N_PEOPLE) ^ halves
-        windows = Windows(label, person, 2 * person + label, ["rest", "task"])
+        windows = LabelledWindows(label, person, 2 * person + label, ["rest", "task"])
         features = features_of(windows_of(), 1.0)
         results = study(features, windows, NETWORKS, n_permutations=0)
         main = results.scores.query("level == 'window' and score == 'auroc' and n_people.isna()")

@@ -17,7 +17,7 @@ from eegdm.errors import UserError
 from eegdm.evaluation.covariance import covariances
 from eegdm.features import FeatureStore, embed_folder
 from eegdm.features.classical import BandPower, Covariance
-from eegdm.features.evaluation import MOST_WINDOWS, _labelled, random_twin
+from eegdm.features.evaluation import MAX_STUDY_WINDOWS, _labelled, random_twin
 from eegdm.features.labels import evenly, share
 from eegdm.inference.chunks import Batch
 from stages.tiny import command_line
@@ -163,9 +163,9 @@ def test_windows_are_as_many_for_each_label_of_a_person(store: FeatureStore) -> 
 def test_places_are_spread_evenly() -> None:
     assert evenly(10, 20).tolist() == list(range(10))
     assert evenly(10, 4).tolist() == [0, 3, 6, 9]
-    assert share([36, 12] * 24, MOST_WINDOWS) == 36
-    assert share([31, 21] * 65, MOST_WINDOWS) == 11
-    assert share([5] * 5000, MOST_WINDOWS) == 2
+    assert share([36, 12] * 24, MAX_STUDY_WINDOWS) == 36
+    assert share([31, 21] * 65, MAX_STUDY_WINDOWS) == 11
+    assert share([5] * 5000, MAX_STUDY_WINDOWS) == 2
 
 
 def test_what_cannot_be_evaluated_is_refused(store: FeatureStore, source: Path) -> None:

@@ -19,16 +19,16 @@ from eegdm.evaluation.study import (
     CLASSICAL,
     COVARIANCE,
     RANDOM,
-    About,
     Evaluation,
     Networks,
     Results,
+    StudyFacts,
 )
-from eegdm.report.evaluation_page import read_evaluation, sections, write_evaluation
+from eegdm.report.evaluation_page import read_evaluation, study_sections, write_evaluation
 from eegdm.report.evaluation_words import conclude
 
 NETWORKS = Networks("mini", ["mini"], ["mini at random, 0", "mini at random, 1"])
-ABOUT = About(
+ABOUT = StudyFacts(
     networks=NETWORKS,
     by="subject",
     classes=["rest", "task"],
@@ -199,7 +199,7 @@ def test_files_say_the_same_and_are_read_again(tmp_path: Path, one_class: int) -
 
 
 def test_every_section_has_content() -> None:
-    titles = [section.title for section in sections(evaluation())]
+    titles = [section.title for section in study_sections(evaluation())]
     assert titles == [
         "What may be concluded",
         "Scores",
@@ -210,5 +210,5 @@ def test_every_section_has_content() -> None:
         "Other ways to read the tokens",
         "What was done",
     ]
-    single = [section.title for section in sections(evaluation(people_of_one_class=12))]
+    single = [section.title for section in study_sections(evaluation(people_of_one_class=12))]
     assert "Features as they are" not in single

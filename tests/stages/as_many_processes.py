@@ -21,7 +21,7 @@ KEPT, STAGE, *WORDS = sys.argv[1:]
 
 
 def train(trainer: Any, module: Any, training_loader: Any, validation_loader: Any) -> None:
-    training.fit(trainer, module, training_loader, validation_loader)
+    training.fit_module(trainer, module, training_loader, validation_loader)
     if trainer.is_global_zero:
         torch.save(module.state_dict(), Path(KEPT) / f"{trainer.world_size}.pt")
     if (
@@ -47,5 +47,5 @@ def keep_logits(path: Path) -> Any:
     return scores
 
 
-pretrain.fit = finetune.fit = train  # type: ignore[assignment]
+pretrain.fit_module = finetune.fit_module = train  # type: ignore[assignment]
 run_main(lambda: run_stage(STAGE, WORDS))

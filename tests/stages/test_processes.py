@@ -29,9 +29,10 @@ STEPS = 20
 FOLDER = {"pretrain": "backbone", "finetune": "classifier/seed=0"}
 
 
-def words_of(finished: Finished, root: Path, *more: str) -> list[str]:
+def words_of(stage: str, finished: Finished, root: Path, *more: str) -> list[str]:
     elsewhere = [word for word in finished.words if not word.startswith("root=")]
-    given = [f"{name}={getattr(finished, name)}" for name in ("recordings", "backbone", "latents")]
+    inputs = ("recordings",) if stage == "pretrain" else ("recordings", "backbone", "latents")
+    given = [f"{name}={getattr(finished, name)}" for name in inputs]
     return [*elsewhere, f"root={root}", *given, "device=cpu", "finetune.patience=1000", *more]
 
 
@@ -50,7 +51,7 @@ def odd_batches(finished: Finished, stage: str) -> list[str]:
     split = (
         ["windows.split_seed=5"] if stage == "finetune" else []
     )  # its validation subject has an odd number of windows
-    n = n_samples(stage, words_of(finished, finished.root, *split))
+    n = n_samples(stage, words_of(stage, finished, finished.root, *split))
     return [f"{stage}.batch_size={n - 1}", f"{stage}.epochs={STEPS // 2}", *split]
 
 
@@ -62,7 +63,12 @@ def test_two_processes_learn_the_weights_of_one(
     for devices in (1, 2):
         root = tmp_path / str(devices)
         words = words_of(
-            finished, root, *odd_batches(finished, stage), f"devices={devices}", "precision=64-true"
+            stage,
+            finished,
+            root,
+            *odd_batches(finished, stage),
+            f"devices={devices}",
+            "precision=64-true",
         )
         command = [
             sys.executable,
@@ -105,7 +111,8 @@ def test_the_command_on_two_devices_gives_the_curve_of_one(
     for devices in (1, 2):
         root = tmp_path / str(devices)
         done = command_line(
-            stage, *words_of(finished, root, *odd_batches(finished, stage), f"devices={devices}")
+            stage,
+            *words_of(stage, finished, root, *odd_batches(finished, stage), f"devices={devices}"),
         )
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr, done.stderr
@@ -123,7 +130,14 @@ def test_a_training_of_two_processes_stops_on_nan_with_a_sentence(
 ) -> None:
     done = command_line(
         "finetune",
-        *words_of(finished, tmp_path, "finetune.max_lr=1e30", "finetune.grad_clip=0", "devices=2"),
+        *words_of(
+            "finetune",
+            finished,
+            tmp_path,
+            "finetune.max_lr=1e30",
+            "finetune.grad_clip=0",
+            "devices=2",
+        ),
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "the loss became" in done.stderr and "Lower the learning rate" in done.stderr

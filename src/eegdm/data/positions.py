@@ -72,7 +72,7 @@ def match_to_montage(ch_names: Sequence[str] | Names, among: Sequence[str]) -> l
         UserError: no name is an electrode's or a pair's of the 10-05 system.
     """
     names = ch_names if isinstance(ch_names, Names) else read_names(ch_names)
-    montage = np.stack([_middle(name) for name in among])
+    montage = np.stack([_midpoint(name) for name in among])
     matched = []
     for name, position in places_of(names).items():
         distance = np.linalg.norm(montage - position, axis=1)
@@ -100,13 +100,13 @@ def own_channels(
     for channel, nearest in zip(channels, taken_for, strict=True):
         in_file = names.leads.get(meanings[channel], ()) if channel in meanings else ()
         if in_file:
-            distance_mm = 1000 * float(np.linalg.norm(_middle(nearest) - places[in_file[0]]))
+            distance_mm = 1000 * float(np.linalg.norm(_midpoint(nearest) - places[in_file[0]]))
             derivation = Derivation(channel, CHANNEL_ID[nearest], in_file[0], None)
             found.append(NearestChannel(derivation, nearest, distance_mm))
     return found
 
 
-def _middle(name: str) -> Float[ndarray, "3"]:
+def _midpoint(name: str) -> Float[ndarray, "3"]:
     """Where a bipolar channel of the montage lies, in metres."""
     electrodes = _electrode_positions()
     return np.mean([electrodes[e] for e in electrodes_of(name)], axis=0)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from eegdm.errors import UserError
-from eegdm.evaluation.ridge import fit, inner_products
+from eegdm.evaluation.ridge import fit_ridge, inner_products
 
 N_FOLDS = 5
 PEOPLE_TO_LEARN_FROM = (2, 4, 8)
@@ -35,7 +35,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Windows:
+class LabelledWindows:
     """What is known of each window beside its features."""
 
     label: Int[np.ndarray, " window"]
@@ -94,7 +94,7 @@ def centred(
     return features - (total / np.bincount(of)[:, None])[of].astype(features.dtype)
 
 
-def folds(windows: Windows, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+def folds(windows: LabelledWindows, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the windows to learn from and to test of each fold: every person is tested once, and
     classes are spread evenly.
     """
@@ -114,7 +114,9 @@ def folds(windows: Windows, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]
     return divisions
 
 
-def permuted_labels(windows: Windows, n: int, seed: int = 0) -> Int[np.ndarray, "labelling window"]:
+def permuted_labels(
+    windows: LabelledWindows, n: int, seed: int = 0
+) -> Int[np.ndarray, "labelling window"]:
     """Return labels that have nothing to do with the signal, as alike to the real ones as possible.
 
     Consecutive windows of a recording that share a label stay together. Such stretches exchange
@@ -157,7 +159,7 @@ class _Task(NamedTuple):
 
 def decide(
     features: Mapping[str, Float[np.ndarray, "window feature"]],
-    windows: Windows,
+    windows: LabelledWindows,
     kinds: Sequence[Kind],
     permuted: Int[np.ndarray, "labelling window"],
     seed: int = 0,
@@ -195,7 +197,7 @@ def decide(
     }
 
 
-def _tasks(windows: Windows, seed: int) -> Iterator[_Task]:
+def _tasks(windows: LabelledWindows, seed: int) -> Iterator[_Task]:
     """All training sets: the folds, and draws of few people within each."""
     divisions = folds(windows, seed)
     orders: dict[tuple[int, int], tuple[list[Any], int]] = {}
@@ -214,7 +216,7 @@ def _tasks(windows: Windows, seed: int) -> Iterator[_Task]:
 
 
 def _order_of_people(
-    windows: Windows, learn: np.ndarray, rng: np.random.Generator
+    windows: LabelledWindows, learn: np.ndarray, rng: np.random.Generator
 ) -> tuple[list[Any], int]:
     """People in random order, and how many of the first hold all classes together: those come
     first who bring a class that is missing until then. Where everybody holds one class, the
@@ -241,7 +243,7 @@ def _order_of_people(
     return order, needed
 
 
-def _all(windows: Windows) -> set[int]:
+def _all(windows: LabelledWindows) -> set[int]:
     return set(range(len(windows.classes)))
 
 
@@ -254,7 +256,7 @@ class _Fitted(NamedTuple):
 def _fitted(
     task: _Task,
     features: Mapping[str, np.ndarray],
-    windows: Windows,
+    windows: LabelledWindows,
     kinds: Sequence[Kind],
     permuted: np.ndarray,
 ) -> dict[str, _Fitted]:
@@ -271,7 +273,7 @@ def _fitted(
         labels = windows.label[None, task.learn]
         if kind.permuted and task.n_people is None:
             labels = np.concatenate([labels, permuted[:, task.learn]])
-        head = fit(products[:n_learn], labels, len(windows.classes), person)
+        head = fit_ridge(products[:n_learn], labels, len(windows.classes), person)
         decided = head.decide(products[n_learn:]).astype(np.float32)
         found[kind.name] = _Fitted(float(head.penalty[0]), decided[0], decided[1:])
     return found
@@ -279,7 +281,7 @@ def _fitted(
 
 def _gathered(
     kind: Kind,
-    windows: Windows,
+    windows: LabelledWindows,
     n_permutations: int,
     tasks: Sequence[_Task],
     done: Sequence[_Fitted],

@@ -134,16 +134,16 @@ def logits_from_scratch(
             verbose=0,
         )
         classifier.fit(_Pairs(train), y=None)
-        return _logits(classifier, _Pairs(test))
+        return _network_logits(classifier, _Pairs(test))
 
 
-def _logits(classifier: Any, windows: Dataset) -> Float[np.ndarray, "window class"]:
+def _network_logits(classifier: Any, windows: Dataset) -> Float[np.ndarray, "window class"]:
     return np.concatenate([part.float().cpu().numpy() for part in classifier.forward_iter(windows)])
 
 
 def _monitored(classifier: Any, windows: Dataset, _: Any, labels: np.ndarray, name: str) -> float:
     """The score that picks the classifier's own checkpoint."""
-    return scores(np.asarray(labels), _logits(classifier, windows))[name]
+    return scores(np.asarray(labels), _network_logits(classifier, windows))[name]
 
 
 def _silent(_: str) -> None:

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from eegdm.errors import UserError
 from eegdm.evaluation import people_scores
-from eegdm.evaluation.across_people import Windows
+from eegdm.evaluation.across_people import LabelledWindows
 from eegdm.evaluation.metrics import fit_temperature
 from eegdm.evaluation.people_scores import Units
-from eegdm.evaluation.ridge import fit, inner_products, standardisation
+from eegdm.evaluation.ridge import fit_ridge, inner_products, standardisation
 from eegdm.models.linear import LinearHead
 
-LEVELS = ("people", "recordings", "marks")
+GROUP_LEVELS = ("people", "recordings", "marks")
 """What may be left out to test a head, the most telling first; a mark is an unbroken run of windows
 of one label in a recording."""
 WINDOWS = "windows"
@@ -36,8 +36,8 @@ FLOOR = 1e-3
 """Of a typical token, so that the log of a silent channel is finite."""
 AT_ONCE = 256  # windows
 
-Tokens = Float[Tensor, "window block query channel feature"]
-Read = Callable[[Int[np.ndarray, " row"]], Tokens]
+StoredTokens = Float[Tensor, "window block query channel feature"]
+ReadRows = Callable[[Int[np.ndarray, " row"]], StoredTokens]
 """Gives the tokens of windows, averaged over pools."""
 
 
@@ -64,12 +64,12 @@ class Readout(NamedTuple):
     deep: bool
     per_channel: bool
 
-    def blocks(self, tokens: Tokens) -> Tokens:
+    def blocks(self, tokens: StoredTokens) -> StoredTokens:
         """Return the tokens of the blocks that are read."""
         return tokens[:, tokens.shape[1] // 2 :] if self.deep else tokens
 
 
-READOUTS = tuple(Readout(deep, each) for each in (False, True) for deep in (False, True))
+CANDIDATE_READOUTS = tuple(Readout(deep, each) for each in (False, True) for deep in (False, True))
 
 
 class Fitted(NamedTuple):
@@ -81,7 +81,7 @@ class Fitted(NamedTuple):
     chosen_over: str
     """What was left out to choose readout and penalty: one of :data:`LEVELS` or windows."""
 
-    def decide(self, tokens: Tokens) -> Float[np.ndarray, "window class"]:
+    def decide(self, tokens: StoredTokens) -> Float[np.ndarray, "window class"]:
         """Return the logits of windows."""
         with torch.inference_mode():
             return self.head.classify(self.readout.blocks(tokens)).numpy().astype(np.float64)
@@ -105,7 +105,7 @@ def marks(
     return np.append(0, np.cumsum(changes))
 
 
-def cross_fit(marked: Marked, read: Read) -> CrossFitted:
+def cross_fit(marked: Marked, read: ReadRows) -> CrossFitted:
     """Decide about each window by a head that learned nothing of its person; of its recording or
     its mark where people, or recordings, are too few.
 
@@ -119,7 +119,7 @@ def cross_fit(marked: Marked, read: Read) -> CrossFitted:
     tokens, group = read(learn), marked.group[level]
     decisions = np.full((len(marked.label), len(marked.classes)), np.nan)
     heads = []
-    for held_out in _folds(group[learn], marked.label[learn]):
+    for held_out in _group_folds(group[learn], marked.label[learn]):
         own = ~np.isin(group[learn], held_out)
         heads.append(fit_head(marked, learn[own], tokens[torch.from_numpy(own)]))
         asked = np.isin(group, held_out)
@@ -130,7 +130,7 @@ def cross_fit(marked: Marked, read: Read) -> CrossFitted:
     return CrossFitted(level, decisions, heads)
 
 
-def fit_head(marked: Marked, learn: Int[np.ndarray, " learn"], tokens: Tokens) -> Fitted:
+def fit_head(marked: Marked, learn: Int[np.ndarray, " learn"], tokens: StoredTokens) -> Fitted:
     """Fit a head to windows; of the readouts and penalties the one with the least error on people
     (recordings, marks, windows) that are left out in turn.
 
@@ -142,7 +142,7 @@ def fit_head(marked: Marked, learn: Int[np.ndarray, " learn"], tokens: Tokens) -
     group = np.arange(len(learn)) if level is None else marked.group[level][learn]
     label, n_classes = marked.label[learn], len(marked.classes)
     best: tuple[float, Fitted] | None = None
-    for readout in READOUTS:
+    for readout in CANDIDATE_READOUTS:
         own = readout.blocks(tokens)
         _, n_blocks, n_queries, n_channels, d_model = own.shape
         floor = FLOOR * float(own.median())
@@ -156,7 +156,7 @@ def fit_head(marked: Marked, learn: Int[np.ndarray, " learn"], tokens: Tokens) -
         ).eval()
         values = head.values(own).flatten(1).numpy()
         rows = np.arange(len(learn))
-        found = fit(inner_products(values, rows, rows), label[None], n_classes, group)
+        found = fit_ridge(inner_products(values, rows, rows), label[None], n_classes, group)
         error = float(found.error[0])
         if best is None or error < best[0]:
             _fill(head, values, found.weights[0], found.offset[0])
@@ -231,7 +231,7 @@ class Expectation:
         own = "; neighbours in a recording are alike, so expect less of other recordings"
         return (
             f"across {self.n_groups} {self.across}: {found}"
-            f"{own if self.across == LEVELS[-1] else ''}"
+            f"{own if self.across == GROUP_LEVELS[-1] else ''}"
         )
 
 
@@ -247,12 +247,12 @@ def expect(marked: Marked, found: CrossFitted) -> Expectation:
     rows = np.flatnonzero(marked.label >= 0)
     label, decisions = marked.label[rows], found.decisions[rows]
     names, group = np.unique(marked.group[found.level][rows], return_inverse=True)
-    counted = people_scores.counts(Units(label, group, np.arange(len(rows))), decisions)
+    counted = people_scores.count_people(Units(label, group, np.arange(len(rows))), decisions)
     holders = (counted.n > 0).sum(axis=0)
     if holders.min() < LEAST_FOR_INTERVAL:
         weight = np.ones((1, len(names)))
     else:
-        windows = Windows(label, group, group, marked.classes)
+        windows = LabelledWindows(label, group, group, marked.classes)
         weight = people_scores.draws(windows).weight
     drawn = people_scores.score(counted, weight)
     scores = [
@@ -274,7 +274,7 @@ def expect(marked: Marked, found: CrossFitted) -> Expectation:
 
 def _level(marked: Marked, rows: Int[np.ndarray, " row"]) -> str | None:
     """The first level at which leaving any one group out leaves every class."""
-    for level in LEVELS:
+    for level in GROUP_LEVELS:
         if min(_holders(marked, level, rows)) > 1:
             return level
     return None
@@ -287,7 +287,7 @@ def _holders(marked: Marked, level: str, rows: Int[np.ndarray, " row"]) -> list[
 
 
 def _one_mark(marked: Marked) -> str:
-    holders = _holders(marked, LEVELS[-1], np.flatnonzero(marked.learn))
+    holders = _holders(marked, GROUP_LEVELS[-1], np.flatnonzero(marked.learn))
     name = marked.classes[int(np.argmin(holders))]
     return (
         f"{name!r} is marked once: mark it a second time, if possible in another recording, so that"
@@ -295,7 +295,7 @@ def _one_mark(marked: Marked) -> str:
     )
 
 
-def _folds(
+def _group_folds(
     group: Int[np.ndarray, " window"], label: Int[np.ndarray, " window"]
 ) -> list[Int[np.ndarray, " group"]]:
     """The groups of each fold: one by one if they are few, else shared out so that the others hold

@@ -22,7 +22,7 @@ MAX_LAG_S = 1.0
 _SEGMENT_S = 2.0  # of Welch's method: bins of 0.5 Hz
 _FLOOR_UV2 = 1e-12  # µV²/Hz, below any amplifier's noise; keeps the log of a flat channel finite
 
-Windows = Float[np.ndarray, "channel window time"]  # µV
+ChannelWindows = Float[np.ndarray, "channel window time"]  # µV
 
 DISTANCE_SENTENCES = {
     "spectrum_dB": "root mean square difference of the mean power spectra, dB",
@@ -32,7 +32,7 @@ DISTANCE_SENTENCES = {
 
 
 def log_spectrum(
-    windows: Windows, sfreq: float
+    windows: ChannelWindows, sfreq: float
 ) -> tuple[Float[np.ndarray, " frequency"], Float[np.ndarray, "channel frequency"]]:
     """Return frequencies, Hz, and 10 log10 of the mean power density over windows, dB re 1 µV²/Hz,
     within :data:`BAND_HZ` (Welch).
@@ -45,7 +45,7 @@ def log_spectrum(
     return frequency[inside], 10 * np.log10(density[..., inside].mean(axis=1) + _FLOOR_UV2)
 
 
-def autocorrelation(windows: Windows, sfreq: float) -> Float[np.ndarray, "channel lag"]:
+def autocorrelation(windows: ChannelWindows, sfreq: float) -> Float[np.ndarray, "channel lag"]:
     """Return the mean over windows of the autocorrelation at lags 0 .. :data:`MAX_LAG_S`; 1 at lag
     0, 0 throughout for flat windows.
 
@@ -60,7 +60,7 @@ def autocorrelation(windows: Windows, sfreq: float) -> Float[np.ndarray, "channe
     return (sums / np.maximum(sums[..., :1], np.finfo(float).tiny)).mean(axis=1)
 
 
-def distances(real: Windows, other: Windows, sfreq: float) -> pd.DataFrame:
+def distances(real: ChannelWindows, other: ChannelWindows, sfreq: float) -> pd.DataFrame:
     """Return the :data:`DISTANCES` of two sets of windows, a row per channel."""
     from scipy.stats import wasserstein_distance
 
@@ -97,9 +97,9 @@ def halves(
 
 
 def compare(
-    real: Windows,
+    real: ChannelWindows,
     unit: Shaped[np.ndarray, " window"],
-    generated: dict[str, Windows],
+    generated: dict[str, ChannelWindows],
     sfreq: float,
     ch_names: Sequence[str],
 ) -> pd.DataFrame:

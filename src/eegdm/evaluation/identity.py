@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Shaped
 
-from eegdm.evaluation.across_people import Windows
+from eegdm.evaluation.across_people import LabelledWindows
 
 WITHIN, ACROSS, RECORDINGS = (
     "people, from the first half of each recording to its second half",
@@ -17,7 +17,7 @@ WITHIN, ACROSS, RECORDINGS = (
 
 
 def identity_table(
-    features: dict[str, Float[np.ndarray, "window feature"]], windows: Windows
+    features: dict[str, Float[np.ndarray, "window feature"]], windows: LabelledWindows
 ) -> pd.DataFrame:
     """Return the share of windows that are nearest to the right mean, a row per array and task:
     features, what, accuracy, chance, n (people or recordings to choose from).
@@ -61,7 +61,7 @@ def _row(
 
 
 def _within_people(
-    name: str, values: np.ndarray, windows: Windows, first: np.ndarray, several: np.ndarray
+    name: str, values: np.ndarray, windows: LabelledWindows, first: np.ndarray, several: np.ndarray
 ) -> dict[str, object]:
     """Mean over people; each chooses among that person's own recordings."""
     rows = []

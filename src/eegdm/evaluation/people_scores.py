@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from eegdm.evaluation.across_people import Decisions, Windows
+from eegdm.evaluation.across_people import Decisions, LabelledWindows
 
 N_DRAWS = 2000
 SCORES = ("auroc", "balanced_accuracy", "auroc_within", "balanced_accuracy_within")
@@ -45,7 +45,7 @@ class Units(NamedTuple):
 
 
 def units_of(
-    windows: Windows, level: str, label: Int[np.ndarray, " window"] | None = None
+    windows: LabelledWindows, level: str, label: Int[np.ndarray, " window"] | None = None
 ) -> Units:
     """Return the units of a level of :data:`LEVELS`, with other labels if there are any."""
     label = windows.label if label is None else label
@@ -70,7 +70,7 @@ class Counts(NamedTuple):
     first is ranked higher; ties are halves."""
 
 
-def counts(units: Units, decision: Float[np.ndarray, "unit class"]) -> Counts:
+def count_people(units: Units, decision: Float[np.ndarray, "unit class"]) -> Counts:
     """Count what :func:`score` needs."""
     n_people, n_classes = units.person.max() + 1, decision.shape[1]
     n, hits = np.zeros((2, n_people, n_classes), dtype=int)
@@ -159,7 +159,7 @@ class Draws(NamedTuple):
     """Of the draws among the members of a row."""
 
 
-def draws(windows: Windows, n: int = N_DRAWS, seed: int = 0) -> Draws:
+def draws(windows: LabelledWindows, n: int = N_DRAWS, seed: int = 0) -> Draws:
     """Draw people ``n`` times; people of one class are drawn among those of the same class."""
     people = windows.people
     stratum = np.array(
@@ -182,7 +182,7 @@ Scored = Mapping[tuple[str, str, int | None, str], Float[np.ndarray, " draw"]]
 
 
 def drawn_scores(
-    windows: Windows,
+    windows: LabelledWindows,
     decisions: Mapping[str, Decisions],
     rows: Mapping[str, Sequence[str]],
     drawn: Draws,
@@ -216,7 +216,7 @@ def _mean_over_repeats(
     units: Units, decided: Decisions, n_people: int | None, weight: np.ndarray
 ) -> dict[str, np.ndarray]:
     repeats = [decided.values] if n_people is None else decided.curve[n_people]
-    scored = [score(counts(units, units.mean(values)), weight) for values in repeats]
+    scored = [score(count_people(units, units.mean(values)), weight) for values in repeats]
     return {name: np.mean([one[name] for one in scored], axis=0) for name in SCORES}
 
 
@@ -284,7 +284,7 @@ def difference_table(
 
 
 def chance_table(
-    windows: Windows,
+    windows: LabelledWindows,
     permuted: Int[np.ndarray, "labelling window"],
     decisions: Mapping[str, Decisions],
 ) -> pd.DataFrame:
@@ -300,9 +300,9 @@ def chance_table(
         for name, decided in decisions.items():
             if not len(decided.permuted):
                 continue
-            found = score(counts(real, real.mean(decided.values)), everybody)
+            found = score(count_people(real, real.mean(decided.values)), everybody)
             permuted_scores = [
-                score(counts(units, units.mean(values)), everybody)
+                score(count_people(units, units.mean(values)), everybody)
                 for units, values in zip(by_chance, decided.permuted, strict=True)
             ]
             for kind in SCORES:

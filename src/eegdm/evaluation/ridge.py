@@ -59,7 +59,7 @@ def standardisation(
     return mean.astype(own.dtype), spread.astype(own.dtype)
 
 
-def fit(
+def fit_ridge(
     products: Float[np.ndarray, "learn learn"],
     labels: Int[np.ndarray, "labelling learn"],
     n_classes: int,

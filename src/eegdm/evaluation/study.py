@@ -18,7 +18,7 @@ from eegdm.evaluation.across_people import (
     N_PERMUTATIONS,
     Decisions,
     Kind,
-    Windows,
+    LabelledWindows,
     centred,
     decide,
     permuted_labels,
@@ -39,7 +39,7 @@ channel by channel."""
 MAIN = "deep blocks per channel"
 """What the row of a model is."""
 OTHERS = tuple(way for way in READOUTS if way != MAIN)
-_FLOOR = 1e-6  # keeps the log of a silent channel finite
+_TOKEN_FLOOR = 1e-6  # keeps the log of a silent channel finite
 AS_THEY_ARE, CENTRED = "as they are", "centred per person"
 
 
@@ -52,7 +52,7 @@ def readouts(
     """
     n, _, n_blocks, _ = tokens.shape
     logs = np.where(
-        (tokens < 0).any(axis=(0, 1, 2)), tokens, np.log(np.maximum(tokens, _FLOOR))
+        (tokens < 0).any(axis=(0, 1, 2)), tokens, np.log(np.maximum(tokens, _TOKEN_FLOOR))
     ).astype(np.float32)
     deep = logs[:, :, n_blocks // 2 :]
     arrays = (logs.mean(axis=1), logs, deep.mean(axis=1), deep)
@@ -145,7 +145,7 @@ class Results(NamedTuple):
 
 
 @dataclass(frozen=True)
-class About:
+class StudyFacts:
     """What a study is about."""
 
     networks: Networks
@@ -193,7 +193,7 @@ class About:
 class Evaluation:
     """A study and what it is about."""
 
-    about: About
+    about: StudyFacts
     results: Results
     page: Path
     """The HTML page; all other files lie beside it."""
@@ -201,7 +201,7 @@ class Evaluation:
 
 def study(
     features: Mapping[str, Float[np.ndarray, "window value"]],
-    windows: Windows,
+    windows: LabelledWindows,
     networks: Networks,
     n_permutations: int = N_PERMUTATIONS,
     seed: int = 0,

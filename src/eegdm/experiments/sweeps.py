@@ -22,7 +22,7 @@ from eegdm.errors import UserError, one_line
 from eegdm.layout import COMMAND, own_folder
 from eegdm.stages import of_each_fold
 
-KIND = {stage: kind for kind, stage in COMMAND.items()}
+KIND_OF_STAGE = {stage: kind for kind, stage in COMMAND.items()}
 NAMED = {  # what the folder of each stage is named after
     "preprocess": "corpus= and recipe= give",
     "pretrain": "corpus=, recipe= and fold= (with split=kfold) give",
@@ -119,7 +119,7 @@ def plan_runs(stage: str, words: Sequence[str]) -> list[list[str]]:
     folders: dict[Path, list[str]] = {}
     for run in runs:
         for words_of_fold in of_each_fold(stage, run):
-            folder = own_folder(compose(words_of_fold), KIND[stage])
+            folder = own_folder(compose(words_of_fold), KIND_OF_STAGE[stage])
             if folder in folders:
                 raise UserError(_same_folder(stage, folder, folders[folder], words_of_fold))
             folders[folder] = words_of_fold

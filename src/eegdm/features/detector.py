@@ -25,8 +25,8 @@ from eegdm.evaluation.cross_fitting import (
     Expectation,
     Fitted,
     Marked,
-    Read,
-    Tokens,
+    ReadRows,
+    StoredTokens,
     calibrate,
     cross_fit,
     expect,
@@ -39,7 +39,7 @@ from eegdm.evaluation.fitting import FittedDecision, GridRecording, both_kinds, 
 from eegdm.features.extractors import TOKENS
 from eegdm.features.extractors import Tokens as TokenExtractor
 from eegdm.features.labels import evenly, share
-from eegdm.features.making import ORIGIN, PLACE, is_store, model_of, open_store
+from eegdm.features.making import EMBEDDINGS, ORIGIN, is_store, model_of, open_store
 from eegdm.features.store import FeatureStore
 from eegdm.inference.embedding import BackboneReader
 from eegdm.layout import MODEL_UNITS
@@ -49,7 +49,7 @@ from eegdm.models.latents import TokenSpec
 if TYPE_CHECKING:
     from eegdm.models.backbone import SSMDP
 
-MOST_WINDOWS = 1000
+MAX_MARKED_WINDOWS = 1000
 """Windows to learn from: of each label of a person as many as keep all together at this number."""
 FIT = "fit"
 """In a plan: that this command wrote the folder, which the next marks may replace."""
@@ -132,8 +132,8 @@ def fit(
     factor = calibrate(found.decisions[learn], marked.windows.label[learn])
     scale_logits(fitted.head, factor)
     decision = _decide(marked, found.decisions * factor, background, events)
-    classifier = _classifier(reader, marked, fitted, decision)
-    _say_result(fitted, found, expectation, decision)
+    classifier = _as_classifier(reader, marked, fitted, decision)
+    _say_expectation(fitted, found, expectation, decision)
     detector = Detector(classifier, expectation, decision, None if out is None else Path(out))
     if detector.path is not None:
         _save(detector.path, detector, store, marked, fitted, background)
@@ -157,7 +157,7 @@ def _open(source: Path, table: Any, model: Any, options: dict[str, Any]) -> Feat
             several = value if isinstance(value, tuple) else (value,)
             words = "-".join(f"{x:g}" if isinstance(x, float) else str(x) for x in several)
             parts.append(f"{option.removesuffix('_s')}-{words}")
-    folder = PLACE / "-".join(parts)
+    folder = EMBEDDINGS / "-".join(parts)
     return open_store(source, table=table, model=model, out=folder, **options)
 
 
@@ -209,12 +209,12 @@ class MarkedStore:
     windows: Marked
     ch_names: list[str]
 
-    def read(self, n_queries: int) -> Read:
+    def read(self, n_queries: int) -> ReadRows:
         """Return what reads the tokens of windows, whose rows are in order."""
         rows = self.store.recordings.itertuples()
         places = {r.recording: [list(r.ch_names).index(c) for c in self.ch_names] for r in rows}
 
-        def read(rows: Int[np.ndarray, " row"]) -> Tokens:
+        def read(rows: Int[np.ndarray, " row"]) -> StoredTokens:
             parts = []
             for name, own in self.store.windows.iloc[rows].groupby("recording", sort=False):
                 array = self.store.array(TOKENS, str(name))
@@ -284,7 +284,7 @@ def _to_learn_from(
     """Of each label of a person the same number, spread evenly, where there are that many."""
     table = pd.DataFrame({"label": label, "person": person})
     groups = list(table[table.label >= 0].groupby(["person", "label"]).groups.values())
-    most = share([len(own) for own in groups], MOST_WINDOWS)
+    most = share([len(own) for own in groups], MAX_MARKED_WINDOWS)
     learn = np.zeros(len(table), bool)
     for own in groups:
         learn[own.to_numpy()[evenly(len(own), most)]] = True
@@ -394,7 +394,7 @@ def _step_s(store: FeatureStore) -> float:
 # ------------------------------------------------------------------------------------------- model
 
 
-def _classifier(
+def _as_classifier(
     reader: BackboneReader, marked: MarkedStore, fitted: Fitted, decision: FittedDecision
 ) -> EEGDM:
     """Put backbone, head and rule together."""
@@ -509,7 +509,7 @@ def _say_marks(marked: MarkedStore, model: Any) -> None:
     )
 
 
-def _say_result(
+def _say_expectation(
     fitted: Fitted, found: CrossFitted, expectation: Expectation, decision: FittedDecision
 ) -> None:
     where = "each channel" if fitted.readout.per_channel else "the mean over channels"

@@ -16,14 +16,14 @@ import pandas as pd
 from eegdm import __version__, artifacts
 from eegdm.console import say
 from eegdm.errors import UserError
-from eegdm.evaluation.across_people import N_PERMUTATIONS, Windows
+from eegdm.evaluation.across_people import N_PERMUTATIONS, LabelledWindows
 from eegdm.evaluation.covariance import log_covariance
 from eegdm.evaluation.study import (
     BAND_POWER,
     COVARIANCE,
-    About,
     Evaluation,
     Networks,
+    StudyFacts,
     readouts,
     study,
 )
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 BY = ("subject", "recording")
 N_TWINS = 3
-MOST_WINDOWS = 1500
+MAX_STUDY_WINDOWS = 1500
 """Windows of all people together, where their number per person is not chosen: what two cores
 compare in minutes."""
-PLACE = Path("runs") / "evaluations"
+EVALUATIONS = Path("runs") / "evaluations"
 STORE = "embeddings"
-FORMAT = 2
+STUDY_FORMAT = 2
 """Of the results; others are computed again."""
 
 
@@ -95,7 +95,7 @@ def evaluate(
         raise UserError(f"by={by!r} is unknown; choose from {', '.join(BY)}")
     given, model = model, model_of(source) if model is None else model
     name = Path(model).name if isinstance(model, str | Path) else type(model).__name__.lower()
-    folder = Path(out) if out is not None else PLACE / f"{source.resolve().name}-{name}"
+    folder = Path(out) if out is not None else EVALUATIONS / f"{source.resolve().name}-{name}"
     own = (
         {"table": table, "model": given}
         if is_store(source)
@@ -107,7 +107,7 @@ def evaluate(
     labelled = _labelled(store, by, classes, windows)
     n_people = len(labelled.windows.people)
     settings = {
-        "format": FORMAT,
+        "format": STUDY_FORMAT,
         "version": __version__,
         "features": store.artifact.fingerprint,
         "by": by,
@@ -125,7 +125,7 @@ def evaluate(
         f" ({', '.join(labelled.windows.classes)}); heads learn from some and judge others"
     )
     found = study(_features(store, labelled, networks), labelled.windows, networks, permutations)
-    about = _about(store, labelled, networks, by, model, settings)
+    about = _describe_study(store, labelled, networks, by, model, settings)
     evaluation = Evaluation(about, found, folder / PAGE)
     write_evaluation(evaluation)
     say(f"evaluate: done in {time.monotonic() - begun:.0f} s")
@@ -162,7 +162,7 @@ class _Labelled(NamedTuple):
     """The windows of a store that are compared."""
 
     rows: np.ndarray
-    windows: Windows
+    windows: LabelledWindows
     table: pd.DataFrame
 
 
@@ -187,13 +187,15 @@ def _labelled(
     if table.empty:
         raise UserError("no window has a label: the table covers none of them by half or more")
     groups = list(table.groupby(["person", "label"]).indices.values())
-    most = share([len(own) for own in groups], MOST_WINDOWS) if most is None else most
+    most = share([len(own) for own in groups], MAX_STUDY_WINDOWS) if most is None else most
     if most < 2:
         raise UserError(f"windows={most}: give 2 or more for each label of a person")
     chosen = np.sort(np.concatenate([own[evenly(len(own), most)] for own in groups]))
     table = table.iloc[chosen]
     number = table.label.map({name: k for k, name in enumerate(labels)}).to_numpy(int)
-    windows = Windows(number, table.person.to_numpy(str), table.recording.to_numpy(str), labels)
+    windows = LabelledWindows(
+        number, table.person.to_numpy(str), table.recording.to_numpy(str), labels
+    )
     return _Labelled(table.index.to_numpy(), windows, table)
 
 
@@ -227,14 +229,14 @@ def _matrices(store: FeatureStore, channels: Sequence[str]) -> np.ndarray:
 # --------------------------------------------------------------------------------- what it is about
 
 
-def _about(
+def _describe_study(
     store: FeatureStore,
     labelled: _Labelled,
     networks: Networks,
     by: str,
     model: Any,
     settings: dict[str, Any],
-) -> About:
+) -> StudyFacts:
     from eegdm.checkpoints.load import load_backbone
 
     windows, table = labelled.windows, labelled.table
@@ -245,7 +247,7 @@ def _about(
     if by == "subject":
         notes += [str(warning) for warning in summary.get("subject_warnings", [])]
     info = load_backbone(model).info
-    return About(
+    return StudyFacts(
         networks=networks,
         by=by,
         classes=list(windows.classes),

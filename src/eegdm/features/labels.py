@@ -16,7 +16,7 @@ from eegdm.data.windows import main_labels
 
 log = logging.getLogger(__name__)
 
-EVENT_COLUMNS = ["recording", "onset_s", "duration_s", "label"]
+LABEL_COLUMNS = ["recording", "onset_s", "duration_s", "label"]
 
 
 class Labels(NamedTuple):
@@ -51,10 +51,10 @@ def label_windows(
         events = table_events(by_name[str(name)], corpus, float(length[name]))
         for note in events.attrs["notes"]:
             log.warning("%s: %s", name, note)
-        every.append(events[EVENT_COLUMNS[1:]].assign(recording=name))
+        every.append(events[LABEL_COLUMNS[1:]].assign(recording=name))
         found = main_labels(own.onset_s.to_numpy(), float(own.duration_s.iloc[0]), events)
         labels[own.index] = pd.array(found, dtype="string")
-    events = pd.concat(every, ignore_index=True)[EVENT_COLUMNS]
+    events = pd.concat(every, ignore_index=True)[LABEL_COLUMNS]
     return Labels(labels, events.astype({"recording": "string", "label": "string"}))
 
 

@@ -34,13 +34,13 @@ from eegdm.features.recording import (
 from eegdm.features.store import (
     ABOUT,
     ARRAYS,
-    KIND,
+    STORE_KIND,
     WINDOWS,
     FeatureStore,
     array_path,
     read_descriptions,
 )
-from eegdm.features.tables import write_tables
+from eegdm.features.tables import write_store_tables
 from eegdm.inference.embedding import BackboneReader, EmbedOptions
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 
 ORIGIN = "origin.json"
 """Where the recordings and the model are, for a command that adds features; not sealed."""
-TABLE = "labels"
+LABELS_TABLE = "labels"
 """Name, without its suffix, of the folder's own copy of the table of labels."""
-PLACE = Path("runs") / "embeddings"
-OPTIONS = tuple(name.removesuffix("_s") for name in EmbedOptions.__dataclass_fields__)
+EMBEDDINGS = Path("runs") / "embeddings"
+STORE_OPTIONS = tuple(name.removesuffix("_s") for name in EmbedOptions.__dataclass_fields__)
 """The options of `eegdm embed` that a message may name."""
 
 
@@ -96,8 +96,8 @@ def embed_folder(
         raise UserError(
             f"out={out}: the features of a folder are a folder; name one with no suffix"
         )
-    identity, cut = _settings(model, chosen)
-    folder = Path(out) if out is not None else PLACE / f"{_name(source)}-{_model_name(model)}"
+    identity, cut = _store_settings(model, chosen)
+    folder = Path(out) if out is not None else EMBEDDINGS / f"{_name(source)}-{_model_name(model)}"
     every = (Tokens(model, chosen.device), *extractors)
     with artifacts.storage_faults(folder, "--out"):
         corpus = CorpusConfig(name="folder", source=str(source), events="none")
@@ -109,7 +109,7 @@ def embed_folder(
         say(f"embed: {len(found.sources)} recordings in {source} -> {folder}")
         for line in describe_people(found):
             say(f"embed: {line}")
-        with artifacts.building(folder, KIND, identity, inputs):
+        with artifacts.building(folder, STORE_KIND, identity, inputs):
             artifacts.write_json(folder / ORIGIN, _origin(source, model, chosen))
             is_relabelled = _keep_table(folder, corpus)
             _make(folder, source, found, corpus, cut, every, is_relabelled, workers, cluster)
@@ -127,7 +127,7 @@ def embed_folder(
 def _say_result(store: FeatureStore) -> None:
     recordings, summary = store.recordings, store.artifact.summary
     for r in recordings[recordings.status != "ok"].itertuples():
-        say(f"  failed   {as_options(f'{r.file}: {r.reason}', OPTIONS)}")
+        say(f"  failed   {as_options(f'{r.file}: {r.reason}', STORE_OPTIONS)}")
     notes = recordings[["file", "notes"]].explode("notes").dropna()
     for note, rows in notes.groupby("notes", sort=False):
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
@@ -186,7 +186,7 @@ def open_store(
 def is_store(path: Path) -> bool:
     """Whether :func:`embed_folder` wrote this folder."""
     plan = path / artifacts.PLAN
-    return plan.is_file() and artifacts.read_json(plan).get("kind") == KIND
+    return plan.is_file() and artifacts.read_json(plan).get("kind") == STORE_KIND
 
 
 def model_of(source: Path) -> str:
@@ -217,7 +217,7 @@ def _is_whole(store: FeatureStore, extractor: Extractor) -> bool:
 # -------------------------------------------------------------------------------------- settings
 
 
-def _settings(model: Any, options: EmbedOptions) -> tuple[dict[str, Any], Cut]:
+def _store_settings(model: Any, options: EmbedOptions) -> tuple[dict[str, Any], Cut]:
     """What identifies the features beside the recordings, and how those are cut."""
     if options.tokens:
         raise UserError(
@@ -267,7 +267,7 @@ def _origin(source: Path, model: Any, options: EmbedOptions) -> dict[str, Any]:
 
 def _kept_table(folder: Path) -> Path | None:
     """The folder's own copy of the table of an earlier run."""
-    return next(iter(sorted(folder.glob(f"{TABLE}.*"))), None)
+    return next(iter(sorted(folder.glob(f"{LABELS_TABLE}.*"))), None)
 
 
 def _keep_table(folder: Path, corpus: CorpusConfig) -> bool:
@@ -280,7 +280,7 @@ def _keep_table(folder: Path, corpus: CorpusConfig) -> bool:
     if before is not None and artifacts.sha256(before) == artifacts.sha256(table):
         return False
     artifacts.reopen(folder)
-    kept = folder / f"{TABLE}{table.suffix.lower()}"
+    kept = folder / f"{LABELS_TABLE}{table.suffix.lower()}"
     with artifacts.atomic_path(kept) as temporary:
         shutil.copyfile(table, temporary)
     if before is not None and before != kept:
@@ -321,9 +321,9 @@ def _make(
         for job, result in track(results, "embed", len(todo)):
             if isinstance(result, BaseException):
                 give_up(job, result)
-    recordings = write_tables(folder, jobs, corpus, cut)
+    recordings = write_store_tables(folder, jobs, corpus, cut)
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    artifacts.finish(folder, _summary(folder, found, recordings), (PARTS, WORK, ORIGIN))
+    artifacts.finish(folder, _store_summary(folder, found, recordings), (PARTS, WORK, ORIGIN))
 
 
 def _refuse_other_features(folder: Path, described: dict[str, Description]) -> None:
@@ -381,7 +381,7 @@ def _accept_files(
     inputs = {"files": artifacts.fingerprint(sorted(sizes.items()))}
     plan = folder / artifacts.PLAN
     begun = artifacts.read_json(plan) if plan.is_file() else {}
-    if begun.get("kind") != KIND or artifacts.differences(begun["config"], identity):
+    if begun.get("kind") != STORE_KIND or artifacts.differences(begun["config"], identity):
         return inputs  # `building` refuses it
     parts = [artifacts.read_json(path) for path in sorted((folder / PARTS).glob("*.json"))]
     known = {part["row"]["file"]: part for part in parts}
@@ -412,7 +412,7 @@ def _accept_files(
     return inputs
 
 
-def _summary(folder: Path, found: Survey, recordings: pd.DataFrame) -> dict[str, Any]:
+def _store_summary(folder: Path, found: Survey, recordings: pd.DataFrame) -> dict[str, Any]:
     usable = recordings[recordings.status == "ok"]
     windows = artifacts.read_table(folder / WINDOWS)
     summary = {

@@ -79,7 +79,7 @@ def process(job: Job, cut: Cut, extractors: Sequence[Extractor]) -> None:
                 job.source.file, cut.settings, cut.window_s, cut.step_s, work
             )
             wanted = [extractor for extractor in extractors if extractor.name in job.lacking]
-            _extract(job, prepared, windows, wanted, cut.batch_size)
+            _extract_features(job, prepared, windows, wanted, cut.batch_size)
             row = {
                 **_known(job),
                 "sfreq": prepared.sfreq,
@@ -98,7 +98,7 @@ def process(job: Job, cut: Cut, extractors: Sequence[Extractor]) -> None:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _extract(
+def _extract_features(
     job: Job,
     prepared: Prepared,
     windows: WindowGrid,

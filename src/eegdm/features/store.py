@@ -19,7 +19,7 @@ from eegdm.data.files import file_name
 from eegdm.errors import UserError
 from eegdm.features.extractors import Description
 
-KIND = "embeddings"
+STORE_KIND = "embeddings"
 RECORDINGS, WINDOWS, INDEX = "recordings.parquet", "windows.parquet", "index.parquet"
 EVENTS = "events.parquet"
 ARRAYS = "features"
@@ -64,7 +64,7 @@ class FeatureStore:
         Raises:
             UserError: it is unfinished, of another kind, or a file is missing or damaged.
         """
-        artifact = artifacts.open_artifact(Path(path), KIND)
+        artifact = artifacts.open_artifact(Path(path), STORE_KIND)
         return cls(
             artifact.path,
             artifact,

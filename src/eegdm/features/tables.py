@@ -39,7 +39,9 @@ COLUMNS = {
 """The columns of `recordings.parquet`."""
 
 
-def write_tables(folder: Path, jobs: Sequence[Job], corpus: CorpusConfig, cut: Cut) -> pd.DataFrame:
+def write_store_tables(
+    folder: Path, jobs: Sequence[Job], corpus: CorpusConfig, cut: Cut
+) -> pd.DataFrame:
     """Write the tables of recordings, windows, events where there are labels, and channels of
     windows; return the first.
     """
@@ -56,7 +58,7 @@ def write_tables(folder: Path, jobs: Sequence[Job], corpus: CorpusConfig, cut: C
         raise UserError(
             f"{corpus.source}: none of {len(recordings)} recordings could be used ({reasons})"
         )
-    windows = pd.concat([_windows(r, cut) for r in usable.itertuples()], ignore_index=True)
+    windows = pd.concat([_window_rows(r, cut) for r in usable.itertuples()], ignore_index=True)
     if corpus.table is not None:
         labels = label_windows(windows, usable, [job.source for job in jobs], corpus)
         windows["label"] = labels.of_windows
@@ -67,7 +69,7 @@ def write_tables(folder: Path, jobs: Sequence[Job], corpus: CorpusConfig, cut: C
     return recordings
 
 
-def _windows(recording: Any, cut: Cut) -> pd.DataFrame:
+def _window_rows(recording: Any, cut: Cut) -> pd.DataFrame:
     grid = WindowGrid.cover(
         recording.n_times, recording.sfreq, cut.window_s, cut.step_s or cut.window_s
     )

@@ -42,7 +42,7 @@ def write_page(
         "The whole recording": _whole_recording(prediction, rule),
         "The strongest events": _strongest(prediction, prepared, rule),
         "List of events": _event_list(prediction),
-        "Surprise": _surprise(prediction),
+        "Surprise": _surprise_section(prediction),
         "Signal quality": _quality(prediction),
         "What was done to the signal": _done(prediction),
         "Rule and model": _model(model, rule),
@@ -199,7 +199,7 @@ def _event_list(prediction: Prediction) -> Iterator[Element]:
     yield Table(["time", "onset, s", "duration, s", "class", "probability"], rows, caption)
 
 
-def _surprise(prediction: Prediction) -> Iterator[Element]:
+def _surprise_section(prediction: Prediction) -> Iterator[Element]:
     if not len(prediction.surprise):
         return
     yield Text(

@@ -21,7 +21,7 @@ from eegdm.inference.unfinished import unfinished_work
 _DECIMALS = {"surprise": 3, "change_db": 2, "population": 3}
 
 
-class Places(NamedTuple):
+class SurprisePlaces(NamedTuple):
     """Where the files of a recording go."""
 
     table: Path
@@ -30,7 +30,7 @@ class Places(NamedTuple):
     """A folder for unfinished work, gone at the end."""
 
     @classmethod
-    def of(cls, file: Path, out: Path | None) -> Places:
+    def of(cls, file: Path, out: Path | None) -> SurprisePlaces:
         table = out or file.with_name(f"{file.stem}_surprise.tsv")
         return cls(table, table.with_suffix(".html"), table.with_name(f".{table.stem}.eegdm"))
 
@@ -52,10 +52,10 @@ def surprise_file(
         UserError: no such file, the suffix of ``out`` is unknown, ``out`` can't be written, or what
             :func:`eegdm.surprise` raises.
     """
-    from eegdm.inference.surprise_page import write_page
+    from eegdm.inference.surprise_page import write_surprise_page
 
     options = options or SurpriseOptions()
-    places = Places.of(file, out)
+    places = SurprisePlaces.of(file, out)
     with artifacts.storage_faults(places.table.parent, "--out"):
         if not file.exists():
             raise UserError(f"{file} does not exist")
@@ -70,7 +70,7 @@ def surprise_file(
             places.work, "surprise", plan, {"recording": [file.name, *signal_state(file)]}
         ):
             found, prepared = surprise_in(places.work, file, model, options, progress=True)
-            write_page(places.page, file.name, found, prepared)
+            write_surprise_page(places.page, file.name, found, prepared)
             _write_table(places.table, found.seconds)
         shutil.rmtree(places.work, ignore_errors=True)
     for note in found.notes:

@@ -33,7 +33,7 @@ LIMITS = (
 )
 
 
-def write_page(path: Path, name: str, found: Surprise, prepared: Prepared) -> None:
+def write_surprise_page(path: Path, name: str, found: Surprise, prepared: Prepared) -> None:
     """Write a self-contained HTML page about the recording called ``name``."""
     n_channels = len(found.ch_names)
     values = found.seconds.surprise.to_numpy().reshape(-1, n_channels)
@@ -60,7 +60,7 @@ def write_page(path: Path, name: str, found: Surprise, prepared: Prepared) -> No
             "The strangest stretches",
             [
                 Text(f"In the filtered signal, by their highest surprise. {POLARITY}"),
-                *(_picture(stretch, prepared) for stretch in found.stretches.itertuples()),
+                *(_stretch_picture(stretch, prepared) for stretch in found.stretches.itertuples()),
                 _list(found.stretches),
             ],
         ),
@@ -70,7 +70,7 @@ def write_page(path: Path, name: str, found: Surprise, prepared: Prepared) -> No
     write_html(path, f"Surprise in {name}", sections)
 
 
-def _picture(stretch: object, prepared: Prepared) -> Picture:
+def _stretch_picture(stretch: object, prepared: Prepared) -> Picture:
     middle = stretch.onset_s + stretch.duration_s / 2  # type: ignore[attr-defined]
     last = max(prepared.n_times / prepared.sfreq - STRETCH_S, 0)
     start = round(float(np.clip(middle - STRETCH_S / 2, 0, last)) * prepared.sfreq)

@@ -17,14 +17,14 @@ from eegdm.evaluation.study import (
     COVARIANCE,
     OTHERS,
     RANDOM,
-    About,
     Evaluation,
     Networks,
     Results,
+    StudyFacts,
 )
 from eegdm.report.charts import learning_curve
 from eegdm.report.evaluation_words import (
-    SCORES,
+    SCORE_WORDS,
     brackets,
     conclude,
     number,
@@ -54,7 +54,7 @@ def write_evaluation(evaluation: Evaluation) -> None:
     page, folder = evaluation.page, evaluation.page.parent
     artifacts.make_folder(folder, "--out")
     title = f"{evaluation.about.networks.model}: {' or '.join(evaluation.about.classes)}?"
-    content = sections(evaluation)
+    content = study_sections(evaluation)
     write_html(page, title, content)
     write_markdown(page.with_suffix(".md"), title, content)
     tables = evaluation.results._asdict()
@@ -81,13 +81,15 @@ def read_evaluation(folder: Path) -> Evaluation | None:
     for table in tables.values():
         if "n_people" in table:
             table["n_people"] = table.n_people.astype("Int64")
-    return Evaluation(About(**found["about"] | {"networks": networks}), Results(**tables), page)
+    return Evaluation(
+        StudyFacts(**found["about"] | {"networks": networks}), Results(**tables), page
+    )
 
 
 # ----------------------------------------------------------------------------------------- in words
 
 
-def sections(evaluation: Evaluation) -> list[Section]:
+def study_sections(evaluation: Evaluation) -> list[Section]:
     """Return the page's content."""
     about, results = evaluation.about, evaluation.results
     networks = about.networks
@@ -96,7 +98,9 @@ def sections(evaluation: Evaluation) -> list[Section]:
     by_readout = [f"{name}: {way}" for way in OTHERS for name in (networks.model, RANDOM)]
     return [
         Section("What may be concluded", [Points(conclude(evaluation))]),
-        Section("Scores", [_score_table(evaluation, about.treatment, main), *_curve(evaluation)]),
+        Section(
+            "Scores", [_score_table(evaluation, about.treatment, main), *_people_curve(evaluation)]
+        ),
         Section("Differences", [_difference_table(evaluation, about.treatment, main)]),
         Section("Chance", [_chance_table(evaluation)]),
         Section("Identity", [_identity_table(evaluation)]),
@@ -144,9 +148,9 @@ def _main_rows(networks: Networks) -> list[str]:
     ]
 
 
-def _columns(about: About) -> list[tuple[str, str, str]]:
+def _table_columns(about: StudyFacts) -> list[tuple[str, str, str]]:
     """Level, score and heading of each column of a table of scores."""
-    found = [(*about.headline, SCORES[about.headline[1]])]
+    found = [(*about.headline, SCORE_WORDS[about.headline[1]])]
     person = one(about)
     for level, score, heading in (
         ("window", "auroc", "AUROC, windows"),
@@ -161,7 +165,7 @@ def _columns(about: About) -> list[tuple[str, str, str]]:
 
 def _score_table(evaluation: Evaluation, treatment: str, names: list[str]) -> Table:
     about, scores = evaluation.about, evaluation.results.scores
-    columns = _columns(about)
+    columns = _table_columns(about)
     own = scores[(scores.treatment == treatment) & scores.n_people.isna()]
     own = own.set_index(["features", "level", "score"])
     return Table(
@@ -190,7 +194,8 @@ def _difference_table(evaluation: Evaluation, treatment: str, names: list[str]) 
     return Table(
         ["difference", "all people", *(f"{n} people" for n in points)],
         [[f"{first} minus {second}", *values] for (first, second), values in cells.items()],
-        f"{SCORES[score]}, features {treatment}, on the same draws of {people(about)}: an interval"
+        f"{SCORE_WORDS[score]}, features {treatment}, on the same draws of {people(about)}:"
+        " an interval"
         " that holds 0 allows no claim. Columns: how many people the heads learned from.",
         frozenset(k for k, pair in enumerate(cells) if pair == (about.networks.model, RANDOM)),
     )
@@ -202,7 +207,7 @@ def _chance_table(evaluation: Evaluation) -> Table:
     own = chance[(chance.treatment == about.treatment) & (chance.score == score)]
     own = own[own.level == level]
     return Table(
-        ["features", SCORES[score], "permuted labels", "p"],
+        ["features", SCORE_WORDS[score], "permuted labels", "p"],
         [
             [
                 row.features,
@@ -228,7 +233,7 @@ def _identity_table(evaluation: Evaluation) -> Table:
     )
 
 
-def _curve(evaluation: Evaluation) -> list[Element]:
+def _people_curve(evaluation: Evaluation) -> list[Element]:
     """The score over the number of people to learn from."""
     about, scores = evaluation.about, evaluation.results.scores
     level, score = about.headline
@@ -245,11 +250,12 @@ def _curve(evaluation: Evaluation) -> list[Element]:
         of_row = own[own.features == name]
         of_row = of_row.assign(n_people=of_row.n_people.fillna(everybody).astype(int))
         lines[name] = of_row.sort_values("n_people")
-    figure = learning_curve(lines, f"{people(about)} to learn from", SCORES[score])
+    figure = learning_curve(lines, f"{people(about)} to learn from", SCORE_WORDS[score])
     return [
         Picture(
             figure,
-            f"{SCORES[score]} of each kind of features over the number of people to learn from",
+            f"{SCORE_WORDS[score]} of each kind of features over the number of people to learn"
+            " from",
             "Bars: 95 % intervals. Fewer people to learn from are drawn five times in each fold.",
         )
     ]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from eegdm.evaluation.study import BAND_POWER, CLASSICAL, RANDOM, About, Evaluation
+from eegdm.evaluation.study import BAND_POWER, CLASSICAL, RANDOM, Evaluation, StudyFacts
 
-SCORES = {
+SCORE_WORDS = {
     "auroc_within": "AUROC within people",
     "auroc": "AUROC",
     "balanced_accuracy": "balanced accuracy",
@@ -20,7 +20,7 @@ SCORES = {
 def conclude(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return what the intervals allow to say, and what they do not: a subject and its sentences."""
     about, networks = evaluation.about, evaluation.about.networks
-    model, unit = networks.model, SCORES[about.headline[1]]
+    model, unit = networks.model, SCORE_WORDS[about.headline[1]]
     tokens = f"tokens of {model}"
     said = [("The label", _about_chance(evaluation))]
     for second, subject, other in (
@@ -47,7 +47,7 @@ def conclude(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 def _about_adding(evaluation: Evaluation) -> str:
     about, networks = evaluation.about, evaluation.about.networks
-    tokens, unit = f"tokens of {networks.model}", SCORES[about.headline[1]]
+    tokens, unit = f"tokens of {networks.model}", SCORE_WORDS[about.headline[1]]
     added = _difference(evaluation, networks.with_model, CLASSICAL)
     if _side(added) == 0:
         return (
@@ -72,7 +72,7 @@ def _about_chance(evaluation: Evaluation) -> str:
     if rows.empty:
         return "Chance was not looked at."
     row = rows.iloc[0]
-    found = f"{number(row.value)} {SCORES[score]}"
+    found = f"{number(row.value)} {SCORE_WORDS[score]}"
     by_chance = (
         f"labels permuted {where_permuted(about)} give {number(row['mean'])}"
         f" {brackets(number(row.low), number(row.high))}"
@@ -89,7 +89,7 @@ def _about_chance(evaluation: Evaluation) -> str:
     )
 
 
-def where_permuted(about: About) -> str:
+def where_permuted(about: StudyFacts) -> str:
     """Return between whom labels are exchanged."""
     if not about.people_of_one_class:
         return f"within {people(about)}"
@@ -129,7 +129,7 @@ def _difference(evaluation: Evaluation, first: str, second: str) -> dict[str, An
     return {k: None if pd.isna(row[k]) else float(row[k]) for k in ("value", "low", "high")}
 
 
-def people(about: About) -> str:
+def people(about: StudyFacts) -> str:
     """Return what is divided, in the plural."""
     return "people" if about.by == "subject" else "recordings"
 
@@ -170,7 +170,7 @@ def _cautions(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     yield "Pretraining data", _about_overlap(about)
 
 
-def _about_overlap(about: About) -> str:
+def _about_overlap(about: StudyFacts) -> str:
     model = about.networks.model
     if about.overlap is None:
         says = f" It says of its data: {about.pretrained_on}" if about.pretrained_on else ""
@@ -186,7 +186,7 @@ def _about_overlap(about: About) -> str:
     return f"None of these people is among those whom {model} lists as its own."
 
 
-def one(about: About) -> str:
+def one(about: StudyFacts) -> str:
     """Return what is divided, in the singular."""
     return "person" if about.by == "subject" else "recording"
 

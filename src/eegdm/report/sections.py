@@ -56,7 +56,7 @@ def sections(report: Report, numbers: Numbers) -> list[Section]:
         "Confusion": _confusion(report),
         "Per class": _per_class(report),
         "Events": _events(report),
-        "Calibration": _calibration(report, numbers),
+        "Calibration": _calibration_section(report, numbers),
         "Training": _training(report),
         "Generated EEG": _generated(report, numbers),
         "A recording with its predicted events": _example(report),
@@ -187,11 +187,11 @@ def headline(report: Report, numbers: Numbers) -> Table:
     several = len(report.runs) > 1
     rows = []
     if several:
-        cells = [_spread(numbers["summary"][n]) for n in names]
+        cells = [_spread_words(numbers["summary"][n]) for n in names]
         rows.append([f"EEGDM, mean of {len(report.runs)} runs", *cells])
     for run in numbers["runs"]:
         label = run["name"] if several else f"EEGDM, {run['name']}"
-        rows.append([label, *(_with_interval(run["intervals"][n]) for n in names)])
+        rows.append([label, *(_percent_with_interval(run["intervals"][n]) for n in names)])
     n_ours = len(rows)
     for name, baseline in numbers["baselines"].items():
         rows.append(_baseline_row(name, baseline, names))
@@ -209,14 +209,14 @@ def _baseline_row(name: str, baseline: Numbers, names: Sequence[str]) -> list[st
     n, nothing = len(baseline["scores"]), {"mean": None, "std": None}
     summaries = [baseline["summary"].get(score, nothing) for score in names]
     label = f"{name}, mean of {n}" if n > 1 else name
-    return [label, *(_spread(s) if n > 1 else _number(s["mean"]) for s in summaries)]
+    return [label, *(_spread_words(s) if n > 1 else _number(s["mean"]) for s in summaries)]
 
 
 def _pooled(report: Report, numbers: Numbers) -> Table:
     """Scores of all folds together: each window once, by the model that did not learn from it."""
     names = report.headline
     rows = [
-        [f"EEGDM, {run['name']}", *(_with_interval(run["intervals"][n]) for n in names)]
+        [f"EEGDM, {run['name']}", *(_percent_with_interval(run["intervals"][n]) for n in names)]
         for run in numbers["pooled"]
     ]
     n_ours = len(rows)
@@ -224,7 +224,9 @@ def _pooled(report: Report, numbers: Numbers) -> Table:
         if baseline["pooled"] is not None:
             summaries = [_mean_scores(baseline, report)[n] for n in names]
             spread = len(baseline["scores"]) > (report.n_folds or 1)
-            rows.append([name, *(_spread(s) if spread else _number(s["mean"]) for s in summaries)])
+            rows.append(
+                [name, *(_spread_words(s) if spread else _number(s["mean"]) for s in summaries)]
+            )
     caption = (
         f"All {report.n_folds} folds together, x100: each test window once, predicted by the model"
         " that did not learn from it. [low, high]: 95 % interval by bootstrap over"
@@ -281,7 +283,7 @@ def _unit_table(report: Report, rows: dict[str, list[Numbers]], unit: str, withi
 def _unit_cells(runs: list[Numbers], names: Sequence[str], within: bool) -> Iterator[str]:
     for name in names:
         if len(runs) == 1:
-            yield _with_interval(runs[0]["intervals"][name])
+            yield _percent_with_interval(runs[0]["intervals"][name])
         else:
             yield _over_runs([run["scores"][name] for run in runs])
     if within:
@@ -413,7 +415,7 @@ def _recall_of_events(report: Report, run: RunResult) -> float | None:
     return run.scores["per_class"][list(report.classes).index(report.event_classes[0])]["recall"]
 
 
-def _calibration(report: Report, numbers: Numbers) -> Iterator[Element]:
+def _calibration_section(report: Report, numbers: Numbers) -> Iterator[Element]:
     of = report.classes[1] if report.binary else "the predicted class"
     yield Text(
         "On the dotted line a probability means what it says: of the windows given 70 %, 70 % are"
@@ -594,11 +596,11 @@ def _percent(value: float | None) -> str:
     return _number(None if value is None else 100 * value)
 
 
-def _spread(summary: dict[str, float | None]) -> str:
+def _spread_words(summary: dict[str, float | None]) -> str:
     return "–" if summary["mean"] is None else f"{summary['mean']:.2f} ± {summary['std']:.2f}"
 
 
-def _with_interval(interval: dict[str, Any]) -> str:
+def _percent_with_interval(interval: dict[str, Any]) -> str:
     if interval["low"] is None:
         return _percent(interval["value"])
     return (

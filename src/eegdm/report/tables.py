@@ -81,7 +81,9 @@ def _rows(numbers: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
 
 def _event_cells(run: Numbers) -> dict[str, str]:
     events = run["events"] or {}
-    return {f"event_{name}": _cell(events[name], name) for name in EVENT_SCORES if name in events}
+    return {
+        f"event_{name}": _table_cell(events[name], name) for name in EVENT_SCORES if name in events
+    }
 
 
 def _summary_rows(model: str, summary: Numbers, names: list[str]) -> Iterator[dict[str, str]]:
@@ -92,10 +94,10 @@ def _summary_rows(model: str, summary: Numbers, names: list[str]) -> Iterator[di
 
 
 def _cells(scores: Numbers, names: list[str]) -> dict[str, str]:
-    return {name: _cell(scores.get(name), name) for name in names}
+    return {name: _table_cell(scores.get(name), name) for name in names}
 
 
-def _cell(value: float | None, name: str) -> str:
+def _table_cell(value: float | None, name: str) -> str:
     return "" if value is None else f"{(1 if name == 'false_alarms_per_day' else 100) * value:.2f}"
 
 

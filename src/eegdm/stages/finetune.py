@@ -40,7 +40,7 @@ from eegdm.training import (
     FusionModule,
     KeepBest,
     PatientStopping,
-    fit,
+    fit_module,
     forget_checkpoints,
     make_trainer,
     rank_and_world,
@@ -162,7 +162,7 @@ def _train_fusion(
     )
     if config.fusion.standardise:
         _standardise(module, make_dataset(config, data, shared_windows(train)[0]))
-    fit(trainer, module, training, validation)
+    fit_module(trainer, module, training, validation)
     return module, trainer
 
 

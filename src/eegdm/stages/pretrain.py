@@ -33,7 +33,7 @@ from eegdm.training import (
     CHECKPOINTS,
     DenoisingModule,
     TimeEstimate,
-    fit,
+    fit_module,
     forget_checkpoints,
     make_trainer,
     rank_and_world,
@@ -109,7 +109,7 @@ def run(config: Config) -> Path:
             if len(val)
             else None
         )
-        fit(trainer, module, training, validation)
+        fit_module(trainer, module, training, validation)
         # Results: the averaged weights, and windows that they generate.
         if trainer.is_global_zero:
             _write_trained(folder, config, module.ema.ema_model, schedule, recordings, train)
