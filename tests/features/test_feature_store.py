@@ -444,7 +444,7 @@ def test_a_folder_of_features_opens_as_it_is(store: Path) -> None:
 def test_features_need_no_more_memory_than_a_batch_of_them(
     source: Path, model: Path, tmp_path: Path
 ) -> None:
-    identity, cut = making._settings(str(model), EmbedOptions(step_s=0.1))
+    identity, cut = making._store_settings(str(model), EmbedOptions(step_s=0.1))
     found = survey(CorpusConfig(name="folder", source=str(source), events="none"))
     with artifacts.building(tmp_path / "store", "embeddings", identity, {}) as folder:
         (first,) = (s for s in found.sources if s.recording == "sub-01_a")
