@@ -302,7 +302,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         self, x: Float[Tensor, "batch channel time"]
     ) -> Float[Tensor, "batch block pool query channel feature"]:
         # An exported program holds operations only: the backbone becomes one of them.
-        exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
+        exporting = _is_exporting() or torch.jit.is_tracing()
         wanted = self.train_backbone or x.requires_grad  # of weights; or of the signal: saliency
         graph = wanted and torch.is_grad_enabled() and not exporting
         if (exporting or torch.compiler.is_compiling()) and not graph:
@@ -337,6 +337,13 @@ _extract = torch.compiler.disable(extract)
 """Its loops over tiles that fit a CPU's caches, and its own backward pass, are no gain for a
 compiler, which takes minutes over them.
 """
+
+
+def _is_exporting() -> bool:
+    """Not by ``torch.compiler.is_exporting``: PyTorch before 2.7 lacks it, and in some later
+    versions (2.9 is one) it is true in ``torch.compile`` too, which then has no gradients.
+    """
+    return getattr(torch.compiler, "_is_exporting_flag", False)
 
 
 # PyTorch names operations namespace::name, and before 2.6 it can't infer the schema from
