@@ -3,9 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TORCH = $(shell sed -n 's/^torch==//p' requirements.lock)
 IN = PYTHONPATH= .versions/$(1)/bin/python
+INSTALL = $(IN) -m pip install -q --disable-pip-version-check
+# beside a torch without CUDA, the compiled part of PyPI's torchaudio does not load (docs/braindecode.md)
+TORCHAUDIO = $(1)/bin/python -c "import torchaudio" 2>/dev/null || rm -f $(1)/lib/python*/site-packages/torchaudio/lib/*.so
 
-.PHONY: demo test test-ci test-versions test-faults lint docs bench bench-smoke bench-gpu clean help
+.PHONY: demo test test-ci test-versions test-lowest test-newest test-faults lint docs bench bench-smoke bench-gpu clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -19,19 +23,26 @@ test: $(READY)  ## unit tests, golden numbers, one run of each stage; two at a t
 test-ci: $(READY)  ## the longer tests, two at a time: every documented command as a user types it, injected faults
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ci -n 2 --dist worksteal
 
-test-versions:  ## one small run of everything on the lowest and on the newest versions of the dependencies (about 10 GB)
+test-versions:  ## one small run of everything on the lowest and, beside it, on the newest versions of the dependencies
+	$(MAKE) -j2 test-lowest test-newest
+
+test-lowest:  ## the lowest of these; TORCH=2.4.0 takes the lowest torch too, whose build has CUDA (some GB)
 	$(PYTHON) -m venv --clear .versions/lowest
-	$(call IN,lowest) -m pip install -q --disable-pip-version-check -c requirements-lowest.txt -e .
+	$(call INSTALL,lowest) torch==$(TORCH)
+	$(call INSTALL,lowest) -c requirements-lowest.txt -e '.[dask,slurm,tensorboard,wandb]'
 	$(call IN,lowest) tests/versions/smoke.py core
-	$(call IN,lowest) -m pip install -q --disable-pip-version-check -r requirements-lowest-braindecode.txt
+	$(call INSTALL,lowest) -r requirements-lowest-braindecode.txt 'torchaudio<=$(TORCH)' -e '.[braindecode]'
+	$(call TORCHAUDIO,.versions/lowest)
 	$(call IN,lowest) tests/versions/smoke.py braindecode
 	rm -rf .versions/lowest
+
+test-newest:  ## the newest of these, with the torch of requirements.lock or TORCH=VERSION
 	$(PYTHON) -m venv --clear .versions/newest
-	$(call IN,newest) -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
-	$(call IN,newest) -m pip install -q --disable-pip-version-check -e '.[braindecode]'
-	$(call IN,newest) -c "import torchaudio" 2>/dev/null || rm -f .versions/newest/lib/python*/site-packages/torchaudio/lib/*.so  # see docs/braindecode.md
+	$(call INSTALL,newest) torch==$(TORCH)
+	$(call INSTALL,newest) 'torchaudio<=$(TORCH)' -e '.[braindecode,dask,slurm,tensorboard,wandb]'
+	$(call TORCHAUDIO,.versions/newest)
 	$(call IN,newest) tests/versions/smoke.py core braindecode
-	rm -rf .versions
+	rm -rf .versions/newest
 
 test-faults: $(READY)  ## hours: every stage killed a hundred times, at random and inside every kind of write
 	$(BIN)/python -m pytest -m faults -s
@@ -58,7 +69,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
-	$(BIN)/python -c "import torchaudio" 2>/dev/null || rm -f $(VENV)/lib/python*/site-packages/torchaudio/lib/*.so  # see docs/braindecode.md
+	$(call TORCHAUDIO,$(VENV))
 	@touch $(READY)
 
 clean:  ## remove what make made (not runs/)
