@@ -41,9 +41,7 @@ def slow(
         own = label[learn] == k
         error += ((left_out[own] - target[own]) ** 2).mean() / N_CLASSES
         middle += left_out[own].mean(axis=0) / N_CLASSES
-    decided = ridge.fit(scaled, target).predict(
-        scaler.transform(x[test]) / np.sqrt(x.shape[1])
-    )
+    decided = ridge.fit(scaled, target).predict(scaler.transform(x[test]) / np.sqrt(x.shape[1]))
     return decided + 1 / N_CLASSES - middle, error
 
 
