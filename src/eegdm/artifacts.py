@@ -225,7 +225,7 @@ def is_storage_fault(error: BaseException, folder: Path) -> bool:
 
 
 def write_json(path: Path, obj: Any) -> None:
-    """Write ``obj`` as indented JSON, atomically. NaN is refused: it is no JSON."""
+    """Write ``obj`` as indented JSON, atomically. NaN is refused: it is not JSON."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(obj, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -246,7 +246,7 @@ def _lengthen(word: str) -> str:
 
 
 def _faults_of_word(word: str) -> Iterator[str]:
-    """Name what is wrong with one word, as far as it can be told without the others."""
+    """Name what is wrong with one word, as far as that is possible without the others."""
     key, equals, value = word.partition("=")
     known = {name: field for name, field, _ in leaves(Config())}
     if not equals:

@@ -105,7 +105,7 @@ def content_config(config: Config, kind: str) -> dict[str, Any]:
     if kind == "classifier":
         content["corpus"] = {name.split(".")[1]: value for name, value in labels_of(config).items()}
     elif kind in ("backbone", "latents") and _follows_events(config):
-        # Windows lie around these events; into which classes they are grouped is no matter.
+        # Windows lie around these events; into which classes they are grouped does not matter.
         content["corpus"] = {"labels": sorted(config.corpus.label_map)}
     # Only where it is set, as version 0.1.0 wrote it; recordings have signal.per_window instead
     if config.run.compat and kind != "recordings":

@@ -75,7 +75,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
     pool
         How they are pooled over each second: std or mean, or a list of as many as `query` has.
     step
-        The diffusion step that the backbone is told.
+        The diffusion step that the backbone is given.
     first_block
         First block to read, counted from 0.
     last_block
@@ -110,7 +110,7 @@ class EEGDMFeatures(TransformerMixin, BaseEstimator):
     ch_names_ : list of str
         The channels that are read.
     channel_ids_ : list of int
-        The id that the backbone is told for each of them.
+        The id that the backbone is given for each of them.
     sfreq_ : float
         Sampling rate of the windows it was fitted on, Hz; others are refused, as for the next two.
     n_channels_in_ : int

@@ -337,7 +337,7 @@ def criterion(config: FinetuneConfig) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def finite(loss: Tensor) -> Tensor:
-    """Return the loss, or stop the training if it is no number."""
+    """Return the loss, or stop the training if it is not a number."""
     if not torch.isfinite(loss):
         raise UserError(
             f"the loss became {loss.item()}: training stopped, the checkpoint of the epoch before"

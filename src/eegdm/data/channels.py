@@ -111,7 +111,7 @@ class DerivedChannels:
         )
 
     def quality(self, spread_uv: Float[ndarray, " channel"]) -> list[ChannelQuality]:
-        """What was seen of each channel so far; the spread of the finished signal is told by who
+        """What was seen of each channel so far; the spread of the finished signal is given by who
         finished it.
 
         Raises:

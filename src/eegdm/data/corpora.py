@@ -127,7 +127,7 @@ def survey(corpus: CorpusConfig) -> Survey:
         Source(name, *place[:5], _annotation(place.file, corpus))
         for name, place in zip(recording_ids(names), places, strict=True)
     ]
-    # What a layout or a table says is no guess; only recognised names can be wrong.
+    # What a layout or a table says is not a guess; only recognised names can be wrong.
     doubtful = [i for i, p in enumerate(places) if p.named_by not in (_BY_LAYOUT, _BY_TABLE)]
     warnings = people.doubts([names[i] for i in doubtful], [places[i].subject for i in doubtful])
     return Survey(sorted(sources), _subjects_from(places), list(warnings), files.left_out)

@@ -61,7 +61,7 @@ def read_edf_header(path: Path) -> EdfHeader:
     """Read and check the header of an EDF or BDF file.
 
     Raises:
-        UserError: naming the first field that is no number, out of range, or at odds with the size
+        UserError: naming the first field that is not a number, out of range, or at odds with the size
             of the file.
     """
     magic, bytes_per_sample = EDF_KINDS[path.suffix.lower()]
@@ -257,7 +257,7 @@ class GdfSignals(NamedTuple):
 
     labels: list[str]
     units: list[str]
-    """As EDF spells them; "" for what is no voltage."""
+    """As EDF spells them; "" for what is not a voltage."""
     samples_per_record: list[int]
 
 
@@ -265,7 +265,7 @@ def read_gdf_signals(path: Path) -> GdfSignals:
     """Read names, units and rates of a GDF file's signals, which lie where EDF has them.
 
     Raises:
-        UserError: the file is no GDF file or is cut off.
+        UserError: the file is not a GDF file or is cut off.
     """
     with path.open("rb") as file:
         fixed = file.read(_FIXED)

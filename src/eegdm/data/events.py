@@ -191,7 +191,7 @@ def read_rec(path: Path) -> pd.DataFrame:
     Blank lines are no rows. ``onset_s + duration_s`` gives back ``end_s`` within 1e-9 s.
 
     Raises:
-        UserError: a row has another shape, an unknown channel or code, a time that is no number
+        UserError: a row has another shape, an unknown channel or code, a time that is not a number
             from 0 on, or ends before it starts.
     """
     lines = enumerate(read_text(path).split("\n"), start=1)
@@ -223,7 +223,7 @@ def read_event_table(path: Path, root: Path | None = None) -> pd.DataFrame:
     Without the columns onset_s and duration_s, or where both cells are empty, a label is of the
     whole recording (onset_s 0, duration_s NaN). Optional columns: channel (a TCP pair, old or new
     names), subject, session, run, split (train, val, test); an empty cell is None. A row whose
-    onset_s, duration_s and label are all empty is no event (its label here is ""): it says whose
+    onset_s, duration_s and label are all empty is not an event (its label here is ""): it says whose
     its file is, or its split. ``file`` is a path below the corpus folder or a bare file name, to
     compare with recordings that were found; never opened. A CSV may have semicolons, with decimal
     commas in its times.
@@ -429,7 +429,7 @@ def read_bids_events(path: Path) -> pd.DataFrame:
     background. Events are of the whole recording: SzCORE's ``channels`` is not read.
 
     Raises:
-        UserError: unreadable, a column is missing, or a time is no number from 0 on.
+        UserError: unreadable, a column is missing, or a time is not a number from 0 on.
     """
     cells = read_cells(Path(path))
     label = "eventType" if "eventType" in cells else "trial_type"

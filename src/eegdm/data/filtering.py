@@ -194,7 +194,7 @@ class Reflected(NamedTuple):
         """The stretch itself, from the samples that `source` names."""
         low, last = self.source[0], self.n_times - 1
         parts = [source[:, max(self.start, 0) - low : max(min(self.stop, last + 1) - low, 0)]]
-        # Odd reflection: 2 x(end) - x(mirrored), which goes on without a step and without a kink.
+        # Odd reflection: 2 x(end) - x(mirrored), which continues without a step and without a kink.
         if self.start < 0:
             mirror = source[:, 1 - min(self.stop, 0) : 1 - self.start]
             parts.insert(0, 2 * source[:, :1] - mirror[:, ::-1])

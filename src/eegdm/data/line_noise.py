@@ -36,7 +36,7 @@ def line_noise(raw: mne.io.BaseRaw, derivations: Sequence[Derivation]) -> LineNo
     or is too short.
 
     The power within 1 Hz of 50 and of 60 Hz above that of the band beside it, median over
-    stretches, as a root mean square in µV. The same frequency is told for all channels.
+    stretches, as a root mean square in µV. The same frequency is given for all channels.
     """
     sfreq = float(raw.info["sfreq"])
     length = round(_HUM_STRETCH_S * sfreq)

@@ -1,4 +1,4 @@
-"""Opening a recording that may come from a stranger: what MNE-Python reads, with every fault told
+"""Opening a recording that may come from a stranger: what MNE-Python reads, with every fault named
 in one sentence, and with what a reader decides in silence said.
 
 Nothing here shows what a header says about the patient.

@@ -57,7 +57,7 @@ def make_samples(
         (name or None), onset_s.
 
     Raises:
-        UserError: an event's label is no class, or nothing is left to cut.
+        UserError: an event's label is not a class, or nothing is left to cut.
     """
     unknown = sorted(set(events.label) - set(classes))
     if unknown:

@@ -88,7 +88,7 @@ def pooled_tokens(
     5,376.
 
     Args:
-        mask: False where a recording lacks a channel; such a channel is no part of the first mean,
+        mask: False where a recording lacks a channel; such a channel is not part of the first mean,
             and zero in the second.
     """
     of_window = tokens.mean(axis=2, dtype=np.float32)

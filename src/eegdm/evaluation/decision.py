@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eegdm.models.eegdm import EEGDM
 
 BACKGROUND = ("bckg", "background")
-"""Names, in any case, of the class that is no event where a model does not say which are."""
+"""Names, in any case, of the class that is not an event where a model does not say which are."""
 EVENT_COLUMNS = ["onset_s", "duration_s", "label", "probability"]
 
 
@@ -35,7 +35,7 @@ class Rule:
         threshold: probability of all event classes together, smoothed, from which a window is (part
             of) an event.
         min_duration_s: shorter events are dropped.
-        smoothing_s: probabilities are averaged over so many seconds first.
+        smoothing_s: probabilities are averaged over this many seconds first.
         temperature: logits are divided by it: calibration.
         resolution_s: the stretch in the middle of a window that it speaks for.
     """
@@ -121,7 +121,7 @@ def find_events(windows: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     """
     smooth = smoothed(windows, rule)
     label = np.where(smooth.sum(1) >= rule.threshold, smooth.argmax(1), -1)
-    # -2 is no label, so that the first and the last window begin and end a stretch too.
+    # -2 is not a label, so that the first and the last window begin and end a stretch too.
     edges = np.flatnonzero(np.diff(label, prepend=-2, append=-2))
     onset, stop_s = windows.onset_s.to_numpy(), (windows.onset_s + windows.duration_s).to_numpy()
     rows = [

@@ -50,7 +50,7 @@ def multiclass_scores(
         f1, support), ``confusion`` (rows: label, columns: prediction), ``undefined``.
 
     Raises:
-        UserError: there is no window, a label is no class, or a logit is not finite.
+        UserError: there is no window, a label is not a class, or a logit is not finite.
     """
     _check(label, logits, n_classes)
     return confusion_scores(_count_confusion(label, logits.argmax(axis=1), n_classes))

@@ -20,7 +20,7 @@ def score_samples(
     config: Config, data: LabelledData, model: EEGDM, samples: pd.DataFrame, processes: int = 1
 ) -> pd.DataFrame:
     """Return the samples with a column of logits per class; each distinct window is computed once,
-    by one of so many processes.
+    by one of this many processes.
     """
     windows, window_of = shared_windows(samples)
     if processes == 1:

@@ -59,12 +59,12 @@ def label_windows(
 
 
 def share(sizes: Sequence[int], together: int) -> int:
-    """Return the largest number per group that keeps all groups at so many together, 2 at least."""
+    """Return the largest number per group that keeps all groups together at a total, at least 2."""
     own = np.array(sizes)
     allowed = [n for n in range(2, own.max() + 1) if np.minimum(own, n).sum() <= together]
     return max(allowed, default=2)
 
 
 def evenly(n: int, most: int) -> Int[np.ndarray, " chosen"]:
-    """Return at most so many of n places, spread evenly."""
+    """Return at most a given number of n places, spread evenly."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))

@@ -33,7 +33,7 @@ from eegdm.report.sections import headline, sections
 from eegdm.report.tables import write_csv, write_latex
 
 MIN_SUBJECTS = 10
-"""From so many subjects on, intervals are over subjects; with fewer, over recordings, of which
+"""From this many subjects on, intervals are over subjects; with fewer, over recordings, of which
 those of one person are not independent.
 """
 
