@@ -61,8 +61,8 @@ def read_edf_header(path: Path) -> EdfHeader:
     """Read and check the header of an EDF or BDF file.
 
     Raises:
-        UserError: naming the first field that is not a number, out of range, or at odds with the size
-            of the file.
+        UserError: naming the first field that is not a number, out of range, or at odds with the
+            size of the file.
     """
     magic, bytes_per_sample = EDF_KINDS[path.suffix.lower()]
     if not path.is_file():

@@ -223,10 +223,10 @@ def read_event_table(path: Path, root: Path | None = None) -> pd.DataFrame:
     Without the columns onset_s and duration_s, or where both cells are empty, a label is of the
     whole recording (onset_s 0, duration_s NaN). Optional columns: channel (a TCP pair, old or new
     names), subject, session, run, split (train, val, test); an empty cell is None. A row whose
-    onset_s, duration_s and label are all empty is not an event (its label here is ""): it says whose
-    its file is, or its split. ``file`` is a path below the corpus folder or a bare file name, to
-    compare with recordings that were found; never opened. A CSV may have semicolons, with decimal
-    commas in its times.
+    onset_s, duration_s and label are all empty is not an event (its label here is ""): it says
+    whose its file is, or its split. ``file`` is a path below the corpus folder or a bare file name,
+    to compare with recordings that were found; never opened. A CSV may have semicolons, with
+    decimal commas in its times.
 
     Args:
         path: the table.

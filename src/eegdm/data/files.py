@@ -94,7 +94,7 @@ def recording_ids(files: Sequence[str]) -> list[str]:
 
 
 def file_name(recording: str) -> str:
-    """Return a name of a file for a recording: its id, with anything that is not a plain name replaced
+    """Return a file's name for a recording: its id, with anything that is not a plain name replaced
     and a fingerprint added.
     """
     flat = recording.replace("/", "__")

@@ -31,7 +31,7 @@ NAMED = {  # what the folder of each stage is named after
     "report": "corpus=, recipe= and rate= give",
 }
 LAUNCHERS = ("joblib", "local", "slurm")
-"""joblib: a number of processes at a time; local: all at once by submitit; slurm: jobs of a cluster by
+"""joblib: some processes at a time; local: all at once by submitit; slurm: jobs of a cluster by
 submitit.
 """
 
