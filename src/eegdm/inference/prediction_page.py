@@ -5,7 +5,7 @@ and by which model.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def write_page(
         "List of events": _event_list(prediction),
         "Surprise": _surprise_section(prediction),
         "Signal quality": _quality(prediction),
-        "What was done to the signal": _done(prediction),
+        "What was done to the signal": what_was_done(prediction.steps, prediction.notes),
         "Rule and model": _model(model, rule),
     }
     # Parts without an element have no heading.
@@ -259,11 +259,12 @@ def _faults(q: Any) -> list[str]:
     return [name for name, is_so in faults.items() if is_so]
 
 
-def _done(prediction: Prediction) -> Iterator[Element]:
-    yield Points([(str(number), step) for number, step in enumerate(prediction.steps, 1)])
-    if prediction.notes:
+def what_was_done(steps: Sequence[str], notes: Sequence[str]) -> Iterator[Element]:
+    """Yield the steps of a preparation, numbered, and what a reader must know of it."""
+    yield Points([(str(number), step) for number, step in enumerate(steps, 1)])
+    if notes:
         yield Text("To be noted:")
-        yield Points([("note", note) for note in prediction.notes])
+        yield Points([("note", note) for note in notes])
 
 
 def _model(model: EEGDM, rule: Rule) -> Iterator[Element]:

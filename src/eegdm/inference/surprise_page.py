@@ -10,11 +10,12 @@ import pandas as pd
 from eegdm.console import clock
 from eegdm.inference.prediction_figures import traces
 from eegdm.inference.prediction_files import NO_DEVICE
+from eegdm.inference.prediction_page import what_was_done
 from eegdm.inference.preparation import Prepared
 from eegdm.inference.surprise_figures import surprise_map
 from eegdm.inference.surprising import Surprise, in_words
 from eegdm.report.charts import colour
-from eegdm.report.pages import Picture, Points, Section, Table, Text, write_html
+from eegdm.report.pages import Picture, Section, Table, Text, write_html
 from eegdm.report.traces import POLARITY
 
 STRETCH_S = 12.0  # of a drawn stretch: what is shown
@@ -65,7 +66,7 @@ def write_surprise_page(path: Path, name: str, found: Surprise, prepared: Prepar
             ],
         ),
         Section("What the number cannot say", [Text(LIMITS)]),
-        Section("What was done to the signal", [*_done(found)]),
+        Section("What was done to the signal", [*what_was_done(found.steps, found.notes)]),
     ]
     write_html(path, f"Surprise in {name}", sections)
 
@@ -97,12 +98,3 @@ def _list(stretches: pd.DataFrame) -> Table:
     ]
     header = ["time", "onset, s", "duration, s", "strangest channel", "surprise", "band"]
     return Table(header, rows, "All seconds and channels are in the table beside this page.")
-
-
-def _done(found: Surprise) -> list[Text | Points]:
-    done: list[Text | Points] = [
-        Points([(str(number), step) for number, step in enumerate(found.steps, 1)])
-    ]
-    if found.notes:
-        done += [Text("To be noted:"), Points([("note", note) for note in found.notes])]
-    return done

@@ -15,12 +15,12 @@ from eegdm.evaluation.metrics import summarise
 from eegdm.report import charts, traces
 from eegdm.report.charts import SCORE_NAMES
 from eegdm.report.pages import Element, Picture, Points, Section, Table, Text
+from eegdm.report.tables import Numbers
 
 if TYPE_CHECKING:
     from eegdm.evaluation.results import RunResult
     from eegdm.report.content import Report
 
-Numbers = dict[str, Any]
 
 _MEANINGS = {
     "kappa": (
