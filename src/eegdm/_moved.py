@@ -10,7 +10,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -59,7 +58,9 @@ MOVED = {
 """Old name -> new name, both below `eegdm`."""
 
 
-class _Alias(Loader):
+# importlib asks for these methods, not for the classes of importlib.abc, whose import takes four
+# times as long as all of this package's.
+class _Alias:
     def __init__(self, target: str) -> None:
         self.target = target
 
@@ -79,16 +80,16 @@ class _Alias(Loader):
         module.__path__ = []  # submodules of an old package are looked for here too
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         package, _, name = fullname.partition(".")
         if package != "eegdm" or name not in MOVED:
             return None
-        return ModuleSpec(fullname, _Alias(f"eegdm.{MOVED[name]}"))
+        return ModuleSpec(fullname, _Alias(f"eegdm.{MOVED[name]}"))  # type: ignore[arg-type]
 
 
 def install() -> None:
     """Let the old names be imported, after every real module has been looked for."""
-    sys.meta_path.append(_Finder())
+    sys.meta_path.append(_Finder())  # type: ignore[arg-type]
