@@ -83,6 +83,10 @@ for _name in STAGES:
 
 
 _PLACES = "a folder, a published .ckpt, or owner/name on the Hugging Face hub"
+SOURCE = typer.Argument(
+    metavar="FOLDER", help="recordings at any depth, or what `eegdm embed` wrote of them"
+)
+STEP = typer.Option("--step", help="seconds from one window to the next")
 CLASSIFIER = typer.Option(
     "--model", help=f"a classifier, such as `eegdm finetune` writes: {_PLACES}"
 )
@@ -178,9 +182,7 @@ def predict(
         Path | None,
         typer.Option("--out", help="folder for the results; beside each recording by default"),
     ] = None,
-    step: Annotated[
-        float | None, typer.Option("--step", help="seconds from one window to the next")
-    ] = None,
+    step: Annotated[float | None, STEP] = None,
     threshold: Annotated[
         float | None,
         typer.Option("--threshold", help="probability from which a window is an event"),
@@ -278,9 +280,7 @@ def embed(
             "--tokens", help="all axes of the tokens; by default their mean over a window's pools"
         ),
     ] = False,
-    step: Annotated[
-        float | None, typer.Option("--step", help="seconds from one window to the next")
-    ] = None,
+    step: Annotated[float | None, STEP] = None,
     channels: Annotated[str, CHANNELS] = "montage",
     missing: Annotated[str, MISSING] = "error",
     rate: Annotated[str, RATE] = "resample",
@@ -363,12 +363,7 @@ def surprise(
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
 def evaluate(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FOLDER", help="recordings at any depth, or what `eegdm embed` wrote of them"
-        ),
-    ],
+    source: Annotated[Path, SOURCE],
     table: Annotated[Path | None, TABLE] = None,
     model: Annotated[str | None, BACKBONE] = None,
     by: Annotated[
@@ -401,9 +396,7 @@ def evaluate(
             ),
         ),
     ] = None,
-    step: Annotated[
-        float | None, typer.Option("--step", help="seconds from one window to the next")
-    ] = None,
+    step: Annotated[float | None, STEP] = None,
     permutations: Annotated[
         int, typer.Option("--permutations", help="how often labels are permuted", min=0)
     ] = 200,
@@ -423,14 +416,6 @@ def evaluate(
     """
     from eegdm.features.evaluation import evaluate as evaluate_model
 
-    given = {
-        "step_s": step,
-        "channels": channels,
-        "missing": missing,
-        "rate": rate,
-        "unit": unit,
-        "notch": _frequencies(notch),
-    }
     found = evaluate_model(
         source,
         table,
@@ -443,7 +428,12 @@ def evaluate(
         device=device,
         batch_size=batch_size,
         workers=workers,
-        **{name: value for name, value in given.items() if value is not None},
+        step_s=step,
+        channels=channels,
+        missing=missing,
+        rate=rate,
+        unit=unit,
+        notch=_frequencies(notch),
     )
     typer.echo(str(found.page))
 
@@ -451,12 +441,7 @@ def evaluate(
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
 def fit(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FOLDER", help="recordings at any depth, or what `eegdm embed` wrote of them"
-        ),
-    ],
+    source: Annotated[Path, SOURCE],
     out: Annotated[Path, typer.Option("--out", help="folder for the classifier")],
     table: Annotated[Path | None, TABLE] = None,
     model: Annotated[str | None, BACKBONE] = None,
@@ -477,9 +462,7 @@ def fit(
             help="the labels that are events, separated by commas; all but the background",
         ),
     ] = None,
-    step: Annotated[
-        float | None, typer.Option("--step", help="seconds from one window to the next")
-    ] = None,
+    step: Annotated[float | None, STEP] = None,
     channels: Annotated[
         str | None,
         typer.Option(
@@ -504,13 +487,6 @@ def fit(
     """
     from eegdm.features.detector import fit as fit_detector
 
-    given = {
-        "step_s": step,
-        "channels": channels,
-        "missing": missing,
-        "unit": unit,
-        "notch": _frequencies(notch),
-    }
     found = fit_detector(
         source,
         table,
@@ -521,7 +497,11 @@ def fit(
         device=device,
         batch_size=batch_size,
         workers=workers,
-        **{name: value for name, value in given.items() if value is not None},
+        step_s=step,
+        channels=channels,
+        missing=missing,
+        unit=unit,
+        notch=_frequencies(notch),
     )
     typer.echo(str(found.path))
 

@@ -39,7 +39,14 @@ from eegdm.evaluation.fitting import FittedDecision, GridRecording, both_kinds, 
 from eegdm.features.extractors import TOKENS
 from eegdm.features.extractors import Tokens as TokenExtractor
 from eegdm.features.labels import evenly, share
-from eegdm.features.making import EMBEDDINGS, ORIGIN, is_store, model_of, open_store
+from eegdm.features.making import (
+    EMBEDDINGS,
+    ORIGIN,
+    default_name,
+    is_store,
+    model_of,
+    open_store,
+)
 from eegdm.features.store import FeatureStore
 from eegdm.inference.embedding import BackboneReader
 from eegdm.layout import MODEL_UNITS
@@ -149,8 +156,7 @@ def _open(source: Path, table: Any, model: Any, options: dict[str, Any]) -> Feat
     """The tokens of all recordings, made where they are missing."""
     if is_store(source):
         return open_store(source, table=table, model=model, **options)
-    name = Path(model).name if isinstance(model, str | Path) else type(model).__name__.lower()
-    parts = [source.resolve().name, "mini" if model is None else name.removesuffix(".ckpt")]
+    parts = [default_name(source, "mini" if model is None else model)]
     for option in NAMING:
         value = options.get(option)
         if value not in (None, "montage", "error"):

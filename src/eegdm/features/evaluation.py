@@ -30,7 +30,7 @@ from eegdm.evaluation.study import (
 from eegdm.features.classical import BandPower, Covariance
 from eegdm.features.extractors import TOKENS, Tokens
 from eegdm.features.labels import evenly, share
-from eegdm.features.making import is_store, model_of, open_store
+from eegdm.features.making import default_name, is_store, model_name, model_of, open_store
 from eegdm.features.store import FeatureStore
 from eegdm.report.evaluation_page import PAGE, read_evaluation, write_evaluation
 
@@ -90,19 +90,22 @@ def evaluate(
             hold a label.
     """
     begun = time.monotonic()
+    from eegdm.checkpoints.load import load_model
+
     source = Path(source)
     if by not in BY:
         raise UserError(f"by={by!r} is unknown; choose from {', '.join(BY)}")
     given, model = model, model_of(source) if model is None else model
-    name = Path(model).name if isinstance(model, str | Path) else type(model).__name__.lower()
-    folder = Path(out) if out is not None else EVALUATIONS / f"{source.resolve().name}-{name}"
+    name = model_name(model)
+    folder = Path(out) if out is not None else EVALUATIONS / default_name(source, model)
     own = (
         {"table": table, "model": given}
         if is_store(source)
         else {"table": table, "model": model, "out": folder / STORE}
     )
     device = options.get("device", "auto")
-    twins = [Tokens(random_twin(model, k), device, _twin_array(k)) for k in range(N_TWINS)]
+    loaded = load_model(model)  # once for all twins
+    twins = [Tokens(random_twin(loaded, k), device, _twin_array(k)) for k in range(N_TWINS)]
     store = open_store(source, [*twins, BandPower(), Covariance()], **options, **own)
     labelled = _labelled(store, by, classes, windows)
     n_people = len(labelled.windows.people)

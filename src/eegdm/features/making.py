@@ -97,7 +97,7 @@ def embed_folder(
             f"out={out}: the features of a folder are a folder; name one with no suffix"
         )
     identity, cut = _store_settings(model, chosen)
-    folder = Path(out) if out is not None else EMBEDDINGS / f"{_name(source)}-{_model_name(model)}"
+    folder = Path(out) if out is not None else EMBEDDINGS / default_name(source, model)
     every = (Tokens(model, chosen.device), *extractors)
     with artifacts.storage_faults(folder, "--out"):
         corpus = CorpusConfig(name="folder", source=str(source), events="none")
@@ -241,11 +241,15 @@ def _store_settings(model: Any, options: EmbedOptions) -> tuple[dict[str, Any], 
     return identity, Cut(settings, reader.window_s, step_s, options.batch_size)
 
 
-def _name(source: Path) -> str:
-    return source.resolve().name or "recordings"
+def default_name(source: Path, model: Any) -> str:
+    """Return what a folder made of a source and a model is called where the user does not say."""
+    return f"{source.resolve().name or 'recordings'}-{model_name(model)}"
 
 
-def _model_name(model: Any) -> str:
+def model_name(model: Any) -> str:
+    """Return the last part of a model's path or hub id; of one in memory its class and the first
+    digits of what identifies its weights.
+    """
     if isinstance(model, str | Path):
         return Path(model).resolve().name.removesuffix(".ckpt")
     return f"{type(model).__name__.lower()}-{BackboneReader.of(model).identity()['weights'][:8]}"
