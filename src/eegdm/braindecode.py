@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,7 +28,7 @@ from eegdm.data.channels import PER_VOLT
 from eegdm.data.montage import TCP
 from eegdm.data.names import read_names
 from eegdm.data.positions import match_to_montage
-from eegdm.data.signal import ModelUnits, tensor_to_model_units
+from eegdm.data.signal import ModelUnits
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM as Classifier
@@ -85,6 +86,12 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         Hz.
     mu : float
         Companding of amplitudes above 100 µV, as in pretraining; 0 leaves them.
+    spread : float or None
+        Scale each window so that its robust spread (median over channels) is this many model units;
+        None leaves the scale. In pretraining that is the spread of the recording, which a window
+        alone does not tell.
+    whiten : list of float or None
+        Filter that whitens each channel, as in pretraining; None: no filter.
     train_backbone : bool
         Whether the backbone learns too; published: no. At full size that wants a GPU. The weights
         of a frozen backbone get no gradients; windows that require them do (saliency).
@@ -124,6 +131,8 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         fusion: dict[str, Any] | None = None,
         unit: str = "V",
         mu: float = 255.0,
+        spread: float | None = None,
+        whiten: list[float] | None = None,
         train_backbone: bool = True,
     ) -> None:
         super().__init__(n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq)
@@ -131,7 +140,8 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         if unit not in MODEL_UNITS_PER_UNIT:
             raise UserError(f"unit={unit!r}: choose from {', '.join(MODEL_UNITS_PER_UNIT)}")
-        self.unit, self.mu, self.train_backbone = unit, mu, train_backbone
+        self.unit, self.train_backbone = unit, train_backbone
+        self.model_units = ModelUnits.of({"mu": mu, "spread": spread, "whiten": whiten})
         self.spec = TokenSpec.from_dict(tokens or {})
         if self.spec.forward == "noisy":
             raise UserError(
@@ -167,8 +177,8 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         train_backbone
             Whether the backbone learns on; published: no.
         **options
-            The constructor's other arguments, but `backbone`. `mu` and the noise schedule in
-            `tokens` are by default those of the backbone's pretraining.
+            The constructor's other arguments, but `backbone`. `mu`, `spread`, `whiten` and the
+            noise schedule in `tokens` are by default those of the backbone's pretraining.
 
         Returns
         -------
@@ -183,15 +193,10 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         """
         trained = load_backbone(path_or_hub_id)
         options["tokens"] = noise_of(trained) | (options.get("tokens") or {})
-        units = ModelUnits.of(trained.info.get("signal", {}))
-        if not units.absolute:
-            raise UserError(
-                "this backbone learned from recordings that were scaled or whitened, which single"
-                " windows can't be; use eegdm.embed, or a backbone without signal.spread and"
-                " signal.whiten"
-            )
-        options.setdefault("mu", units.mu)
-        model = cls(backbone=trained.config, train_backbone=train_backbone, **options)
+        units = asdict(ModelUnits.of(trained.info.get("signal", {})))
+        # As JSON has it, which braindecode writes arguments to
+        units["whiten"] = None if units["whiten"] is None else list(units["whiten"])
+        model = cls(backbone=trained.config, train_backbone=train_backbone, **units | options)
         model.backbone.load_state_dict(_with_mean_channel(trained).state_dict())
         return model
 
@@ -296,7 +301,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
     def _model_units(
         self, x: Float[Tensor, "batch channel time"]
     ) -> Float[Tensor, "batch channel time"]:
-        return tensor_to_model_units(x, self.mu, MODEL_UNITS_PER_UNIT[self.unit])
+        return self.model_units.shown_alone(x, MODEL_UNITS_PER_UNIT[self.unit])
 
     def _tokens(
         self, x: Float[Tensor, "batch channel time"]

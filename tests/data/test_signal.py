@@ -448,7 +448,7 @@ def test_arrays_and_tensors_become_the_same_model_units(mu: float, per_unit: flo
 def test_by_default_model_units_are_the_published_ones() -> None:
     x = np.linspace(-5, 5, 101)
     np.testing.assert_array_equal(ModelUnits().shown(x, None), to_model_units(x, 255.0))
-    assert ModelUnits().absolute and ModelUnits().measure(np.ones((1, 5))) is None
+    assert ModelUnits().measure(np.ones((1, 5))) is None
     assert ModelUnits.of({}) == ModelUnits() == ModelUnits.of(asdict(SignalConfig()))
     assert ModelUnits.of({"mu": 0, "spread": 0.35, "whiten": [1.0, -0.5]}) == ModelUnits(
         0.0, 0.35, (1.0, -0.5)
@@ -474,3 +474,26 @@ def test_a_scaled_recording_is_shown_alike_whatever_its_unit(factor: float) -> N
     np.testing.assert_allclose(shown[1], shown[0], rtol=1e-4, atol=1e-6)
     scaled = ModelUnits(mu=0.0, spread=0.35)
     assert robust_spread(scaled.shown(recording, scaled.measure(recording))) == pytest.approx(0.35)
+
+
+@pytest.mark.parametrize("mu", [0.0, 255.0])
+@pytest.mark.parametrize("spread", [None, 0.35])
+@pytest.mark.parametrize("whiten", [None, (1.5, -1.2, 0.2)])
+def test_a_signal_is_recovered_from_what_was_shown(
+    mu: float, spread: float | None, whiten: tuple[float, ...] | None
+) -> None:
+    signal = 4 * np.random.default_rng(3).standard_normal((2, 3, 400))
+    units = ModelUnits(mu, spread, whiten)
+    measured = None if spread is None else 2.5
+    found = units.recovered(units.shown(signal, measured).astype(np.float64), measured)
+    np.testing.assert_allclose(found, signal, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("units", [ModelUnits(0.0, 0.35, (1.5, -1.2, 0.2)), ModelUnits()])
+def test_windows_alone_are_shown_as_recordings_of_their_own(units: ModelUnits) -> None:
+    """One window has a flat channel, one nothing but flat channels."""
+    windows = 4 * np.random.default_rng(4).standard_normal((3, 4, 400))
+    windows[1, 2], windows[2] = 1.0, 1.0
+    expected = [units.shown(window, units.measure(window), 0.5) for window in windows]
+    found = units.shown_alone(torch.from_numpy(windows), 0.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

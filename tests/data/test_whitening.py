@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 
-from eegdm.data.whitening import whitened, whitening_filter
+from eegdm.data.whitening import unwhitened, whitened, whitening_filter
 from eegdm.errors import UserError
 
 POLES = np.array([0.95, 0.8 * np.exp(0.6j), 0.8 * np.exp(-0.6j)])
@@ -50,6 +50,14 @@ def test_a_window_is_filtered_as_within_its_recording_and_stays_as_it_is(x: np.n
     expected = [np.convolve(row, taps)[:30] for row in x.reshape(6, 30).astype(float)]
     np.testing.assert_allclose(
         found[..., 4:], np.reshape(expected, x.shape)[..., 4:], rtol=1e-4, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("n_times", [1, 4, 5, 60])
+def test_a_whitened_window_is_turned_back(n_times: int) -> None:
+    x, taps = np.random.default_rng(5).standard_normal((2, 3, n_times)), autocorrelation(6)
+    np.testing.assert_allclose(
+        unwhitened(whitened(x, whitening_filter(taps)), whitening_filter(taps)), x, atol=1e-9
     )
 
 

@@ -337,10 +337,11 @@ def test_a_model_takes_companding_and_noise_schedule_from_its_backbone(tmp_path:
     model = EEGDM.from_backbone(
         folder, **SIGNAL, fusion=SIZE["fusion"], tokens={"forward": "noiseless", "step": 5}
     )
-    assert model.mu == 20.0 and model.spec.noise == noise
+    assert model.model_units.mu == 20.0 and model.spec.noise == noise
     again = EEGDM.from_config(json.loads(json.dumps(model.get_config())))
-    assert again.mu == 20.0 and again.spec == model.spec
-    assert EEGDM.from_backbone(folder, **SIGNAL, fusion=SIZE["fusion"], mu=0.0).mu == 0.0
+    assert again.model_units.mu == 20.0 and again.spec == model.spec
+    asked = EEGDM.from_backbone(folder, **SIGNAL, fusion=SIZE["fusion"], mu=0.0)
+    assert asked.model_units.mu == 0.0
 
 
 @pytest.mark.ci

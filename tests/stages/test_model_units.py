@@ -14,11 +14,14 @@ import torch
 
 import eegdm
 from eegdm.artifacts import read_table
+from eegdm.config import WindowConfig
 from eegdm.data.recordings import Recordings
-from eegdm.data.signal import ModelUnits
+from eegdm.data.signal import ModelUnits, robust_spread
 from eegdm.data.synthetic.layouts import write_folder
 from eegdm.data.tokens import TokenStore
+from eegdm.data.windows import assign_splits
 from eegdm.errors import UserError
+from eegdm.models.backbone import SSMDP
 from eegdm.stages import run_stage
 from stages.tiny import SIZES
 
@@ -108,12 +111,52 @@ def test_a_classifier_marks_a_recording_alike_in_microvolts_and_in_millivolts(
     assert any("whitened" in step for step in one.steps)
 
 
+def test_generated_eeg_is_as_large_and_as_sampled_as_typical_recordings(
+    words: list[str], backbone: Path, tmp_path: Path
+) -> None:
+    """Shown to the model again, it is what the reverse process ended with."""
+    made = eegdm.generate(str(backbone), ["F7-T3", "T3-C3"], n=2, sampler="ddim", steps=4)
+    assert made.sfreq == 100.0 and made.signal.shape == (2, 2, 500)
+    recordings = Recordings(backbone.parent / "recordings")
+    learned = recordings.table.recording[
+        assign_splits(recordings.table, "folder", WindowConfig(split="subject"), None) == "train"
+    ]
+    spreads = [robust_spread(recordings.signal(name)) for name in learned]
+    stated = eegdm.load(str(backbone)).info["typical_spread_uv"]
+    assert stated == pytest.approx(100 * np.median(spreads), abs=1e-3)
+    shown = ModelUnits.of(UNITS).shown(1e4 * made.signal, stated / 100)
+    louder = SSMDP.from_pretrained(backbone)
+    louder.info["typical_spread_uv"] = 2 * stated
+    twice = eegdm.generate(louder, ["F7-T3", "T3-C3"], n=2, sampler="ddim", steps=4)
+    np.testing.assert_allclose(twice.signal, 2 * made.signal, rtol=1e-6, atol=1e-12)
+    again = ModelUnits.of(UNITS).recovered(shown.astype(np.float64), stated / 100)
+    np.testing.assert_allclose(again / 1e4, made.signal, rtol=1e-4, atol=1e-9)
+    del louder.info["typical_spread_uv"]
+    with pytest.raises(UserError, match="does not say how large they were"):
+        eegdm.generate(louder, n=1)
+
+
+def test_a_model_of_braindecode_scales_and_whitens_each_window(backbone: Path) -> None:
+    braindecode = pytest.importorskip("eegdm.braindecode")
+    chs_info = [{"ch_name": name} for name in ("F7-T3", "T3-C3", "C3-CZ")]
+    model = braindecode.EEGDM.from_backbone(
+        backbone, n_outputs=2, chs_info=chs_info, n_times=500, sfreq=100.0
+    ).eval()
+    x = 3e-5 * np.random.default_rng(2).standard_normal((2, 3, 500)).astype(np.float32)
+    units = ModelUnits.of(UNITS)
+    shown = np.stack([units.shown(window, robust_spread(window)) for window in x])
+    np.testing.assert_allclose(model._model_units(torch.from_numpy(x)), shown, atol=2e-5)
+    with torch.inference_mode():
+        loud, quiet = model(torch.from_numpy(7 * x)), model(torch.from_numpy(x))
+    torch.testing.assert_close(loud, quiet, rtol=1e-4, atol=1e-4)
+    again = braindecode.EEGDM.from_config(json.loads(json.dumps(model.get_config())))
+    assert again.model_units == model.model_units == units
+
+
 def test_other_units_than_the_backbone_s_are_refused(words: list[str], backbone: Path) -> None:
     with pytest.raises(UserError, match=r"signal\.spread=0\.35, not 1\.0"):
         run_stage("cache", [*words, "signal.spread=1"])
     with pytest.raises(UserError, match="rate=native: this model's whitening filter"):
         eegdm.embed(next(Path(words[1][7:]).rglob("*.edf")), backbone, rate="native")
-    with pytest.raises(UserError, match="knows no volts and can't generate"):
-        eegdm.generate(str(backbone), n=1)
     with pytest.raises(UserError, match="leave out signal.spread and signal.whiten"):
         run_stage("preprocess", ["corpus=chbmit", "signal.per_window=true", "signal.spread=1"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +14,13 @@ from jaxtyping import Float
 from eegdm import artifacts
 from eegdm.data.events import map_labels
 from eegdm.data.montage import CHANNEL_ID
-from eegdm.data.signal import PUBLISHED_UNITS, ModelUnits, published_chbmit_window, wrap
+from eegdm.data.signal import (
+    PUBLISHED_UNITS,
+    ModelUnits,
+    published_chbmit_window,
+    robust_spread,
+    wrap,
+)
 from eegdm.errors import UserError, one_line
 
 # Memory maps kept open in a process: each holds a file descriptor, and many systems allow 1024.
@@ -121,6 +127,10 @@ class Recordings:
     def signal(self, recording: str) -> np.ndarray:
         """Return the memory-mapped float32 signal (channel, time), in 100 µV, before companding."""
         return _open_signal(self._files[recording])
+
+    def typical_spread(self, recordings: Iterable[str]) -> float:
+        """Return the median of the robust spreads of some recordings, in 100 µV."""
+        return float(np.median([robust_spread(self.signal(name)) for name in recordings]))
 
     def window(
         self, recording: str, start: int, n_times: int, row: int | None = None

@@ -18,7 +18,7 @@ from eegdm.data.filtering import FilteredBlock, Filtering, conditioned, filter_l
 from eegdm.data.montage import Derivation
 from eegdm.data.reading import open_recording
 from eegdm.data.resampling import Resampling
-from eegdm.data.whitening import whitened
+from eegdm.data.whitening import start_weights, unwhitened, whitened
 from eegdm.errors import UserError
 
 if TYPE_CHECKING:
@@ -285,11 +285,6 @@ class ModelUnits:
             None if whiten is None else tuple(whiten),
         )
 
-    @property
-    def absolute(self) -> bool:
-        """Whether model units can be turned into volts again."""
-        return self.spread is None and self.whiten is None
-
     def measure(self, signal: Float[ndarray, "channel time"]) -> float | None:
         """Return of a recording what its windows are divided by: its robust spread, or None if they
         are not.
@@ -314,6 +309,29 @@ class ModelUnits:
             per_unit = self.spread / measured
         units = to_model_units(windows, self.mu, per_unit)
         return units if self.whiten is None else whitened(units, self.whiten)
+
+    def shown_alone(
+        self, windows: Float[Tensor, "*batch channel time"], per_unit: float = 1.0
+    ) -> Float[Tensor, "*batch channel time"]:
+        """Do what :meth:`shown` does, of tensors, each window taken for a recording of its own."""
+        scaled: Tensor | float = per_unit
+        if self.spread is not None:
+            scaled = self.spread / _window_spread(windows)
+        units = tensor_to_model_units(scaled * windows, self.mu)
+        return units if self.whiten is None else _whitened_tensor(units, self.whiten)
+
+    def recovered(
+        self, windows: Float[ndarray, "*batch time"], measured: float | None
+    ) -> Float[ndarray, "*batch time"]:
+        """Return the signal that :meth:`shown` makes such windows of, in the unit of ``measured``,
+        or 100 µV.
+        """
+        units = windows if self.whiten is None else unwhitened(windows, self.whiten)
+        units = expand(units, self.mu) if self.mu else units
+        if self.spread is None:
+            return units
+        assert measured is not None
+        return units * (measured / self.spread)
 
 
 PUBLISHED_UNITS = ModelUnits()
@@ -341,6 +359,33 @@ def tensor_to_model_units(
         return scaled
     size = scaled.abs()
     return scaled.where(size <= 1, scaled.sign() * (mu * size).log1p() / math.log1p(mu))
+
+
+def _window_spread(
+    windows: Float[Tensor, "*batch channel time"],
+) -> Float[Tensor, "*batch 1 1"]:
+    """:func:`robust_spread` of each window, from all of its samples."""
+    import torch
+
+    levels = torch.tensor([0.25, 0.75], dtype=windows.dtype, device=windows.device)
+    low, high = windows.quantile(levels, dim=-1)
+    width = (high - low) / 1.349
+    spread = width.where(width > 0, torch.nan).nanquantile(0.5, dim=-1).nan_to_num(1.0)
+    return spread[..., None, None]
+
+
+def _whitened_tensor(
+    windows: Float[Tensor, "*batch time"], filter_: Sequence[float]
+) -> Float[Tensor, "*batch time"]:
+    """:func:`eegdm.data.whitening.whitened`, of tensors."""
+    import torch
+
+    n, n_times = len(filter_) - 1, windows.shape[-1]
+    taps = windows.new_tensor(filter_[::-1])
+    rest = torch.nn.functional.conv1d(windows.reshape(-1, 1, n_times), taps[None, None])
+    start = windows.new_tensor(start_weights(tuple(filter_)))
+    begun = windows[..., :n] @ start.T
+    return torch.cat([begun, rest.reshape(*windows.shape[:-1], -1)], dim=-1)
 
 
 def expand(

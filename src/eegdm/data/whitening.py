@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from eegdm.errors import UserError
 
-__all__ = ["whitened", "whitening_filter"]
+__all__ = ["start_weights", "unwhitened", "whitened", "whitening_filter"]
 
 
 def whitening_filter(
@@ -51,13 +51,37 @@ def whitened(
     taps = np.asarray(filter_, windows.dtype)
     n = len(taps) - 1
     out = lfilter(taps, np.ones(1, windows.dtype), windows, axis=-1)
-    start = _start(tuple(filter_))[: windows.shape[-1], : windows.shape[-1]]
+    start = start_weights(tuple(filter_))[: windows.shape[-1], : windows.shape[-1]]
     out[..., :n] = windows[..., :n] @ start.T.astype(windows.dtype)
     return out
 
 
+def unwhitened(
+    windows: Float[ndarray, "*batch time"], filter_: Sequence[float]
+) -> Float[ndarray, "*batch time"]:
+    """Return what :func:`whitened` made these windows of, float64.
+
+    Raises:
+        UserError: the numbers are no such filter.
+    """
+    from scipy.linalg import solve_triangular
+    from scipy.signal import lfilter, lfiltic
+
+    taps, one = np.asarray(filter_, np.float64), np.ones(1)
+    windows = np.asarray(windows, np.float64)
+    n = min(len(taps) - 1, windows.shape[-1])
+    start = start_weights(tuple(filter_))[:n, :n]
+    rows = windows.reshape(-1, windows.shape[-1])
+    first = solve_triangular(start, rows[:, :n].T, lower=True).T
+    out = [
+        np.append(begun, lfilter(one, taps, row[n:], zi=lfiltic(one, taps, begun[::-1]))[0])
+        for begun, row in zip(first, rows, strict=True)
+    ]
+    return np.reshape(out, windows.shape)
+
+
 @functools.lru_cache(maxsize=16)
-def _start(filter_: tuple[float, ...]) -> Float[ndarray, "time time"]:
+def start_weights(filter_: tuple[float, ...]) -> Float[ndarray, "time time"]:
     """Return the weights of the first p samples, a row per sample that comes out: predictions of
     order 0 .. p - 1, by Levinson's recursion run backwards.
     """

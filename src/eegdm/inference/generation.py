@@ -16,16 +16,19 @@ from numpy import ndarray
 from eegdm.artifacts import atomic_path, make_folder, refuse_long_names, storage_faults
 from eegdm.data.channels import PER_VOLT
 from eegdm.data.montage import CHANNEL_ID, TCP, electrodes_of
-from eegdm.data.signal import ModelUnits, expand
+from eegdm.data.signal import ModelUnits
 from eegdm.errors import UserError
 from eegdm.inference.preparation import signal_settings
+from eegdm.models.pretrained import TYPICAL_SPREAD
 from eegdm.processes import pick_device
 
 if TYPE_CHECKING:
     import mne
     from matplotlib.figure import Figure
 
+    from eegdm.config import SignalConfig
     from eegdm.models.backbone import SSMDP
+    from eegdm.models.diffusion import NoiseSchedule
     from eegdm.models.eegdm import EEGDM
 
 ROWS_AT_ONCE = 64
@@ -51,7 +54,9 @@ def generate(
     seed: int = 0,
     device: str = "auto",
 ) -> Generated:
-    """Draw n windows of 5 s for each channel, in volts.
+    """Draw n windows of 5 s for each channel, in volts, at the sampling rate of the model's
+    recordings. A model that learned from scaled recordings gets the spread of a typical one of
+    them.
 
     A window depends on the model, its channel, its number and the seed alone, not on how many are
     drawn beside it.
@@ -75,9 +80,10 @@ def generate(
     import torch
 
     from eegdm.models.diffusion import sample_with
-    from eegdm.models.pooling import SFREQ
 
     backbone, schedule, signal = _backbone_schedule_and_signal(model)
+    units, typical = ModelUnits.of(asdict(signal)), _typical_spread(backbone, signal)
+    sfreq = signal.sfreq
     names = list(channels or TCP[: backbone.config["n_channel_ids"]])
     for name in names:
         electrodes_of(name)
@@ -92,25 +98,23 @@ def generate(
         # A generator for each row, on the CPU: no batch and no device changes a window's numbers.
         random = [torch.Generator().manual_seed(_row_seed(seed, *row)) for row in batch]
         start = torch.stack(
-            [torch.randn(1, round(WINDOW_S * SFREQ), generator=g) for g in random]
+            [torch.randn(1, round(WINDOW_S * sfreq), generator=g) for g in random]
         ).to(torch_device)
         ids = torch.tensor([channel for _, channel in batch], device=torch_device)
         # A scheduler counts its steps, so each batch gets its own.
         scheduler = schedule.sampler(sampler, steps or schedule.n_steps)
         drawn.append(
             sample_with(
-                backbone, scheduler, ids, start, random if sampler == "ddpm" else None, SFREQ
+                backbone, scheduler, ids, start, random if sampler == "ddpm" else None, sfreq
             )
             .cpu()
             .numpy()
         )
-    companded = np.concatenate(drawn).reshape(n, len(names), -1)
-    return Generated(
-        (expand(companded, signal.mu) if signal.mu else companded) / PER_VOLT, names, SFREQ
-    )
+    in_model_units = np.concatenate(drawn).reshape(n, len(names), -1)
+    return Generated(units.recovered(in_model_units, typical) / PER_VOLT, names, sfreq)
 
 
-def _backbone_schedule_and_signal(model: Any) -> tuple[SSMDP, Any, Any]:
+def _backbone_schedule_and_signal(model: Any) -> tuple[SSMDP, NoiseSchedule, SignalConfig]:
     """The backbone, its noise schedule, and how its signals were treated."""
     from eegdm.checkpoints.load import load_backbone
     from eegdm.models.diffusion import noise_schedule
@@ -118,12 +122,24 @@ def _backbone_schedule_and_signal(model: Any) -> tuple[SSMDP, Any, Any]:
 
     backbone = load_backbone(model)
     signal = signal_settings(dict(backbone.info.get("signal", {})))
-    if not ModelUnits.of(asdict(signal)).absolute:
-        raise UserError(
-            "this backbone learned from scaled or whitened signals, so it knows no volts and can't"
-            " generate EEG; use one without signal.spread and signal.whiten"
-        )
     return backbone, noise_schedule(**noise_of(backbone)), signal
+
+
+def _typical_spread(backbone: SSMDP, signal: SignalConfig) -> float | None:
+    """The robust spread of a typical recording, 100 µV; None where recordings were not scaled.
+
+    Raises:
+        UserError: they were, and the model does not say how large they were.
+    """
+    if signal.spread is None:
+        return None
+    typical_uv = backbone.info.get(TYPICAL_SPREAD)
+    if not isinstance(typical_uv, int | float) or not typical_uv > 0:
+        raise UserError(
+            "this backbone learned from scaled recordings and does not say how large they were, so"
+            " it knows no volts; use one that `eegdm pretrain` of this version wrote"
+        )
+    return float(typical_uv) * 1e-6 * PER_VOLT
 
 
 def _row_seed(seed: int, number: int, channel: int) -> int:

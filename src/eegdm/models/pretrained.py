@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 CONFIG_FORMAT = 1
 POPULATION = "population"
-READING = ("diffusion", "signal", POPULATION)
+TYPICAL_SPREAD = "typical_spread_uv"
+"""Median of the robust spreads of the training recordings, of a model that was shown them scaled by
+theirs.
+"""
+READING = ("diffusion", "signal", POPULATION, TYPICAL_SPREAD)
 """What stands beside the settings and says how the weights are to be read; it stays with a model
 that is saved again.
 """

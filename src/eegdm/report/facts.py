@@ -20,7 +20,7 @@ from eegdm.config import Config
 from eegdm.data.events import SPLITS
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
-from eegdm.data.signal import ModelUnits, expand
+from eegdm.data.signal import ModelUnits
 from eegdm.evaluation.comparisons import Opened, class_weights, n_folds, training_set_key
 from eegdm.evaluation.selection import Finished
 from eegdm.layout import model_units
@@ -223,9 +223,10 @@ def generated(run: Finished, recordings: Recordings) -> Samples | None:
     drawn = np.load(path, allow_pickle=False)[[TCP.index(name) for name in recordings.ch_names]]
     assert run.backbone is not None
     units = ModelUnits.of(run.backbone.config.get("signal", {}))
-    if not units.absolute:
-        return None
-    made = expand(drawn, units.mu) if units.mu else drawn
+    typical = (
+        None if units.spread is None else recordings.typical_spread(recordings.table.recording)
+    )
+    made = units.recovered(drawn, typical)
     real = [
         _real_windows(recordings, r, drawn.shape[-1])
         for r in recordings.table.itertuples()

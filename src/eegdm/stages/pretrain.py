@@ -27,6 +27,7 @@ from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.card import training_facts
 from eegdm.models.diffusion import NoiseSchedule, sample
+from eegdm.models.pretrained import TYPICAL_SPREAD
 from eegdm.opening import make_backbone, make_schedule, open_recordings, resolve
 from eegdm.processes import own_random_state
 from eegdm.training import (
@@ -228,6 +229,9 @@ def _write_trained(
     )
     signal = recordings.artifact.config["signal"] | content["signal"]
     population = population_facts(Population.of_windows(recordings, train))
+    if config.signal.spread is not None:
+        typical = recordings.typical_spread(train.recording.unique())
+        population[TYPICAL_SPREAD] = round(100 * typical, 3)
     model.save_pretrained(
         folder, info={**facts, "diffusion": content["diffusion"], "signal": signal, **population}
     )
