@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -30,3 +32,36 @@ def test_tokens_keep_at_another_sampling_rate_and_the_published_way_does_not(sha
     assert all(float(right) <= 2.0 and float(published) >= 10.0 for _, right, published in rows), (
         run.stdout
     )
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(900)
+def test_the_check_of_a_gpu_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
+    """Every step runs and is named in the results; what a GPU computes is not known from this."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, started in (("eegdm", f"{sys.executable} -m eegdm"), ("python", sys.executable)):
+        (programs / name).write_text(f'#!/bin/sh\nexec {started} "$@"\n')
+        (programs / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "OMP_NUM_THREADS": "1",
+    }
+    run = subprocess.run(
+        ["bash", ROOT / "examples" / "gpu_check.sh", tmp_path / "out", "cpu", "--smoke"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-2000:]
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {step["status"] for step in found["steps"]} <= {"0", "left_out"}
+    assert [step["step"] for step in found["steps"][:3]] == [
+        "agreement",
+        "benchmarks",
+        "preprocess",
+    ]
+    assert all(row["error"] <= row["limit"] for row in found["agreement"])
+    assert {row["how"] for row in found["compiled"]} == {"eager"}
