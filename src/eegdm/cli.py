@@ -206,6 +206,16 @@ def predict(
     rate: Annotated[str, RATE] = "resample",
     unit: Annotated[str | None, UNIT] = None,
     notch: Annotated[str | None, NOTCH] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help=(
+                "for a classifier of centred tokens: another recording of the same person, by which"
+                " they are centred; the recording itself by default"
+            ),
+        ),
+    ] = None,
     copy: Annotated[
         str | None,
         typer.Option(
@@ -246,6 +256,7 @@ def predict(
         notch=_frequencies(notch),
         device=device,
         batch_size=batch_size,
+        calibration=calibration,
     )
     outputs = Outputs(report=report, copy=copy, keep_identity=keep_identity)
     for written in predict_path(path, model, out, options, outputs, workers, strict, cluster):
@@ -462,6 +473,16 @@ def fit(
             help="the labels that are events, separated by commas; all but the background",
         ),
     ] = None,
+    centre: Annotated[
+        str | None,
+        typer.Option(
+            "--centre",
+            help=(
+                "recording or subject: divide tokens by what is usual in the recording, or in all"
+                " marked ones of the person"
+            ),
+        ),
+    ] = None,
     step: Annotated[float | None, STEP] = None,
     channels: Annotated[
         str | None,
@@ -494,6 +515,7 @@ def fit(
         model,
         background=background,
         events=events.split(",") if events else None,
+        centre=centre,
         device=device,
         batch_size=batch_size,
         workers=workers,

@@ -666,6 +666,15 @@ class FusionConfig:
         "Published: false. Change it for a small backbone, whose tokens are all nearly alike"
         " (recipes small and mini do).",
     )
+    centre: str | None = option(
+        None,
+        "divide tokens by what is usual for a person, the geometric mean over windows spread over"
+        " the recording, or over all recordings of the subject; null: not at all",
+        "Published: null. Change it where people differ more than what you look for: to recording"
+        " if each recording holds all classes, to subject if they are in different recordings"
+        " (`eegdm predict` then needs --calibration).",
+        choices=("recording", "subject"),
+    )
     first_block: int = option(
         0,
         "first block whose tokens are fused",
@@ -1085,6 +1094,16 @@ def _contradictions(c: Config) -> Iterator[str]:
             "finetune.train_backbone=true: cached tokens can't train a backbone; add"
             " latents.cached=false"
         )
+    if c.fusion.centre is not None and c.finetune.train_backbone:
+        yield (
+            f"fusion.centre={c.fusion.centre}: what tokens are centred by would change while the"
+            " backbone learns; leave out finetune.train_backbone"
+        )
+    if c.fusion.centre is not None and c.latents.forward == "noisy":
+        yield (
+            f"fusion.centre={c.fusion.centre}: noisy tokens differ from epoch to epoch; choose"
+            " latents.forward none or noiseless"
+        )
     if c.signal.highpass >= c.signal.lowpass or c.signal.lowpass >= c.signal.sfreq / 2:
         yield (
             f"signal: highpass={c.signal.highpass} < lowpass={c.signal.lowpass} <"
@@ -1157,6 +1176,12 @@ def _contradictions_with_inputs(c: Config) -> Iterator[tuple[str, str]]:
         fault = (
             f"fusion: blocks {c.fusion.first_block}..{last} are not within the backbone's"
             f" {c.backbone.n_blocks}"
+        )
+        yield "fusion", fault
+    if c.fusion.centre is not None and set(c.latents.pool) != {"std"}:
+        fault = (
+            f"fusion.centre={c.fusion.centre}: takes the log of tokens, which have to be standard"
+            f" deviations, not latents.pool={c.latents.pool}"
         )
         yield "fusion", fault
     if c.finetune.loss == "binary" and len(c.corpus.classes) != 2:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import numpy as np
 import pandas as pd
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from eegdm import artifacts
@@ -495,6 +496,8 @@ class LabelledData(NamedTuple):
     samples: pd.DataFrame  # with a column `split`
     inputs: dict[str, str]
     channels: tuple[str, ...]  # of the model that learns from them or is scored on them
+    # for each recording what its tokens are centred by; None: they are not centred
+    references: Mapping[str, Tensor] | None = None
 
     def part(self, name: str) -> pd.DataFrame:
         """Return the samples of one part (train, val, test), numbered anew."""
@@ -572,9 +575,13 @@ def make_dataset(config: Config, data: LabelledData, samples: pd.DataFrame) -> D
     """Return the samples as tokens (stored) or as signals (on the fly)."""
     if data.store is not None:
         blocks = slice(config.fusion.first_block, config.fusion.last_block)
-        return CachedTokens(data.store, data.recordings.table, samples, data.channels, blocks)
+        return CachedTokens(
+            data.store, data.recordings.table, samples, data.channels, blocks, data.references
+        )
     noisy = config.latents.forward == "noisy"
-    return SignalWindows(data.recordings, samples, data.channels, noisy=noisy, seed=config.run.seed)
+    return SignalWindows(
+        data.recordings, samples, data.channels, noisy, config.run.seed, data.references
+    )
 
 
 def shared_windows(samples: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:

@@ -231,13 +231,16 @@ class FusionModule(SharedBatches):
     def logits(self, batch: WindowBatch, averaged: bool = False) -> Tensor:
         """Logits (batch, class) by the online weights, or by their moving average."""
         trained = self.ema.ema_model if averaged else self.trained
-        if self.cached:
-            return trained(batch.data, batch.mask)
         if self.config.train_backbone:
             return trained(
                 batch.data, batch.mask, noise=batch.noise if batch.noise.numel() else None
             )
-        return trained(tokens_of(self.model, batch), batch.mask)
+        return trained(self.tokens(batch), batch.mask)
+
+    def tokens(self, batch: WindowBatch) -> Tensor:
+        """Tokens of a batch as the classifier of tokens takes them."""
+        tokens = batch.data if self.cached else tokens_of(self.model, batch)
+        return self.model.centred(tokens, batch.reference if batch.reference.numel() else None)
 
     def training_step(self, batch: WindowBatch, number: int) -> Tensor:
         batches = batch_sampler_of(self.trainer.train_dataloader)

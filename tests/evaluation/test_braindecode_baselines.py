@@ -31,7 +31,7 @@ class Made(SignalWindows):
         return WindowBatch(
             *map(
                 torch.from_numpy,
-                (self.signals[rows], mask, self.labels[rows], np.array(rows), noise),
+                (self.signals[rows], mask, self.labels[rows], np.array(rows), noise, noise),
             )
         )
 

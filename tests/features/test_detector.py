@@ -20,6 +20,7 @@ from eegdm import artifacts, cli
 from eegdm.data.signal import ModelUnits
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
+from eegdm.evaluation.metrics import class_probabilities
 from eegdm.features import FeatureStore, embed_folder
 from eegdm.features.detector import Detector, fit
 from eegdm.inference.chunks import read_batches
@@ -335,3 +336,71 @@ def test_from_recordings_to_events_by_commands(source: Path, model: Path, tmp_pa
     said = run("report", "corpus=folder", "recipe=small", 'run.classifiers=["det"]', "compare=[]")
     scored = artifacts.read_json(tmp_path / "runs" / "folder" / "small" / "report" / "report.json")
     assert scored and "report.html" in said
+
+
+# ---------------------------------------------------------------------------------------- centring
+
+
+@pytest.mark.parametrize("centre", ["recording", "subject"])
+def test_a_centred_detector_judges_as_by_hand(
+    centre: str, store: Path, source: Path, tmp_path: Path
+) -> None:
+    found = fit(store, out=tmp_path / "det", background="rest", centre=centre)
+    model = eegdm.load(tmp_path / "det")
+    assert isinstance(model, eegdm.EEGDM) and model.centre == centre
+    opened = FeatureStore.open(store)
+    centred = {}
+    for _, names in opened.recordings.groupby(centre).recording:
+        logs = {}
+        for name in names:
+            row = opened.recordings[opened.recordings.recording == name].iloc[0]
+            places = [list(row.ch_names).index(channel) for channel in model.channels]
+            tokens = np.array(opened.array("tokens", name), float)[:, places]
+            tokens = tokens[:, :, model.spec.first_block :]
+            floor = 1e-3 * tokens.mean(axis=(0, 3), keepdims=True)
+            logs[name] = tokens, np.log(tokens + floor)
+        usual = np.concatenate([log for _, log in logs.values()]).mean(axis=0)
+        centred |= {name: tokens / np.exp(usual) for name, (tokens, _) in logs.items()}
+    # Two recordings are of one person, who is centred over both
+    for name in ("a_1", "c_1"):
+        pooled = torch.from_numpy(centred[name]).float().permute(0, 2, 1, 3)[:, :, None]
+        with torch.no_grad():
+            logits = model.fusion.classify(pooled).numpy()
+        expected = class_probabilities(logits, model.decision["temperature"])
+        windows = eegdm.predict(source / f"{name}.edf", model, missing="drop").windows
+        alike = centre == "recording" or name == "c_1"
+        odds = windows.alpha / windows.rest, expected[:, 1] / expected[:, 0]
+        difference = float(np.abs(np.log(odds[0]) - np.log(odds[1])).max())
+        assert difference < 1e-3 if alike else difference > 1e-2
+    counts = found.decision.counts
+    assert counts is not None and counts.found == counts.annotated == 5
+
+
+def test_the_gain_of_an_amplifier_moves_a_centred_detector_less(
+    detector: Detector, store: Path, source: Path
+) -> None:
+    """It is companded, and passes a network, before it reaches tokens."""
+    raw = mne.io.read_raw_edf(source / "d_1.edf", preload=True, verbose="ERROR")
+    louder = mne.io.RawArray(1.5 * raw.get_data(), raw.info, verbose="ERROR")
+    moved = {}
+    for name, model in (
+        ("plain", detector.model),
+        ("centred", fit(store, background="rest", centre="recording").model),
+    ):
+        one, other = (eegdm.predict(r, model, missing="drop").windows.alpha for r in (raw, louder))
+        moved[name] = float(np.abs(one - other).mean())
+    assert moved["centred"] < moved["plain"] / 2
+
+
+def test_centring_that_would_remove_the_labels_is_refused(
+    store: Path, source: Path, model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="centre='person' is unknown; choose from recording, sub"):
+        fit(store, background="rest", centre="person")
+    shutil.copytree(source, tmp_path / "whole")
+    rows = ["file,label,subject"]
+    rows += [f"{name}.edf,{'up' if name[0] in 'ab' else 'down'},{name[0]}" for name in ONSETS]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    for centre, said in (("recording", "may keep them"), ("subject", "leave it out$")):
+        with pytest.raises(UserError, match=f"each {centre} has windows of one label.*{said}"):
+            fit(store, tmp_path / "labels.csv", centre=centre)

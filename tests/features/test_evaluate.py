@@ -13,12 +13,13 @@ import torch
 from inference.small import ELECTRODES, made_up, small_model
 
 import eegdm
+from eegdm.data.windows import evenly
 from eegdm.errors import UserError
 from eegdm.evaluation.covariance import covariances
 from eegdm.features import FeatureStore, embed_folder
 from eegdm.features.classical import BandPower, Covariance
 from eegdm.features.evaluation import MAX_STUDY_WINDOWS, _labelled, random_twin
-from eegdm.features.labels import evenly, share
+from eegdm.features.labels import share
 from eegdm.inference.chunks import Batch
 from stages.tiny import command_line
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +54,8 @@ class WindowBatch(NamedTuple):
     label: Int[Tensor, " batch"]
     row: Int[Tensor, " batch"]  # of the dataset
     noise: Float[Tensor, "batch channel time"]  # empty unless the forward process is noisy
+    # what the tokens of each window are divided by; empty unless the classifier centres them
+    reference: Float[Tensor, "batch ..."]
 
 
 class Denoising(Dataset):
@@ -101,8 +103,10 @@ class SignalWindows(Dataset):
         channels: Sequence[str],
         noisy: bool = False,
         seed: int = 0,
+        references: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.recordings, self.channels, self.noisy, self.seed = recordings, channels, noisy, seed
+        self.references = references
         self.keys = list(
             samples[["recording", "start_sample", "n_times"]].itertuples(index=False, name=None)
         )
@@ -126,7 +130,25 @@ class SignalWindows(Dataset):
                 random = generator("forward noise", self.seed, epoch, i)
                 noise[k] = random.standard_normal(data.shape[1:], dtype=np.float32)
         index = np.array([i for _, i in keys])
-        return WindowBatch(*map(torch.from_numpy, (data, mask, self.labels[index], index, noise)))
+        return WindowBatch(
+            torch.from_numpy(data),
+            torch.from_numpy(mask),
+            torch.from_numpy(self.labels[index]),
+            torch.from_numpy(index),
+            torch.from_numpy(noise),
+            stacked_references(self.references, [self.keys[i][0] for _, i in keys]),
+        )
+
+
+def stacked_references(
+    references: Mapping[str, Tensor] | None, recordings: Sequence[str]
+) -> Float[Tensor, "batch ..."]:
+    """Return what the tokens of windows are centred by, from the recording of each; empty if they
+    are not centred.
+    """
+    if references is None:
+        return torch.zeros(0)
+    return torch.stack([references[name] for name in recordings])
 
 
 class GlobalBatches(Sampler):

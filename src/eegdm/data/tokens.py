@@ -12,16 +12,17 @@ deviations from its mean.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from eegdm import artifacts
-from eegdm.data.batches import WindowBatch
+from eegdm.data.batches import WindowBatch, stacked_references
 from eegdm.data.recordings import channel_places
 from eegdm.data.windows import WINDOW_KEY
 from eegdm.errors import UserError, one_line
@@ -155,8 +156,10 @@ class CachedTokens(Dataset):
         samples: pd.DataFrame,
         channels: Sequence[str],
         blocks: slice,
+        references: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.store, self.channels, self.blocks = store, channels, blocks
+        self.references = references
         self.keys = list(samples[WINDOW_KEY].itertuples(index=False, name=None))
         self.labels = samples.label.to_numpy()
         self.places = channel_places(table, channels)
@@ -185,4 +188,5 @@ class CachedTokens(Dataset):
             torch.from_numpy(self.labels[index]),
             torch.from_numpy(index),
             torch.zeros(0),
+            stacked_references(self.references, [self.keys[i][0] for _, i in keys]),
         )

@@ -34,6 +34,8 @@ TUEV_EVENTS = {"v2.0.1": (68_445, 15_487, 29_421), "v2.0.0": (67_436, 15_634, 29
 SEIZURE_LEAD_S = 1.0  # extra windows in a seizure start this long before its onset ...
 # ... and every so often, while they start before its end + SEIZURE_LEAD_S, as published
 SEIZURE_STEP_S = 5.0
+REFERENCE_WINDOWS = 60
+"""Of a recording at most, see :meth:`WindowGrid.reference`."""
 TIME_TOLERANCE_S = 1e-6
 """Times are compared up to this: sums of decimal seconds are not exact."""
 LONG_EVENT = 2
@@ -245,9 +247,25 @@ class WindowGrid(NamedTuple):
         starts = np.rint(np.arange(int((n_times - length) / step) + 2) * step).astype(np.int64)
         return cls(starts[starts + length <= n_times], length, sfreq)
 
+    @classmethod
+    def reference(cls, n_times: int, sfreq: float, window_s: float) -> WindowGrid:
+        """Return the windows that a recording is centred by: of those that follow each other at
+        most :data:`REFERENCE_WINDOWS`, spread evenly, whatever their labels.
+
+        Raises:
+            UserError: not one fits.
+        """
+        every = cls.cover(n_times, sfreq, window_s, window_s)
+        return every._replace(starts=every.starts[evenly(len(every.starts), REFERENCE_WINDOWS)])
+
     @property
     def onset_s(self) -> Float[ndarray, " window"]:
         return self.starts / self.sfreq
+
+
+def evenly(n: int, most: int) -> Int[ndarray, " chosen"]:
+    """Return at most a given number of n places, spread evenly."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
 
 
 def _seizure_rows(recording: Any, event: Any, n_times: int) -> pd.DataFrame:

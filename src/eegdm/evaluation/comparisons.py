@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from eegdm import artifacts
 from eegdm.artifacts import Artifact
 from eegdm.compose import CONF
 from eegdm.config import Config, did_you_mean, section, with_settings
 from eegdm.console import say
-from eegdm.data.batches import SignalWindows, loader
+from eegdm.data.batches import SignalWindows, WindowBatch, loader
 from eegdm.data.events import SPLITS
 from eegdm.data.windows import WINDOW_KEY
 from eegdm.errors import UserError
@@ -29,10 +30,12 @@ from eegdm.evaluation.baselines import (
     linear_probe,
     pooled_tokens,
 )
+from eegdm.evaluation.centring import with_references
 from eegdm.evaluation.metrics import event_logit, scores
 from eegdm.evaluation.results import Baseline, RunResult, pooled
 from eegdm.evaluation.scoring import logits_from_table, score_samples
 from eegdm.evaluation.selection import Finished, finished_recipes, select_beside
+from eegdm.models.centring import divided
 from eegdm.models.eegdm import EEGDM
 from eegdm.opening import (
     LabelledData,
@@ -307,7 +310,7 @@ def _open_beside(
     ours = next(one for one in opened if one.run.fold == run.fold)
     unbound = with_settings(config, {"recipe": recipe, "explicit": [], "run.seed": run.seed or 0})
     their_config, model, inputs = open_classifier(unbound, run.path, source)
-    data = label_data(their_config, inputs, model.channels)
+    data = with_references(their_config, label_data(their_config, inputs, model.channels), model)
     columns = [*WINDOW_KEY, "label"]
     test = data.part("test")
     if not test[columns].equals(ours.data.part("test")[columns]):
@@ -407,8 +410,13 @@ def pooled_of(config: Config, data: LabelledData, samples: pd.DataFrame) -> np.n
         make_dataset(config, data, windows), config.finetune.batch_size, None, config.run.workers
     )
     return np.concatenate(
-        [pooled_tokens(batch.data.numpy(), batch.mask.numpy()) for batch in batches]
+        [pooled_tokens(_as_classified(batch).numpy(), batch.mask.numpy()) for batch in batches]
     )[window_of]
+
+
+def _as_classified(batch: WindowBatch) -> Tensor:
+    """Stored tokens as the classifier beside takes them: centred, if it does."""
+    return divided(batch.data, batch.reference) if batch.reference.numel() else batch.data
 
 
 def band_power_of(data: LabelledData, samples: pd.DataFrame) -> np.ndarray:

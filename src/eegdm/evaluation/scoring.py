@@ -70,10 +70,11 @@ def _logits(
         if batch_sampler_of(batches).weight(number) > 0:  # no window is scored twice
             values, mask = batch.data.to(where), batch.mask.to(where)
             noise = batch.noise.to(where) if batch.noise.numel() else None
+            reference = batch.reference.to(where) if batch.reference.numel() else None
             logits = (
-                model.logits_from_tokens(values, mask)
+                model.logits_from_tokens(values, mask, reference)
                 if data.store is not None
-                else model(values, mask, data.recordings.sfreq, noise)
+                else model(values, mask, data.recordings.sfreq, noise, reference)
             )
             parts.append((batch.row.numpy(), logits.float().cpu().numpy()))
     return parts

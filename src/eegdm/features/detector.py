@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,9 @@ from eegdm.config import CorpusConfig
 from eegdm.console import say
 from eegdm.data.corpora import table_path
 from eegdm.data.events import read_event_table
-from eegdm.data.windows import WindowGrid
+from eegdm.data.windows import WindowGrid, evenly
 from eegdm.errors import UserError
+from eegdm.evaluation.centring import refuse_removed_labels
 from eegdm.evaluation.cross_fitting import (
     CrossFitted,
     Expectation,
@@ -38,7 +39,7 @@ from eegdm.evaluation.decision import BACKGROUND, Rule, window_table
 from eegdm.evaluation.fitting import FittedDecision, GridRecording, both_kinds, fit_rule
 from eegdm.features.extractors import TOKENS
 from eegdm.features.extractors import Tokens as TokenExtractor
-from eegdm.features.labels import evenly, share
+from eegdm.features.labels import share
 from eegdm.features.making import (
     EMBEDDINGS,
     ORIGIN,
@@ -50,6 +51,7 @@ from eegdm.features.making import (
 from eegdm.features.store import FeatureStore
 from eegdm.inference.embedding import BackboneReader
 from eegdm.layout import MODEL_UNITS
+from eegdm.models.centring import CENTRES, joint_reference, reference_of
 from eegdm.models.eegdm import EEGDM, noise_of
 from eegdm.models.latents import TokenSpec
 
@@ -91,6 +93,7 @@ def fit(
     *,
     background: str | None = None,
     events: Sequence[str] | None = None,
+    centre: str | None = None,
     **options: Any,
 ) -> Detector:
     """Fit a linear head to a model's tokens of marked windows, and the rule that makes events of
@@ -110,15 +113,19 @@ def fit(
         background: what windows of marked recordings are called that no mark touches. Without it
             nothing is learned from them.
         events: the labels that are events; by default all but the background.
+        centre: divide tokens by what is usual in their "recording", or in all marked recordings of
+            the "subject", see :mod:`eegdm.models.centring`; None: not at all.
         options: those of :func:`eegdm.embed_folder`, such as channels, missing, notch, step_s,
             device or workers.
 
     Raises:
         UserError: as :func:`eegdm.embed_folder`; the marks meet no window, have one label, lie in
-            one recording or stand alone; recordings lie at their own rates or were notched by their
-            own hum.
+            one recording or stand alone, or centring would remove the labels; recordings lie at
+            their own rates or were notched by their own hum.
     """
     source = Path(source)
+    if centre not in (None, *CENTRES):
+        raise UserError(f"centre={centre!r} is unknown; choose from {', '.join(CENTRES)}")
     if options.get("notch") == "auto":
         raise UserError(
             "notch=auto: a detector has one notch filter for all recordings; give its frequencies"
@@ -131,7 +138,11 @@ def fit(
     reader = _reader(store, model)
     marked = _marked(store, background)
     _say_marks(marked, model)
-    read = marked.read(len(reader.spec.query))
+    if centre is not None:
+        groups = marked.windows.group["recordings" if centre == "recording" else "people"]
+        learned = marked.windows.learn
+        refuse_removed_labels(centre, groups[learned], marked.windows.label[learned])
+    read = marked.read(len(reader.spec.query), centre)
     found = cross_fit(marked.windows, read)
     expectation = expect(marked.windows, found)
     learn = np.flatnonzero(marked.windows.learn)
@@ -139,7 +150,7 @@ def fit(
     factor = calibrate(found.decisions[learn], marked.windows.label[learn])
     scale_logits(fitted.head, factor)
     decision = _decide(marked, found.decisions * factor, background, events)
-    classifier = _as_classifier(reader, marked, fitted, decision)
+    classifier = _as_classifier(reader, marked, fitted, decision, centre)
     _say_expectation(fitted, found, expectation, decision)
     detector = Detector(classifier, expectation, decision, None if out is None else Path(out))
     if detector.path is not None:
@@ -215,21 +226,53 @@ class MarkedStore:
     windows: Marked
     ch_names: list[str]
 
-    def read(self, n_queries: int) -> ReadRows:
-        """Return what reads the tokens of windows, whose rows are in order."""
+    def read(self, n_queries: int, centre: str | None = None) -> ReadRows:
+        """Return what reads the tokens of windows, whose rows are in order; centred, if asked."""
         rows = self.store.recordings.itertuples()
         places = {r.recording: [list(r.ch_names).index(c) for c in self.ch_names] for r in rows}
+
+        def of(name: str, window: Int[np.ndarray, " window"]) -> StoredTokens:
+            values = self.store.array(TOKENS, name)[window][:, places[name]]
+            split = values.reshape(*values.shape[:3], n_queries, -1)
+            return torch.from_numpy(np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4)))
+
+        references = {} if centre is None else self._references(of, centre)
 
         def read(rows: Int[np.ndarray, " row"]) -> StoredTokens:
             parts = []
             for name, own in self.store.windows.iloc[rows].groupby("recording", sort=False):
-                array = self.store.array(TOKENS, str(name))
-                parts.append(array[own.window.to_numpy()][:, places[str(name)]])
-            values = np.concatenate(parts)
-            split = values.reshape(*values.shape[:3], n_queries, -1)
-            return torch.from_numpy(np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4)))
+                tokens = of(str(name), own.window.to_numpy())
+                parts.append(tokens / references[str(name)] if references else tokens)
+            return torch.cat(parts)
 
         return read
+
+    def _references(
+        self, of: Callable[[str, Int[np.ndarray, " window"]], StoredTokens], centre: str
+    ) -> dict[str, Float[torch.Tensor, "block query channel feature"]]:
+        """What the tokens of each recording are centred by: of the stored windows those nearest to
+        the ones that `predict` takes, which are the same if the step divides a window.
+        """
+        own: dict[str, Any] = {}
+        n_windows: dict[str, int] = {}
+        for r in self.store.recordings.itertuples():
+            windows = self.store.windows[self.store.windows.recording == r.recording]
+            wanted = WindowGrid.reference(r.n_times, r.sfreq, float(windows.duration_s.iloc[0]))
+            away = np.abs(windows.onset_s.to_numpy()[:, None] - wanted.onset_s)
+            chosen = np.unique(away.argmin(axis=0))
+            try:
+                own[r.recording] = reference_of(of(r.recording, windows.window.to_numpy()[chosen]))
+            except UserError as error:
+                raise UserError(f"{r.recording}: {error}") from error
+            n_windows[r.recording] = len(chosen)
+        found: dict[str, torch.Tensor] = {}
+        for _, names in self.store.recordings.groupby(centre).recording:
+            counts = torch.tensor([[float(n_windows[name])] for name in names])
+            joint = joint_reference(
+                torch.stack([own[name] for name in names]), counts.expand(-1, len(self.ch_names))
+            )
+            found |= dict.fromkeys(names, joint)
+        return found
 
     @property
     def taken_for(self) -> tuple[str, ...] | None:
@@ -401,7 +444,11 @@ def _step_s(store: FeatureStore) -> float:
 
 
 def _as_classifier(
-    reader: BackboneReader, marked: MarkedStore, fitted: Fitted, decision: FittedDecision
+    reader: BackboneReader,
+    marked: MarkedStore,
+    fitted: Fitted,
+    decision: FittedDecision,
+    centre: str | None,
 ) -> EEGDM:
     """Put backbone, head and rule together."""
     sfreq = float(reader.signal_config.sfreq)
@@ -425,6 +472,7 @@ def _as_classifier(
         decision.settings,
         reader.compat,
         marked.taken_for,
+        centre,
     )
     return made.eval()
 
@@ -450,7 +498,7 @@ def _save(
         "latents": {"cached": False, "forward": model.spec.forward},
         "signal": {name: model.signal[name] for _, name in (u.split(".") for u in MODEL_UNITS)},
         "compat": model.compat,
-        FIT: {"events": list(detector.decision.rule.event_classes)},
+        FIT: {"events": list(detector.decision.rule.event_classes), "centre": model.centre},
     }
     recordings = marked.store.recordings
     facts = {
@@ -468,6 +516,7 @@ def _save(
             "channels": "each" if fitted.readout.per_channel else "their mean",
             "penalty": fitted.penalty,
             "chosen over": f"{fitted.chosen_over} left out",
+            **({} if model.centre is None else {"centred": f"per {model.centre}"}),
         },
         "metrics": {"cross-validated": expectation.sentence(), "recall": expectation.recall},
         "licence": (

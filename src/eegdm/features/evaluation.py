@@ -15,6 +15,7 @@ import pandas as pd
 
 from eegdm import __version__, artifacts
 from eegdm.console import say
+from eegdm.data.windows import evenly
 from eegdm.errors import UserError
 from eegdm.evaluation.across_people import N_PERMUTATIONS, LabelledWindows
 from eegdm.evaluation.covariance import log_covariance
@@ -29,7 +30,7 @@ from eegdm.evaluation.study import (
 )
 from eegdm.features.classical import BandPower, Covariance
 from eegdm.features.extractors import TOKENS, Tokens
-from eegdm.features.labels import evenly, share
+from eegdm.features.labels import share
 from eegdm.features.making import default_name, is_store, model_name, model_of, open_store
 from eegdm.features.store import FeatureStore
 from eegdm.report.evaluation_page import PAGE, read_evaluation, write_evaluation

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
 from eegdm.config import CorpusConfig
 from eegdm.data.corpora import Source, table_events
@@ -63,8 +62,3 @@ def share(sizes: Sequence[int], together: int) -> int:
     own = np.array(sizes)
     allowed = [n for n in range(2, own.max() + 1) if np.minimum(own, n).sum() <= together]
     return max(allowed, default=2)
-
-
-def evenly(n: int, most: int) -> Int[np.ndarray, " chosen"]:
-    """Return at most a given number of n places, spread evenly."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))

@@ -88,6 +88,7 @@ def classifier_logits(
     slots: list[int],
     device: torch.device,
     batch_size: int = BATCH_SIZE,
+    reference: torch.Tensor | None = None,
 ) -> Float[ndarray, "window class"]:
     """Return a classifier's logits.
 
@@ -95,27 +96,59 @@ def classifier_logits(
         spread: the recording's robust spread in 100 µV.
         slots: for each channel of the signal its place among the model's channels; the others are
             masked.
+        reference: what its tokens are centred by, as :func:`reference_of_signal` returns it.
     """
     import torch
 
     model = model.to(device).eval()
     mask = torch.zeros(1, len(model.channels), dtype=torch.bool)
     mask[:, slots] = True
+    reference = None if reference is None else reference.to(device)
     logits_of_batches = []
     with torch.inference_mode():
         units = ModelUnits.of(model.signal)
         for batch in read_batches(windows, read, spread, batch_size):
             n = len(batch.starts)
-            data = torch.zeros(n, len(model.channels), windows.n_times)
-            data[:, slots] = torch.from_numpy(batch.shown(units).data)
+            data = _placed(model, batch.shown(units), slots)
             noise = (
                 torch.from_numpy(batch.noise(model.channel_ids)).to(device)
                 if model.spec.forward == "noisy"
                 else None
             )
-            logits = model(data.to(device), mask.expand(n, -1).to(device), windows.sfreq, noise)
+            logits = model(
+                data.to(device), mask.expand(n, -1).to(device), windows.sfreq, noise, reference
+            )
             logits_of_batches.append(logits.float().cpu().numpy())
     return np.concatenate(logits_of_batches)
+
+
+def reference_of_signal(
+    model: EEGDM,
+    windows: WindowGrid,
+    read: Read,
+    spread: float,
+    slots: list[int],
+    device: torch.device,
+) -> torch.Tensor:
+    """Return what a classifier's tokens are centred by, from windows of a signal; arguments as of
+    :func:`classifier_logits`.
+
+    Raises:
+        UserError: there is one window alone.
+    """
+    model = model.to(device).eval()
+    (batch,) = read_batches(windows, read, spread, len(windows.starts))
+    data = _placed(model, batch.shown(ModelUnits.of(model.signal)), slots)
+    return model.reference(data.to(device), windows.sfreq).cpu()
+
+
+def _placed(model: EEGDM, batch: Batch, slots: list[int]) -> torch.Tensor:
+    """Windows of the channels that the model has; zeros for those that the signal lacks."""
+    import torch
+
+    data = torch.zeros(len(batch.starts), len(model.channels), batch.data.shape[-1])
+    data[:, slots] = torch.from_numpy(batch.data)
+    return data
 
 
 def iter_chunks(

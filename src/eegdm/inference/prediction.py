@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,13 +12,20 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
+from eegdm import artifacts
 from eegdm.checkpoints.load import load_classifier
 from eegdm.data.signal import robust_spread
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.evaluation.decision import Rule, find_events, rule_of, window_table
 from eegdm.evaluation.surprise import LEAST_SFREQ, Population, surprise_of
-from eegdm.inference.chunks import BATCH_SIZE, classifier_logits, iter_chunks, runs_of_windows
+from eegdm.inference.chunks import (
+    BATCH_SIZE,
+    classifier_logits,
+    iter_chunks,
+    reference_of_signal,
+    runs_of_windows,
+)
 from eegdm.inference.preparation import (
     PreparationSettings,
     Prepared,
@@ -32,8 +39,12 @@ from eegdm.processes import pick_device
 
 if TYPE_CHECKING:
     import mne
+    import torch
 
     from eegdm.models.eegdm import EEGDM
+
+REFERENCE = "reference.npy"
+"""In the folder of unfinished work: what tokens are centred by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +73,9 @@ class Options:
             recording's own hum.
         device: auto, cpu, cuda or mps.
         batch_size: windows that the model takes at once; changes time and memory only.
+        calibration: for a classifier of centred tokens, another recording of the same person (an
+            MNE Raw in volts, or a file) to say what is usual for that person; by default the
+            recording itself does.
     """
 
     step_s: float | None = None
@@ -77,6 +91,7 @@ class Options:
     notch: tuple[float, ...] | str | None = None
     device: str = "auto"
     batch_size: int = BATCH_SIZE
+    calibration: mne.io.BaseRaw | str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.step_s is not None and not 0 < self.step_s < np.inf:
@@ -104,10 +119,9 @@ class Options:
     def content(self) -> dict[str, Any]:
         """The part that the logits depend on."""
         return {
-            name: value
-            for name, value in asdict(self).items()
-            if name in ("step_s", "channels", "missing", "rate")
-            or (name in ("unit", "notch") and value is not None)
+            name: getattr(self, name)
+            for name in ("step_s", "channels", "missing", "rate", "unit", "notch")
+            if name not in ("unit", "notch") or getattr(self, name) is not None
         }
 
 
@@ -232,15 +246,17 @@ def predict_in(
     killed run resumes.
     """
     rule = rule_of(model, **options.rule)
+    refuse_unused_calibration(model, options)
     try:
         raw = as_raw(recording, options.unit, model.taken_for or model.channels)
         prepared = prepare(raw, preparation_settings(model, options), folder, progress)
         windows = _grid(prepared.n_times, prepared.sfreq, model, rule, options.step_s)
         slots, spread = _slots(model, prepared), prepared.spread()
         device = pick_device(options.device)
+        reference = _reference(folder, model, prepared, options)
         chunks = iter_chunks(
             lambda chunk: classifier_logits(
-                model, chunk, prepared.read, spread, slots, device, options.batch_size
+                model, chunk, prepared.read, spread, slots, device, options.batch_size, reference
             ),
             windows,
             folder,
@@ -254,7 +270,7 @@ def predict_in(
             raise
         raise UserError(f"{name}: {error}") from error
     surprise, unlike = _surprise(model, prepared)
-    notes = [*prepared.notes, *_model_notes(model), *unlike]
+    notes = [*prepared.notes, *_model_notes(model, options), *unlike]
     prediction = Prediction(
         table,
         find_events(table, rule),
@@ -269,10 +285,15 @@ def predict_in(
 
 
 def predict_signal(
-    signal: Float[ndarray, "channel time"], ch_names: list[str], model: EEGDM, device: str = "auto"
+    signal: Float[ndarray, "channel time"],
+    ch_names: list[str],
+    model: EEGDM,
+    device: str = "auto",
+    reference: torch.Tensor | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the windows and events of a signal that was filtered as the model's recordings were,
-    in 100 µV, at the model's rate; channels that the model does not have are left out.
+    in 100 µV, at the model's rate; channels that the model does not have are left out. A classifier
+    of centred tokens needs their ``reference``.
     """
     rule = rule_of(model)
     windows = _grid(signal.shape[1], model.sfreq, model, rule, None)
@@ -281,11 +302,28 @@ def predict_signal(
     torch_device, own = pick_device(device), signal[kept]
     spread = robust_spread(own)
     logits = [
-        classifier_logits(model, chunk, lambda a, b: own[:, a:b], spread, slots, torch_device)
+        classifier_logits(
+            model,
+            chunk,
+            lambda a, b: own[:, a:b],
+            spread,
+            slots,
+            torch_device,
+            reference=reference,
+        )
         for chunk in runs_of_windows(windows)
     ]
     table = window_table(windows, np.concatenate(logits), rule)
     return table, find_events(table, rule)
+
+
+def refuse_unused_calibration(model: EEGDM, options: Options) -> None:
+    """Refuse a calibration that the classifier has no use for."""
+    if model.centre is None and options.calibration is not None:
+        raise UserError(
+            f"calibration={display_name(options.calibration)}: this classifier's tokens are not"
+            " centred; leave it out"
+        )
 
 
 def preparation_settings(model: EEGDM, options: Options) -> PreparationSettings:
@@ -351,10 +389,93 @@ def _slots(model: EEGDM, prepared: Prepared) -> list[int]:
     return [model.channels.index(name) for name in names]
 
 
-def _model_notes(model: EEGDM) -> list[str]:
+def _reference(
+    folder: Path, model: EEGDM, prepared: Prepared, options: Options
+) -> torch.Tensor | None:
+    """What the tokens of a recording are centred by, kept in ``folder``; None if they are not.
+
+    Raises:
+        UserError: the recording is too short for it; or the calibration can't be read, or lacks a
+            channel of the recording.
+    """
+    import torch
+
+    if model.centre is None:
+        return None
+    kept = folder / REFERENCE
+    if not kept.is_file():
+        of = options.calibration
+        if of is None:
+            reference = _reference_of(model, prepared, options)
+        else:
+            name = display_name(of)
+            try:
+                calibration = _prepare_calibration(folder, of, model, prepared, options)
+                reference = _reference_of(model, calibration, options)
+            except UserError as error:
+                fault = str(error).removeprefix(f"{name}: ")
+                raise UserError(f"calibration={name}: {fault}") from error
+        artifacts.write_array(kept, reference.numpy())
+    return torch.from_numpy(np.load(kept, allow_pickle=False))
+
+
+def _reference_of(model: EEGDM, prepared: Prepared, options: Options) -> torch.Tensor:
+    return reference_of_signal(
+        model,
+        WindowGrid.reference(prepared.n_times, prepared.sfreq, model.n_times / model.sfreq),
+        prepared.read,
+        prepared.spread(),
+        _slots(model, prepared),
+        pick_device(options.device),
+    )
+
+
+def _prepare_calibration(
+    folder: Path,
+    recording: mne.io.BaseRaw | str | Path,
+    model: EEGDM,
+    prepared: Prepared,
+    options: Options,
+) -> Prepared:
+    """Prepare the recording that says what is usual for the person, as the other one was."""
+    raw = as_raw(recording, options.unit, model.taken_for or model.channels)
+    (folder / "calibration").mkdir(exist_ok=True)
+    found = prepare(raw, preparation_settings(model, options), folder / "calibration")
+    slots = _slots(model, found)
+    lacking = [
+        name
+        for name, slot in zip(prepared.ch_names, _slots(model, prepared), strict=True)
+        if slot not in slots
+    ]
+    if lacking:
+        raise UserError(
+            f"lacks {', '.join(lacking)}, which the recording has; give another recording of the"
+            " same person"
+        )
+    return found
+
+
+def _model_notes(model: EEGDM, options: Options) -> list[str]:
+    notes = []
     if model.signal.get("per_window"):
-        return [
+        notes.append(
             "the model learned from windows that were filtered one by one; here the whole recording"
             " is filtered"
-        ]
-    return []
+        )
+    if model.centre is not None and options.calibration is not None:
+        notes.append(
+            "tokens are centred by windows spread over the calibration recording"
+            f" {Path(display_name(options.calibration)).name}, which has to be of the same person"
+        )
+    elif model.centre is not None:
+        notes.append(
+            "tokens are centred by windows spread over this recording; what stays the same"
+            " throughout it is not seen"
+        )
+    if model.centre == "subject" and options.calibration is None:
+        notes.append(
+            "the model learned from tokens that are centred over all recordings of a person; if"
+            " this recording holds one class alone, name another of the same person as the"
+            " calibration"
+        )
+    return notes

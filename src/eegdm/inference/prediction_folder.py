@@ -21,7 +21,7 @@ from eegdm.errors import UserError, failure_reason
 from eegdm.evaluation.decision import rule_of
 from eegdm.executor import map_unordered
 from eegdm.inference.annotated_copy import copy_name, refuse_copy, write_copy
-from eegdm.inference.prediction import Options, predict_in
+from eegdm.inference.prediction import Options, predict_in, refuse_unused_calibration
 from eegdm.inference.prediction_files import Places, finished_sidecar, write_sidecar, write_tables
 from eegdm.inference.unfinished import unfinished_work
 
@@ -97,6 +97,7 @@ def predict_path(
         return _printed(work(PredictionJob(path, out or path.parent, path.stem), progress=True))
     # Faults of the rule and of the folder are reported once, not for each recording.
     rule_of(_classifier(model), **options.rule)
+    refuse_unused_calibration(_classifier(model), options)
     if out is not None:
         artifacts.make_folder(out, "--out")
     jobs = find_jobs(path, out)
@@ -156,6 +157,8 @@ def predict_job(
     with artifacts.storage_faults(job.folder, "--out"):
         if not job.file.exists():
             raise UserError(f"{job.file} does not exist")
+        if options.calibration is not None and not Path(options.calibration).exists():
+            raise UserError(f"calibration={options.calibration}: does not exist")
         if outputs.copy is not None:
             refuse_copy(job.file, outputs.copy)
         return _predict_job(job, _classifier(model), options, outputs, progress)
@@ -166,7 +169,7 @@ def _predict_job(
 ) -> PredictionOutcome:
     places, rule = Places.below(job.folder, job.stem), rule_of(classifier, **options.rule)
     places.refuse_foreign()
-    content = _input_state(job, classifier)
+    content = _input_state(job, classifier, options)
     plan = {**content, "options": {**options.content, **asdict(rule)}}
     # The plan is compared with one that was read from JSON, which knows no tuples.
     plan["options"] |= {
@@ -210,11 +213,16 @@ def _predict_job(
     return PredictionOutcome(wanted, n_events, duration_s, notes, was_finished=done is not None)
 
 
-def _input_state(job: PredictionJob, model: EEGDM) -> dict[str, Any]:
-    """What tells that recording and model have not changed."""
+def _input_state(job: PredictionJob, model: EEGDM, options: Options) -> dict[str, Any]:
+    """What tells that recording, calibration and model have not changed."""
     from eegdm.models.pretrained import weights_fingerprint
 
+    of_person = {}
+    if options.calibration is not None:
+        file = Path(options.calibration)
+        of_person = {"calibration": [file.name, *signal_state(file)]}
     return {
+        **of_person,
         "recording": [job.file.name, *signal_state(job.file)],
         "model": weights_fingerprint(model),
         "settings": artifacts.fingerprint(model.config),

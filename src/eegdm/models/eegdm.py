@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from eegdm.data.montage import CHANNEL_ID, TCP
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP, Compat
+from eegdm.models.centring import CENTRES, divided, reference_of
 from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.linear import LinearHead
@@ -21,6 +22,7 @@ from eegdm.models.pretrained import Pretrained
 from eegdm.tuev import TUEV_CLASSES
 
 LINEAR = "linear"
+_AT_ONCE = 16  # windows of a reference
 
 
 class EEGDM(Pretrained, nn.Module):
@@ -43,6 +45,8 @@ class EEGDM(Pretrained, nn.Module):
         decision: which classes are events, thresholds and the like; kept, not used here.
         compat: "published" for classifiers that were trained with the published errors; see
             :class:`SSMDP`.
+        centre: None, or over what its tokens are centred, "recording" or "subject"; see
+            :mod:`eegdm.models.centring`. Such a classifier needs a :meth:`reference`.
 
     Raises:
         UserError: an unknown channel, or parts that do not fit one another.
@@ -61,6 +65,7 @@ class EEGDM(Pretrained, nn.Module):
         decision: dict[str, Any] | None = None,
         compat: Compat = None,
         taken_for: Sequence[str] | None = None,
+        centre: str | None = None,
     ) -> None:
         super().__init__()
         self.channels, self.classes = tuple(channels), tuple(classes)
@@ -72,6 +77,9 @@ class EEGDM(Pretrained, nn.Module):
         self.signal, self.decision = dict(signal or {}), dict(decision or {})
         self.spec = tokens if isinstance(tokens, TokenSpec) else TokenSpec.from_dict(tokens or {})
         self.backbone = backbone if isinstance(backbone, SSMDP) else SSMDP(**(backbone or {}))
+        self.centre = centre
+        if centre is not None:
+            _check_centre(centre, self.spec)
         shape = self._token_shape()
         if not isinstance(fusion, LatentFusionTransformer | LinearHead):
             fusion = _make_fusion(shape, fusion or {})
@@ -93,6 +101,7 @@ class EEGDM(Pretrained, nn.Module):
             "decision": self.decision,
             "compat": self.compat,
             **({} if self.taken_for is None else {"taken_for": list(self.taken_for)}),
+            **({} if self.centre is None else {"centre": self.centre}),
         }
 
     def _fusion_config(self) -> dict[str, Any]:
@@ -106,6 +115,7 @@ class EEGDM(Pretrained, nn.Module):
         mask: Bool[Tensor, "batch channel"] | None = None,
         sfreq: float | None = None,
         noise: Float[Tensor, "batch channel time"] | torch.Generator | None = None,
+        reference: Float[Tensor, "... block query channel feature"] | None = None,
     ) -> Float[Tensor, "batch class"]:
         """Return logits of windows.
 
@@ -115,10 +125,13 @@ class EEGDM(Pretrained, nn.Module):
             sfreq: the windows' sampling rate, Hz, if it is not the model's.
             noise: for tokens with ``forward="noisy"``: standard normal noise, or a seeded generator
                 to draw it from.
+            reference: for a classifier of centred tokens: of the person whose windows these are.
 
         Raises:
-            UserError: other channels than the model's, or what :func:`extract` raises.
+            UserError: other channels than the model's, a reference that is missing or not wanted,
+                or what :func:`extract` raises.
         """
+        self._check_reference(reference)
         if x.ndim != 3 or x.shape[1] != len(self.channels):
             raise UserError(
                 f"x has shape {tuple(x.shape)}; the model takes (batch, {len(self.channels)},"
@@ -131,20 +144,76 @@ class EEGDM(Pretrained, nn.Module):
             )
         sfreq = self.sfreq if sfreq is None else sfreq
         tokens = extract(self.backbone, x, self.channel_ids, self.spec, sfreq, noise, self.compat)
-        return self.logits_from_tokens(tokens, mask)
+        return self.logits_from_tokens(tokens, mask, reference)
+
+    @torch.no_grad()
+    def reference(
+        self, x: Float[Tensor, "window channel time"], sfreq: float | None = None
+    ) -> Float[Tensor, "block query channel feature"]:
+        """Return what is usual for a person, which a classifier of centred tokens divides by.
+
+        Args:
+            x: windows of the person in model units, channels as in ``channels``, spread over a
+                recording; :func:`eegdm.predict` takes those of
+                :meth:`eegdm.data.windows.WindowGrid.reference`. A channel that the person lacks may
+                hold anything, for a mask leaves it out later.
+            sfreq: the windows' sampling rate, Hz, if it is not the model's.
+
+        Raises:
+            UserError: one window alone, or what :func:`extract` raises.
+        """
+        sfreq = self.sfreq if sfreq is None else sfreq
+        pooled = [
+            extract(
+                self.backbone, part, self.channel_ids, self.spec, sfreq, compat=self.compat
+            ).mean(dim=2)
+            for part in x.split(_AT_ONCE)
+        ]
+        return reference_of(torch.cat(pooled).float())
+
+    def centred(
+        self,
+        tokens: Float[Tensor, "batch block pool query channel feature"],
+        reference: Float[Tensor, "... block query channel feature"] | None,
+    ) -> Float[Tensor, "batch block pool query channel feature"]:
+        """Return tokens as the classifier of tokens takes them: centred, if it learned from such.
+
+        Raises:
+            UserError: the reference is missing or not wanted.
+        """
+        self._check_reference(reference)
+        return tokens if reference is None else divided(tokens, reference)
+
+    def _check_reference(self, reference: Tensor | None) -> None:
+        if self.centre is not None and reference is None:
+            raise UserError(
+                f"this classifier learned from tokens that are centred per {self.centre}: it needs"
+                " reference=, which model.reference makes of windows of the same person;"
+                " eegdm.predict does that for a recording"
+            )
+        if self.centre is None and reference is not None:
+            raise UserError(
+                "this classifier learned from tokens that are not centred; leave reference= out"
+            )
 
     def logits_from_tokens(
         self,
         tokens: Float[Tensor, "batch block pool query channel feature"],
         mask: Bool[Tensor, "batch channel"] | None = None,
+        reference: Float[Tensor, "... block query channel feature"] | None = None,
     ) -> Float[Tensor, "batch class"]:
         """Return logits of tokens.
 
         Args:
-            tokens: made as ``spec`` says.
+            tokens: made as ``spec`` says, not centred.
             mask: True where a channel is there.
+            reference: as in :meth:`forward`; one for all windows, or one for each.
+
+        Raises:
+            UserError: a reference that is missing or not wanted, or other tokens than the
+                classifier's.
         """
-        return self.fusion(tokens, mask, self.compat)
+        return self.fusion(self.centred(tokens, reference), mask, self.compat)
 
     def _token_shape(self) -> dict[str, int]:
         """The arguments of the classifier of tokens that follow from the other parts."""
@@ -201,6 +270,16 @@ def _make_fusion(
         return LatentFusionTransformer(**(shape | arguments))
     of_tokens = {axis: size for axis, size in shape.items() if axis != "n_pools"}
     return LinearHead(**(of_tokens | {k: v for k, v in arguments.items() if k != "kind"}))
+
+
+def _check_centre(centre: str, spec: TokenSpec) -> None:
+    if centre not in CENTRES:
+        raise UserError(f"centre={centre!r} is unknown; choose from {', '.join(CENTRES)}")
+    if set(spec.pool) != {"std"} or spec.forward == "noisy":
+        raise UserError(
+            f"centre={centre}: tokens have pool {', '.join(spec.pool)} and forward={spec.forward};"
+            " only standard deviations (pool std) without noise can be centred"
+        )
 
 
 def _check_own(channels: tuple[str, ...], taken_for: tuple[str, ...]) -> None:

@@ -104,6 +104,12 @@ def notes(opened: Sequence[Opened], recordings: Artifact) -> Iterator[str]:
     if source := summary.get("subjects_from"):
         yield f"Subjects are taken from {source}."
     yield from summary.get("subject_warnings", [])
+    if any(one.data.references is not None for one in opened):
+        yield (
+            "Tokens are centred: divided by their geometric mean over windows spread over each"
+            " recording, or over all recordings of a person, those of the people tested too,"
+            " without labels. What stays the same there is not seen."
+        )
     learned = {one.run.inputs.get("recordings") for one in opened}
     if learned - {recordings.fingerprint, None}:
         yield (
@@ -153,7 +159,8 @@ def settings(config: Config, model: EEGDM, run: Finished, recordings: Artifact) 
         sections |= {
             k: run.backbone.config[k] for k in ("diffusion", "pretrain") if k in run.backbone.config
         }
-    made_of = {"latents": asdict(model.spec), "fusion": model.fusion.config}
+    centred = {} if model.centre is None else {"centre": model.centre}
+    made_of = {"latents": asdict(model.spec), "fusion": {**model.fusion.config, **centred}}
     return sections | {
         name: made.get(name, made_of.get(name))
         for name in ("latents", "fusion", "finetune")

@@ -17,6 +17,7 @@ from eegdm.data.batches import generator, loader
 from eegdm.data.windows import WINDOW_KEY
 from eegdm.effects import finished_line
 from eegdm.errors import UserError
+from eegdm.evaluation.centring import refuse_removed_labels, with_references
 from eegdm.evaluation.fitting import fit_decision
 from eegdm.evaluation.metrics import scores
 from eegdm.evaluation.scoring import logits_from_table, score_samples
@@ -44,7 +45,6 @@ from eegdm.training import (
     forget_checkpoints,
     make_trainer,
     rank_and_world,
-    tokens_of,
     training_folder,
 )
 
@@ -76,6 +76,9 @@ def run(config: Config) -> Path:
                 f"windows.split={config.windows.split}: no sample is in the {part} part; choose"
                 " another split or fractions"
             )
+    if config.fusion.centre is not None:
+        group = data.recordings.table.set_index("recording", drop=False)[config.fusion.centre]
+        refuse_removed_labels(config.fusion.centre, group[train.recording], train.label)
     with training_folder(folder, "classifier", content_config(config, "classifier"), data.inputs):
         source = "cached tokens" if data.store else "tokens computed on the fly"
         say(
@@ -83,7 +86,9 @@ def run(config: Config) -> Path:
             f" {folder}"
         )
         # Model and training: the fusion transformer on the frozen backbone's tokens.
-        module, trainer = _train_fusion(config, data, inputs.backbone, train, val, folder)
+        model = _untrained(config, data, inputs.backbone)
+        data = with_references(config, data, model)
+        module, trainer = _train_fusion(config, data, model, train, val, folder)
         # Results: the best epoch, with the rule that turns its windows into events.
         if trainer.is_global_zero:
             _write_model(folder, config, data, module)
@@ -116,22 +121,26 @@ def make_classifier(config: Config, data: LabelledData, backbone: SSMDP) -> EEGD
         n_times=n_times,
         signal=signal,
         compat=known_compat(config.run.compat),
+        centre=c.centre,
     )
+
+
+def _untrained(config: Config, data: LabelledData, backbone: SSMDP) -> EEGDM:
+    # Not the seed itself, with which other random streams begin
+    seed = int(generator("initial weights", config.run.seed).integers(2**31))
+    L.seed_everything(seed, verbose=False)
+    return make_classifier(config, data, backbone)
 
 
 def _train_fusion(
     config: Config,
     data: LabelledData,
-    backbone: SSMDP,
+    model: EEGDM,
     train: pd.DataFrame,
     val: pd.DataFrame,
     folder: Path,
 ) -> tuple[FusionModule, L.Trainer]:
     c = config.finetune
-    # Not the seed itself, with which other random streams begin
-    seed = int(generator("initial weights", config.run.seed).integers(2**31))
-    L.seed_everything(seed, verbose=False)
-    model = make_classifier(config, data, backbone)
     # Samples of one window are scored by one pass through the model
     windows, window_of = shared_windows(val)
     # Kappa and the like are undefined where all labels are equal
@@ -173,7 +182,7 @@ def _standardise(module: FusionModule, windows: Dataset) -> None:
         windows[[(0, int(row)) for row in rows]]
         for rows in np.array_split(chosen, -(-len(chosen) // 32))
     ]
-    tokens = torch.cat([b.data if module.cached else tokens_of(module.model, b) for b in batches])
+    tokens = torch.cat([module.tokens(batch) for batch in batches])
     # The average too: it is a copy that was made before, and averages only what is trained
     for fusion in (_fusion_of(module.model), _fusion_of(module.ema.ema_model)):
         fusion.fit_tokens(tokens, torch.cat([b.mask for b in batches]))

@@ -17,6 +17,7 @@ from eegdm.artifacts import Artifact
 from eegdm.config import Config, with_settings
 from eegdm.console import say, track
 from eegdm.errors import UserError
+from eegdm.evaluation.centring import with_references
 from eegdm.evaluation.comparisons import (
     Opened,
     baselines_of,
@@ -93,7 +94,7 @@ def _score(config: Config, run: Finished, source: Artifact, folder: Path) -> tup
     seed = config.run.seed if run.seed is None else run.seed
     config = with_settings(config, {"run.seed": seed})
     settings, model, inputs = open_classifier(config, run.path, source)
-    data = label_data(settings, inputs, model.channels)
+    data = with_references(settings, label_data(settings, inputs, model.channels), model)
     if data.part("test").empty:
         raise UserError(f"windows.split={settings.windows.split}: no sample is in the test part")
     result, predictions = score_classifier(settings, data, model, run)
@@ -222,7 +223,10 @@ def _shown_recording(one: Opened, model: EEGDM) -> Example | None:
     name = test.groupby("recording").label.nunique().sort_values(kind="stable").index[-1]
     row = recordings.table.set_index("recording").loc[name]
     signal = np.array(recordings.signal(name)[:, : round(EXAMPLE_S * row.sfreq)])
-    windows, predicted = predict_signal(signal, list(row.ch_names), model, device=config.run.device)
+    reference = None if one.data.references is None else one.data.references[name]
+    windows, predicted = predict_signal(
+        signal, list(row.ch_names), model, config.run.device, reference
+    )
     events = recordings.events
     true = events[(events.recording == name) & (events.onset_s < EXAMPLE_S)].drop(
         columns="recording"
