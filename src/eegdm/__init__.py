@@ -26,6 +26,7 @@ _PUBLIC = {
     "surprise": "eegdm.inference",
     "evaluate": "eegdm.features.evaluation",
     "fit": "eegdm.features.detector",
+    "suggest": "eegdm.features.suggesting",
     "generate": "eegdm.inference",
     "UserError": "eegdm.errors",
 }

@@ -530,6 +530,56 @@ def fit(
 
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
+def suggest(
+    source: Annotated[Path, SOURCE],
+    table: Annotated[Path | None, TABLE] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="folder for the results; runs/suggestions/FOLDER-MODEL by default"
+        ),
+    ] = None,
+    model: Annotated[str | None, BACKBONE] = None,
+    n: Annotated[int, typer.Option("-n", help="how many windows")] = 10,
+    step: Annotated[float | None, STEP] = None,
+    channels: Annotated[str | None, CHANNELS] = None,
+    missing: Annotated[str | None, MISSING] = None,
+    unit: Annotated[str | None, UNIT] = None,
+    notch: Annotated[str | None, NOTCH] = None,
+    device: Annotated[str, DEVICE] = "auto",
+    batch_size: Annotated[int, BATCH] = 16,
+    workers: Annotated[int, WORKERS] = 1,
+) -> None:
+    """Suggest which windows to mark next: suggest.html with their traces, and to_mark.csv to fill
+    in.
+
+    Mark, `eegdm fit`, suggest: the same options read the same stored tokens. Rows of the table
+    without a label are neither learned from nor suggested again.
+    """
+    from eegdm.features.suggesting import PAGE, TO_MARK
+    from eegdm.features.suggesting import suggest as suggest_windows
+
+    found = suggest_windows(
+        source,
+        table,
+        out,
+        model,
+        n=n,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        step_s=step,
+        channels=channels,
+        missing=missing,
+        unit=unit,
+        notch=_frequencies(notch),
+    )
+    for name in (PAGE, TO_MARK):
+        typer.echo(str(found.path / name))
+
+
+@app.command(rich_help_panel="Recordings and models")
+@_naming_options
 def generate(
     model: Annotated[str, BACKBONE] = "mini",
     out: Annotated[

@@ -369,6 +369,18 @@ def test_table_faults(tmp_path, old, new, part):
     assert part in fault(with_table(tmp_path, TABLE.replace(old, new)))
 
 
+def test_open_rows_of_a_table_are_kept_apart_and_refused_where_they_would_be_background(tmp_path):
+    corpora.refuse_open_rows(with_table(tmp_path, TABLE + "b/z.edf,,,,zoe,,,\n"))
+    corpus = with_table(tmp_path, TABLE + "a/x.edf,7,2,,anna,,,\nb/z.edf,4,1,,zoe,,,\n")
+    x, _, z = find_sources(corpus)
+    assert corpora.table_events(x, corpus, 60.0).label.tolist() == ["late", "early", ""]
+    assert z.subject == "zoe" and corpora.table_labels(corpus) == ["early", "late", "left"]
+    with pytest.raises(
+        UserError, match=r"of a/x.edf at 7 s is empty \(and 1 more such rows\); fill"
+    ):
+        corpora.refuse_open_rows(corpus)
+
+
 def test_bare_names_in_a_table_must_mean_one_file(tmp_path):
     corpus = with_table(tmp_path)
     made(tmp_path / "data", "c/y.edf")

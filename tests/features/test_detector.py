@@ -34,16 +34,22 @@ SECONDS, BURST_S = 60.0, 15.0
 ONSETS = {"a_1": 10.0, "a_2": 35.0, "b_1": 20.0, "c_1": 40.0, "d_1": 5.0}
 
 
-def write(folder: Path, name: str, onset_s: float, names: tuple[str, ...] = ELECTRODES) -> Path:
+def write(
+    folder: Path,
+    name: str,
+    onset_s: float,
+    names: tuple[str, ...] = ELECTRODES,
+    seconds: float = SECONDS,
+) -> Path:
     """A recording in which alpha waves come and go."""
-    raw = made_up(SECONDS, 200.0, names, seed=sum(map(ord, name)))
+    raw = made_up(seconds, 200.0, names, seed=sum(map(ord, name)))
     rng = np.random.default_rng(sum(map(ord, name)))
     spectrum = np.fft.rfft(rng.standard_normal((len(names), raw.n_times)))
     noise = np.fft.irfft(spectrum / np.sqrt(1 + np.arange(spectrum.shape[1])), raw.n_times)
-    seconds = raw.times
-    burst = (seconds >= onset_s) & (seconds < onset_s + BURST_S)
+    times = raw.times
+    burst = (times >= onset_s) & (times < onset_s + BURST_S)
     phase = np.arange(len(names))[:, None]
-    signal = 2e-5 * noise / noise.std() + 6e-5 * burst * np.sin(20 * np.pi * seconds + phase)
+    signal = 2e-5 * noise / noise.std() + 6e-5 * burst * np.sin(20 * np.pi * times + phase)
     path = folder / f"{name}.edf"
     made = mne.io.RawArray(signal, raw.info, verbose="ERROR")
     mne.export.export_raw(path, made, fmt="edf", physical_range=(-1000, 1000), verbose="ERROR")

@@ -19,6 +19,7 @@ from eegdm.compose import compose
 from eegdm.data.recordings import Recordings
 from eegdm.data.synthetic.layouts import write_folder
 from eegdm.data.windows import assign_splits
+from eegdm.errors import UserError
 from eegdm.opening import open_data
 from eegdm.stages import run_stage
 from eegdm.stages.pretrain import views
@@ -195,6 +196,16 @@ def test_a_table_gives_events_and_split(tmp_path: Path) -> None:
     assert (samples.split == samples.recording.str[:3].map(split)).all() and set(
         samples.split
     ) == set(split.values())
+
+
+def test_a_row_without_a_label_is_refused_before_any_recording_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.edf").touch()
+    table = tmp_path / "events.csv"
+    table.write_text("file,onset_s,duration_s,label\nx.edf,1,2,spike\nx.edf,5,2,\n")
+    typed = words(tmp_path, tmp_path / "runs", "events=table", f"table={table}")
+    with pytest.raises(UserError, match="the label of x.edf at 5 s is empty; fill it in"):
+        run_stage("preprocess", typed)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_recordings_without_events_are_enough_for_pretraining(tmp_path: Path) -> None:

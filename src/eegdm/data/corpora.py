@@ -397,12 +397,12 @@ def _table_events(source: Source, corpus: CorpusConfig) -> pd.DataFrame:
     rows = _rows_of(source.file, Path(corpus.source or ""), _rows_by_file(corpus))
     if rows is None:
         return events.event_table([])
-    return rows.loc[rows.label != "", list(events.Event._fields)].reset_index(drop=True)
+    return rows.loc[rows.onset_s.notna(), list(events.Event._fields)].reset_index(drop=True)
 
 
 def table_events(source: Source, corpus: CorpusConfig, duration_s: float) -> pd.DataFrame:
     """Return the events that the corpus's table gives one recording, as :func:`read_events` does,
-    without opening it.
+    without opening it; its open rows are among them, with the label "".
 
     Args:
         source: one of :func:`find_sources`.
@@ -413,6 +413,19 @@ def table_events(source: Source, corpus: CorpusConfig, duration_s: float) -> pd.
         UserError: all events start after the end of the recording.
     """
     return _within(_table_events(source, corpus), source, corpus, duration_s)
+
+
+def refuse_open_rows(corpus: CorpusConfig) -> None:
+    """Refuse a table with open rows, where what they leave open would be taken for background."""
+    rows = pd.concat(_rows_by_file(corpus).values()).sort_index()
+    left_open = rows[(rows.label == "") & rows.onset_s.notna()]
+    if len(left_open):
+        first = left_open.iloc[0]
+        others = f" (and {len(left_open) - 1} more such rows)" if len(left_open) > 1 else ""
+        raise UserError(
+            f"{corpus.table}: the label of {first.file} at {first.onset_s:g} s is empty{others};"
+            " fill it in, or leave onset_s and duration_s empty too if the row is not an event"
+        )
 
 
 def table_labels(corpus: CorpusConfig) -> list[str]:

@@ -222,11 +222,11 @@ def read_event_table(path: Path, root: Path | None = None) -> pd.DataFrame:
 
     Without the columns onset_s and duration_s, or where both cells are empty, a label is of the
     whole recording (onset_s 0, duration_s NaN). Optional columns: channel (a TCP pair, old or new
-    names), subject, session, run, split (train, val, test); an empty cell is None. A row whose
-    onset_s, duration_s and label are all empty is not an event (its label here is ""): it says
-    whose its file is, or its split. ``file`` is a path below the corpus folder or a bare file name,
-    to compare with recordings that were found; never opened. A CSV may have semicolons, with
-    decimal commas in its times.
+    names), subject, session, run, split (train, val, test); an empty cell is None. A row without a
+    label is not an event (its label here is ""): with times it is an open row, a stretch that
+    nobody has marked yet; with none (NaN) it says whose its file is, or its split. ``file`` is a
+    path below the corpus folder or a bare file name, to compare with recordings that were found;
+    never opened. A CSV may have semicolons, with decimal commas in its times.
 
     Args:
         path: the table.
@@ -282,10 +282,6 @@ def _table_row(row: dict[str, str], root: Path | None) -> tuple[Event, dict[str,
 def _table_event(row: dict[str, str]) -> Event:
     if not any(row[name] for name in ("onset_s", "duration_s", "label")):
         return Event(None, math.nan, math.nan, "")
-    if not row["label"]:
-        raise UserError(
-            "label is empty; leave onset_s and duration_s empty too if the row is not an event"
-        )
     if not row["onset_s"] and not row["duration_s"]:
         return Event(_channel(row["channel"]), 0.0, math.nan, row["label"])
     onset, duration = (

@@ -125,7 +125,7 @@ def cross_fit(marked: Marked, read: ReadRows) -> CrossFitted:
         asked = np.isin(group, held_out)
         if level == "marks":  # what lies between marks is neither learned nor left out
             asked &= marked.label >= 0
-        for rows in _in_parts(np.flatnonzero(asked)):
+        for rows in in_parts(np.flatnonzero(asked)):
             decisions[rows] = heads[-1].decide(read(rows))
     return CrossFitted(level, decisions, heads)
 
@@ -145,14 +145,8 @@ def fit_head(marked: Marked, learn: Int[np.ndarray, " learn"], tokens: StoredTok
     for readout in CANDIDATE_READOUTS:
         own = readout.blocks(tokens)
         _, n_blocks, n_queries, n_channels, d_model = own.shape
-        floor = FLOOR * float(own.median())
-        if not floor > 0:
-            raise UserError(
-                "half of the marked signal is flat: its tokens are zero, and nothing can be learned"
-                " from them"
-            )
         head = LinearHead(
-            n_blocks, n_queries, n_channels, n_classes, d_model, readout.per_channel, floor
+            n_blocks, n_queries, n_channels, n_classes, d_model, readout.per_channel, floor_of(own)
         ).eval()
         values = head.values(own).flatten(1).numpy()
         rows = np.arange(len(learn))
@@ -164,6 +158,35 @@ def fit_head(marked: Marked, learn: Int[np.ndarray, " learn"], tokens: StoredTok
             best = error, Fitted(head, readout, float(found.penalty[0]), chosen_over)
     assert best is not None
     return best[1]
+
+
+def fit_calibrated(marked: Marked, read: ReadRows) -> tuple[Fitted, CrossFitted]:
+    """Fit a head to all windows to learn from, with logits that are calibrated on what heads like
+    it say of windows that they did not learn from; return these decisions too, as such logits.
+
+    Raises:
+        UserError: as :func:`cross_fit`.
+    """
+    found = cross_fit(marked, read)
+    learn = np.flatnonzero(marked.learn)
+    fitted = fit_head(marked, learn, read(learn))
+    factor = calibrate(found.decisions[learn], marked.label[learn])
+    scale_logits(fitted.head, factor)
+    return fitted, found._replace(decisions=found.decisions * factor)
+
+
+def floor_of(tokens: StoredTokens) -> float:
+    """Return what is added to tokens before the log is taken.
+
+    Raises:
+        UserError: half of them are zero.
+    """
+    floor = FLOOR * float(tokens.median())
+    if not floor > 0:
+        raise UserError(
+            "half of the signal is flat: its tokens are zero, and nothing can be learned from them"
+        )
+    return floor
 
 
 @torch.no_grad()
@@ -312,6 +335,7 @@ def _group_folds(
     return [names[k : k + 1] for k in range(len(names))]
 
 
-def _in_parts(rows: Int[np.ndarray, " row"]) -> Iterator[Int[np.ndarray, " row"]]:
+def in_parts(rows: Int[np.ndarray, " row"]) -> Iterator[Int[np.ndarray, " row"]]:
+    """Yield rows whose tokens fit into memory together."""
     for start in range(0, len(rows), AT_ONCE):
         yield rows[start : start + AT_ONCE]

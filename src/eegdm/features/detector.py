@@ -28,12 +28,9 @@ from eegdm.evaluation.cross_fitting import (
     Marked,
     ReadRows,
     StoredTokens,
-    calibrate,
-    cross_fit,
     expect,
-    fit_head,
+    fit_calibrated,
     marks,
-    scale_logits,
 )
 from eegdm.evaluation.decision import BACKGROUND, Rule, window_table
 from eegdm.evaluation.fitting import FittedDecision, GridRecording, both_kinds, fit_rule
@@ -126,16 +123,12 @@ def fit(
     source = Path(source)
     if centre not in (None, *CENTRES):
         raise UserError(f"centre={centre!r} is unknown; choose from {', '.join(CENTRES)}")
-    if options.get("notch") == "auto":
-        raise UserError(
-            "notch=auto: a detector has one notch filter for all recordings; give its frequencies"
-        )
     if table is not None and not is_store(source):
         _refuse_table(source, table, background)
-    store = _open(source, table, model, options)
+    store = open_tokens(source, table, model, options)
     begun = time.monotonic()
     model = model_of(source) if model is None else model
-    reader = _reader(store, model)
+    reader = backbone_of(store, model)
     marked = _marked(store, background)
     _say_marks(marked, model)
     if centre is not None:
@@ -143,13 +136,9 @@ def fit(
         learned = marked.windows.learn
         refuse_removed_labels(centre, groups[learned], marked.windows.label[learned])
     read = marked.read(len(reader.spec.query), centre)
-    found = cross_fit(marked.windows, read)
+    fitted, found = fit_calibrated(marked.windows, read)
     expectation = expect(marked.windows, found)
-    learn = np.flatnonzero(marked.windows.learn)
-    fitted = fit_head(marked.windows, learn, read(learn))
-    factor = calibrate(found.decisions[learn], marked.windows.label[learn])
-    scale_logits(fitted.head, factor)
-    decision = _decide(marked, found.decisions * factor, background, events)
+    decision = _decide(marked, found.decisions, background, events)
     classifier = _as_classifier(reader, marked, fitted, decision, centre)
     _say_expectation(fitted, found, expectation, decision)
     detector = Detector(classifier, expectation, decision, None if out is None else Path(out))
@@ -163,8 +152,17 @@ def fit(
 # ------------------------------------------------------------------------------------------ tokens
 
 
-def _open(source: Path, table: Any, model: Any, options: dict[str, Any]) -> FeatureStore:
-    """The tokens of all recordings, made where they are missing."""
+def open_tokens(source: Path, table: Any, model: Any, options: dict[str, Any]) -> FeatureStore:
+    """Return the tokens of all recordings, made where they are missing.
+
+    Raises:
+        UserError: as :func:`eegdm.features.open_store`; recordings would be notched by their own
+            hum.
+    """
+    if options.get("notch") == "auto":
+        raise UserError(
+            "notch=auto: a detector has one notch filter for all recordings; give its frequencies"
+        )
     if is_store(source):
         return open_store(source, table=table, model=model, **options)
     parts = [default_name(source, "mini" if model is None else model)]
@@ -178,8 +176,8 @@ def _open(source: Path, table: Any, model: Any, options: dict[str, Any]) -> Feat
     return open_store(source, table=table, model=model, out=folder, **options)
 
 
-def _reader(store: FeatureStore, model: Any) -> BackboneReader:
-    """The backbone whose tokens these are.
+def backbone_of(store: FeatureStore, model: Any) -> BackboneReader:
+    """Return the backbone whose tokens these are.
 
     Raises:
         UserError: they are not, or a linear head can't take them.
@@ -293,18 +291,38 @@ def _marked(store: FeatureStore, background: str | None) -> MarkedStore:
     if "label" not in store.windows:
         raise UserError("table=None: a table of marks is needed; name one")
     events = store.events
-    table = store.windows
-    labelled = set(table.recording[table.label.notna()])
+    say_open_rows("fit", events)
+    labelled = events[events.label != ""]
     recordings = store.recordings[
-        store.recordings.recording.isin(labelled | set(events.recording))
-        & (store.recordings.status == "ok")
+        store.recordings.recording.isin(labelled.recording) & (store.recordings.status == "ok")
     ]
-    table = table[table.recording.isin(recordings.recording)].reset_index(drop=True)
-    own = replace(store, recordings=recordings, windows=table)
-    label = table.label.astype(object).where(table.label.notna(), None)
+    table = store.windows[store.windows.recording.isin(recordings.recording)]
+    own = replace(store, recordings=recordings, windows=table.reset_index(drop=True))
+    label = labels_of(own)
     if background is not None:
-        label[label.isna() & ~_touched(table, events)] = background
-    _refuse_too_little(store, table, label, events, background)
+        label[label.isna() & ~touched(own.windows, events)] = background
+    _refuse_too_little(store, own.windows, label, labelled, background)
+    return as_marked(own, label, background)
+
+
+def say_open_rows(command: str, events: pd.DataFrame) -> None:
+    """Say how many rows of a table nobody has filled in yet."""
+    if n := int((events.label == "").sum()):
+        rows = "1 row of the table has" if n == 1 else f"{n} rows of the table have"
+        say(f"{command}: {rows} no label yet, so nothing is learned there")
+
+
+def labels_of(store: FeatureStore) -> pd.Series:
+    """Return the label of each window; None where it has none."""
+    if "label" not in store.windows:
+        return pd.Series(None, index=store.windows.index, dtype=object)
+    label = store.windows.label
+    return label.astype(object).where(label.notna(), None)
+
+
+def as_marked(store: FeatureStore, label: pd.Series, background: str | None = None) -> MarkedStore:
+    """Number the labels of windows, the background first, and say whose the windows are."""
+    table, recordings = store.windows, store.recordings
     names = sorted(set(label.dropna()))
     is_background = {name: name == background or name.lower() in BACKGROUND for name in names}
     classes = sorted(names, key=lambda name: not is_background[name])
@@ -314,11 +332,11 @@ def _marked(store: FeatureStore, background: str | None) -> MarkedStore:
     _, recording = np.unique(table.recording.to_numpy(str), return_inverse=True)
     group = {"people": person, "recordings": recording, "marks": marks(number, recording)}
     learn = _to_learn_from(number, person)
-    return MarkedStore(own, Marked(number, learn, group, classes), own.common_channels())
+    return MarkedStore(store, Marked(number, learn, group, classes), store.common_channels())
 
 
-def _touched(windows: pd.DataFrame, events: pd.DataFrame) -> pd.Series:
-    """Whether a mark overlaps a window."""
+def touched(windows: pd.DataFrame, events: pd.DataFrame) -> pd.Series:
+    """Return whether a row of the table overlaps a window."""
     found = pd.Series(False, index=windows.index)
     for name, own in windows.groupby("recording", sort=False):
         for event in events[events.recording == name].itertuples():
@@ -333,8 +351,10 @@ def _to_learn_from(
     """Of each label of a person the same number, spread evenly, where there are that many."""
     table = pd.DataFrame({"label": label, "person": person})
     groups = list(table[table.label >= 0].groupby(["person", "label"]).groups.values())
-    most = share([len(own) for own in groups], MAX_MARKED_WINDOWS)
     learn = np.zeros(len(table), bool)
+    if not groups:
+        return learn
+    most = share([len(own) for own in groups], MAX_MARKED_WINDOWS)
     for own in groups:
         learn[own.to_numpy()[evenly(len(own), most)]] = True
     return learn

@@ -24,7 +24,7 @@ class Labels(NamedTuple):
     of_windows: pd.Series
     """A row per window, null where no label applies."""
     events: pd.DataFrame
-    """recording, onset_s, duration_s, label."""
+    """recording, onset_s, duration_s, label, which is "" in an open row."""
 
 
 def label_windows(
@@ -51,7 +51,8 @@ def label_windows(
         for note in events.attrs["notes"]:
             log.warning("%s: %s", name, note)
         every.append(events[LABEL_COLUMNS[1:]].assign(recording=name))
-        found = main_labels(own.onset_s.to_numpy(), float(own.duration_s.iloc[0]), events)
+        marked = events[events.label != ""]
+        found = main_labels(own.onset_s.to_numpy(), float(own.duration_s.iloc[0]), marked)
         labels[own.index] = pd.array(found, dtype="string")
     events = pd.concat(every, ignore_index=True)[LABEL_COLUMNS]
     return Labels(labels, events.astype({"recording": "string", "label": "string"}))

@@ -75,8 +75,8 @@ class FeatureStore:
 
     @property
     def events(self) -> pd.DataFrame:
-        """The rows of the table that gave labels: recording, onset_s, duration_s, label; without
-        a table, none.
+        """The rows of the table that gave labels: recording, onset_s, duration_s, label ("" where
+        nobody has marked the stretch yet); without a table, none.
         """
         if EVENTS in self.artifact.files:
             return artifacts.read_table(self.artifact / EVENTS)

@@ -22,6 +22,7 @@ from eegdm.data.corpora import (
     Survey,
     describe_people,
     read_events,
+    refuse_open_rows,
     survey,
     table_labels,
     table_path,
@@ -87,6 +88,8 @@ def run(config: Config) -> Path:
         say(line)
     corpus = _with_source(config)
     surveyed = survey(corpus)
+    if corpus.events == "table":
+        refuse_open_rows(corpus)
     sources = surveyed.sources
     config = _with_mains(_with_classes(replace(config, corpus=corpus)), sources)
     inputs = _identity(sources, corpus)
