@@ -17,7 +17,7 @@ the default of `eegdm suggest` is the way, of the three, with the highest mean d
 of a set if the 95 % interval over repetitions (t distribution) of the difference is above 0 there,
 and in general only if it is so on all sets.
 
-Recordings are embedded by `mini` once: windows of 5 s, every 10 s of EEGMAT, every 20 s of
+Recordings are embedded by `mini` once: windows of 5 s, every 15 s of EEGMAT, every 30 s of
 Guinea-Bissau, every 2.5 s of twelve synthetic people.
 """
 
@@ -47,8 +47,8 @@ from eegdm.synthetic import write_folder
 N_ROUNDS, N_EACH = 3, 10
 SETS = {
     "synthetic": {"step_s": 2.5},
-    "eegmat": {"step_s": 10.0, "missing": "drop"},
-    "guinea_bissau": {"step_s": 20.0, "channels": "file", "notch": (50.0,)},
+    "eegmat": {"step_s": 15.0, "missing": "drop"},
+    "guinea_bissau": {"step_s": 30.0, "channels": "file", "notch": (50.0,)},
 }
 Way = Callable[..., np.ndarray]
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from conftest import ROOT
+from eegdm.features import FeatureStore
 from eegdm.models.diffusion import NoiseSchedule
 from eegdm.opening import few_labels
 from eegdm.stages import run_stage
@@ -23,6 +25,7 @@ from stages.tiny import SIZES, Finished, one_thread, snapshot
 SCRIPTS = ROOT / "examples" / "evidence"
 sys.path.insert(0, str(SCRIPTS))
 import denoising  # noqa: E402 - the scripts are beside the tests' folder, not in it
+import suggest  # noqa: E402
 from ledger import Ledger  # noqa: E402
 
 NETWORK = [
@@ -276,3 +279,65 @@ def test_the_evidence_on_real_eeg_runs_through(shared: Path, tmp_path: Path) -> 
         f"| imagined | 20 | {m} | 2 |" in rest
         for m in ("band power", "probe, pretrained", "transformer, random weights")
     )
+
+
+# ------------------------------------------------------------------------------- suggested marks
+
+
+def planted_windows(tmp_path: Path) -> suggest.Windows:
+    """Windows of eight people: two classes, of which one feature is larger in the second."""
+    rng, people = np.random.default_rng(0), [f"p{k}" for k in range(8)]
+    recordings = pd.DataFrame({"recording": people, "subject": people, "status": "ok"})
+    recordings["ch_names"] = [["a", "b"]] * 8
+    table = pd.DataFrame({"recording": np.repeat(people, 20), "window": list(range(20)) * 8})
+    label = pd.Series(rng.permutation(["rest", "task"] * 80), dtype=object)
+    tokens = np.exp(0.3 * rng.standard_normal((160, 2, 1, 2, 4))).astype(np.float32)
+    tokens[label == "task", :, :, :, 1] *= 3
+    store = FeatureStore(tmp_path, None, recordings, table, {})
+    return suggest.Windows(
+        store, label, np.repeat(np.arange(8), 20), lambda rows: torch.from_numpy(tokens[rows])
+    )
+
+
+@pytest.mark.parametrize("way", suggest.WAYS)
+def test_thirty_marks_are_answered_and_scored_on_others(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows, scored = planted_windows(tmp_path), []
+    score = suggest.score
+    monkeypatch.setattr(suggest, "score", lambda *given: scored.append(given) or score(*given))
+    found = suggest.run_rounds(windows, way, 0)
+    ((_, asked, of_others),) = scored
+    assert found["answered"] == len(set(asked)) == 30 and of_others.sum() == 80
+    assert not of_others[asked].any()
+    assert np.bincount(windows.person[asked]).max() <= 9
+    assert found["auroc"] > 0.95
+    assert suggest.run_rounds(windows, way, 0) == found
+
+
+def test_a_class_that_nobody_marked_scores_as_chance(tmp_path: Path) -> None:
+    windows = planted_windows(tmp_path)
+    tasks = np.flatnonzero(windows.label == "task")
+    others = windows.person > 3
+    assert suggest.score(windows, tasks[:10], others) == 0.5
+    label = windows.label.where(windows.person != 5, "asleep")
+    asked = np.flatnonzero(windows.person < 4)
+    known = suggest.score(windows, asked, others & (windows.person != 5))
+    three = windows._replace(label=label)
+    assert suggest.score(three, asked, others) < known
+
+
+def test_differences_are_paired_and_sets_count_alike() -> None:
+    table = pd.DataFrame(
+        [
+            (name, way, seed, 0.6 + 0.01 * seed + gain * (way == "both"))
+            for name, gain in (("one", 0.1), ("two", 0.3))
+            for way in suggest.WAYS
+            for seed in range(10)
+        ],
+        columns=["set", "way", "seed", "auroc"],
+    )
+    found = suggest.summary(table).set_index(["set", "way"])
+    assert found["minus random"]["one", "both"] == "+0.100 [+0.100, +0.100]"
+    assert found["minus random"]["mean of the sets", "both"] == "+0.200"
+    assert found["minus random"]["two", "diversity"] == "+0.000 [+0.000, +0.000]"
