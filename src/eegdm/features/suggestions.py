@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from eegdm.console import say
+from eegdm.data.windows import evenly
 from eegdm.evaluation.across_people import centred
 from eegdm.evaluation.choosing import choose, spoken_for, uncertainty
 from eegdm.evaluation.cross_fitting import (
@@ -23,7 +24,7 @@ from eegdm.evaluation.cross_fitting import (
     in_parts,
     marks,
 )
-from eegdm.features.labels import evenly, share
+from eegdm.features.labels import share
 from eegdm.models.linear import LinearHead
 
 MAX_COMPARED = 3000
