@@ -659,8 +659,11 @@ def download(
     corpus: Annotated[
         str,
         typer.Argument(
-            metavar="chbmit|tuev",
-            help="chbmit is downloaded; tuev is given out on request: how, in words",
+            metavar="chbmit|eegmmidb|eegmat|tuev",
+            help=(
+                "the first three are downloaded from PhysioNet; tuev is given out on request: how,"
+                " in words"
+            ),
         ),
     ],
     out: Annotated[
@@ -669,8 +672,13 @@ def download(
             "--out", help="the corpus's folder; data/CORPUS by default; tuev: checked if there"
         ),
     ] = None,
-    patients: Annotated[
-        str | None, typer.Option("--patients", help="chb01,chb02,...; all 24 (43 GB) by default")
+    subjects: Annotated[
+        str | None,
+        typer.Option(
+            "--subjects",
+            "--patients",
+            help="such as chb01,chb02, S001 or Subject00; all by default (43 GB, 3.4 GB, 180 MB)",
+        ),
     ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", help="a mirror of the database")
@@ -683,18 +691,16 @@ def download(
     from eegdm.data import download as corpora
 
     folder = out or Path("data") / corpus
-    if corpus == "chbmit":
-        names = [name.strip() for name in patients.split(",")] if patients else []
-        typer.echo(
-            str(corpora.download_chbmit(folder, names, base_url or corpora.CHBMIT_URL, connections))
-        )
+    if corpus in corpora.DATABASES:
+        names = [name.strip() for name in subjects.split(",")] if subjects else []
+        typer.echo(str(corpora.download_database(corpus, folder, names, base_url, connections)))
     elif corpus == "tuev":
         for line in corpora.check_tuev(folder) if folder.is_dir() else [corpora.TUEV_ACCESS]:
             typer.echo(line)
     else:
         raise UserError(
-            f"download {corpus}: chbmit is downloaded, tuev given out on request; other corpora are"
-            " yours to bring"
+            f"download {corpus}: {', '.join(corpora.DATABASES)} are downloaded, tuev is given out"
+            " on request; other corpora are yours to bring"
         )
 
 

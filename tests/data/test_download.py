@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from eegdm.data import download as module
-from eegdm.data.download import SUMS, Patience, check_tuev, download_chbmit
+from eegdm.data.download import DATABASES, SUMS, Patience, check_tuev, download_database
 from eegdm.data.synthetic.layouts import write_tuev
 from eegdm.errors import UserError
 from stages.tiny import command_line, one_thread
@@ -45,15 +45,19 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        rng = np.random.default_rng(0)
-        self.files = {name: rng.bytes(SIZE if name.endswith(".edf") else 500) for name in NAMES}
-        self.files[SUMS] = "".join(
-            f"{hashlib.sha256(data).hexdigest()} {name}\n" for name, data in self.files.items()
-        ).encode()
+        self.hold(NAMES)
         self.faults: dict[str, list[str]] = {}
         self.asked: list[tuple[str, int]] = []  # file, first byte
         self.sent: dict[str, int] = {}
         self.meeting = threading.Barrier(2, timeout=10)
+
+    def hold(self, names: Sequence[str]) -> None:
+        """Make a database of files of these names."""
+        rng = np.random.default_rng(0)
+        self.files = {name: rng.bytes(SIZE if name.endswith(".edf") else 500) for name in names}
+        self.files[SUMS] = "".join(
+            f"{hashlib.sha256(data).hexdigest()} {name}\n" for name, data in self.files.items()
+        ).encode()
 
     @property
     def url(self) -> str:
@@ -132,10 +136,11 @@ def assert_complete(folder: Path, server: Server, names: tuple[str, ...] = NAMES
 
 
 def download(folder: Path, server: Server, *patients: str, connections: int = 3) -> Path:
-    return download_chbmit(folder, patients or ("chb01", "chb02"), server.url, connections, HASTE)
+    wanted = patients or ("chb01", "chb02")
+    return download_database("chbmit", folder, wanted, server.url, connections, HASTE)
 
 
-# ---------------------------------------------------------------------------------------- CHB-MIT
+# -------------------------------------------------------------------------------------- PhysioNet
 
 
 def test_patients_that_were_asked_for_come_over_several_connections(tmp_path, server, capsys):
@@ -150,6 +155,31 @@ def test_patients_that_were_asked_for_come_over_several_connections(tmp_path, se
         "5 of 5 files are there and have their checksum; 587.4 KiB came in"
         in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "subject", "wanted", "others"),
+    [
+        (
+            "eegmmidb",
+            "S001",
+            ("RECORDS", "S001/S001R01.edf", "S001/S001R01.edf.event"),
+            ("64_channel_sharbrough-old.png", "wfdbcal", "S010/S010R01.edf"),
+        ),
+        (
+            "eegmat",
+            "Subject00",
+            ("RECORDS", "subject-info.csv", "Subject00_1.edf", "Subject00_2.edf"),
+            ("README.txt", "Subject01_1.edf"),
+        ),
+    ],
+)
+def test_one_subject_of_each_database(tmp_path, server, name, subject, wanted, others):
+    server.hold([*wanted, *others])
+    download_database(name, tmp_path, [subject], server.url, 2, HASTE)
+    assert_complete(tmp_path, server, wanted)
+    with pytest.raises(UserError, match=f"S110: {DATABASES[name].title} has S(001|ubject00) to S"):
+        download_database(name, tmp_path, ["S110"], server.url, 2, HASTE)
 
 
 def test_finished_files_are_not_fetched_again_and_damaged_ones_are(tmp_path, server):
@@ -352,5 +382,5 @@ def test_how_to_get_tuev_is_told_in_words(tmp_path):
     )
     unknown = command_line("download", "tuab", cwd=tmp_path)
     assert unknown.returncode == 2 and unknown.stderr.startswith(
-        "eegdm: download tuab: chbmit is downloaded, tuev given out on request"
+        "eegdm: download tuab: chbmit, eegmmidb, eegmat are downloaded, tuev is given out"
     )

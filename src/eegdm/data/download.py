@@ -1,4 +1,4 @@
-"""Getting the corpora: CHB-MIT from PhysioNet, resumable and checked; TUEV, which is given out on
+"""Getting the corpora: databases of PhysioNet, resumable and checked; TUEV, which is given out on
 request, checked where it lies.
 
 What has arrived of a file waits in ``.<name>.part`` beside its place. After a break, a stall or a
@@ -25,11 +25,41 @@ from eegdm.errors import UserError, one_line
 if TYPE_CHECKING:
     from requests import RequestException
 
-CHBMIT_URL = "https://physionet.org/files/chbmit/1.0.0/"
-PATIENTS = tuple(f"chb{number:02d}" for number in range(1, 25))
 SUMS = "SHA256SUMS.txt"
-ABOUT_PATIENTS = ("RECORDS", "RECORDS-WITH-SEIZURES", "SUBJECT-INFO")
-"""Small files about all patients, downloaded with any of them."""
+
+
+class Database(NamedTuple):
+    """A database of PhysioNet. A file's path begins with its subject: `chb01/chb01_03.edf`,
+    `Subject00_1.edf`.
+    """
+
+    title: str
+    url: str
+    subjects: tuple[str, ...]
+    about: tuple[str, ...]
+    """Small files about all subjects, downloaded with any of them."""
+
+
+DATABASES = {
+    "chbmit": Database(
+        "CHB-MIT",
+        "https://physionet.org/files/chbmit/1.0.0/",
+        tuple(f"chb{number:02d}" for number in range(1, 25)),
+        ("RECORDS", "RECORDS-WITH-SEIZURES", "SUBJECT-INFO"),
+    ),
+    "eegmmidb": Database(
+        "eegmmidb",
+        "https://physionet.org/files/eegmmidb/1.0.0/",
+        tuple(f"S{number:03d}" for number in range(1, 110)),
+        ("RECORDS",),
+    ),
+    "eegmat": Database(
+        "EEGMAT",
+        "https://physionet.org/files/eegmat/1.0.0/",
+        tuple(f"Subject{number:02d}" for number in range(36)),
+        ("RECORDS", "subject-info.csv"),
+    ),
+}
 
 TUEV_ACCESS = """\
 TUEV, the TUH EEG Events Corpus, is free of charge and given out by Temple University Hospital to those who ask; no program may hand it on.
@@ -56,38 +86,42 @@ class Patience(NamedTuple):
 PATIENCE = Patience()
 
 
-# ---------------------------------------------------------------------------------------- CHB-MIT
+# -------------------------------------------------------------------------------------- PhysioNet
 
 
-def download_chbmit(
+def download_database(
+    name: str,
     out: Path,
-    patients: Sequence[str] = (),
-    base_url: str = CHBMIT_URL,
+    subjects: Sequence[str] = (),
+    base_url: str | None = None,
     connections: int = 4,
     patience: Patience = PATIENCE,
 ) -> Path:
-    """Download patients' recordings, summaries and seizures into ``out``, in PhysioNet's layout; go
-    on where an earlier call stopped.
+    """Download subjects' files into ``out``, in PhysioNet's layout; go on where an earlier call
+    stopped.
 
     Args:
+        name: one of :data:`DATABASES`.
         out: the folder; files in it that have their checksum are left as they are.
-        patients: names such as "chb01"; none means all 24 (43 GB).
-        base_url: where the database or a mirror of it lies.
+        subjects: names such as "chb01"; none means all.
+        base_url: where a mirror of the database lies; None: PhysioNet.
         connections: files at a time.
         patience: when to give up.
 
     Raises:
-        UserError: an unknown patient, a server that doesn't answer or holds something else, or
+        UserError: an unknown subject, a server that doesn't answer or holds something else, or
             files that could not be got; what arrived is kept.
     """
     from filelock import FileLock, Timeout
 
-    wanted = _known_patients(patients)
+    database = DATABASES[name]
+    wanted = _known_subjects(database, subjects)
     out = Path(out)
+    url = base_url or database.url
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".lock").acquire(timeout=0):
-            _fetch_all(out, wanted, f"{base_url.rstrip('/')}/", connections, patience)
+            _fetch_all(database, out, wanted, f"{url.rstrip('/')}/", connections, patience)
     except Timeout:
         raise UserError(
             f"{out}: another process downloads into it; wait for it to end, or choose another --out"
@@ -98,17 +132,28 @@ def download_chbmit(
     return out
 
 
-def _known_patients(patients: Sequence[str]) -> Sequence[str]:
-    for name in patients:
-        if name not in PATIENTS:
+def _known_subjects(database: Database, subjects: Sequence[str]) -> Sequence[str]:
+    every = database.subjects
+    for name in subjects:
+        if name not in every:
             raise UserError(
-                f"patients={name}: CHB-MIT has chb01 to chb24{did_you_mean(name, PATIENTS)}"
+                f"subjects={name}: {database.title} has {every[0]} to"
+                f" {every[-1]}{did_you_mean(name, every)}"
             )
-    return patients or PATIENTS
+    return subjects or every
+
+
+def _subject_of(file: str) -> str:
+    return re.split("[/_]", file, maxsplit=1)[0]
 
 
 def _fetch_all(
-    out: Path, patients: Sequence[str], base_url: str, connections: int, patience: Patience
+    database: Database,
+    out: Path,
+    subjects: Sequence[str],
+    base_url: str,
+    connections: int,
+    patience: Patience,
 ) -> None:
     # Threads can't be ended from outside: they look at this between chunks, so that an interrupted
     # download ends within seconds.
@@ -119,16 +164,14 @@ def _fetch_all(
     sums = {
         name: digest
         for name, digest in read_sums(out / SUMS).items()
-        if name in ABOUT_PATIENTS or name.split("/")[0] in patients
+        if name in database.about or _subject_of(name) in subjects
     }
-    lacking = [
-        patient for patient in patients if not any(name.startswith(f"{patient}/") for name in sums)
-    ]
-    if lacking:
+    if lacking := sorted(set(subjects) - {_subject_of(name) for name in sums}):
         raise UserError(
-            f"{base_url}{SUMS}: lists no file of {', '.join(lacking)}; is this CHB-MIT's address?"
+            f"{base_url}{SUMS}: lists no file of {', '.join(lacking)}; is this the address of"
+            f" {database.title}?"
         )
-    say(f"download: {len(sums)} files of {len(patients)} patients from {base_url} -> {out}")
+    say(f"download: {len(sums)} files of {len(subjects)} subjects from {base_url} -> {out}")
     faults, begun = [], time.monotonic()
     with transfer("download", len(sums)) as progress:
         store = _Store(out, base_url, sums, patience, stopped, progress.received)
@@ -175,8 +218,8 @@ def read_sums(path: Path) -> dict[str, str]:
         )
         if match is None:
             raise UserError(
-                f"{path}:{number}: {ascii(line[:60])} is not a line of a {SUMS}; is the address"
-                " that of CHB-MIT?"
+                f"{path}:{number}: {ascii(line[:60])} is not a line of a {SUMS}; is this the"
+                " address of a PhysioNet database?"
             )
         sums[match[2]] = match[1]
     return sums
