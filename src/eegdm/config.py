@@ -61,7 +61,7 @@ class CorpusConfig:
         "synthetic",
         "layout of the corpus",
         "corpus=NAME sets it together with all that belongs to a layout; use that instead.",
-        choices=("synthetic", "tuev", "chbmit", "folder", "bids"),
+        choices=("synthetic", "tuev", "chbmit", "eegmmidb", "eegmat", "folder", "bids"),
     )
     source: str | None = option(
         None,
@@ -71,10 +71,11 @@ class CorpusConfig:
     )
     events: str = option(
         "rec",
-        "where events come from: TUEV's .rec files, CHB-MIT's summaries, a table, the files' own"
-        " annotations, BIDS *_events.tsv, or nowhere (pretraining only)",
+        "where events come from: TUEV's .rec files, CHB-MIT's summaries, the tasks of the runs of"
+        " eegmmidb and EEGMAT, a table, the files' own annotations, BIDS *_events.tsv, or nowhere"
+        " (pretraining only)",
         "Change it if your labels are somewhere else than where corpus=NAME expects them.",
-        choices=("rec", "summary", "table", "annotations", "bids", "none"),
+        choices=("rec", "summary", "runs", "table", "annotations", "bids", "none"),
     )
     table: str | None = option(
         None,
@@ -1078,6 +1079,9 @@ def did_you_mean(word: str, known: Any) -> str:
     return f'; did you mean "{ascii(near[0])[1:-1]}"?' if near else ""
 
 
+_OF_RUNS = ("eegmmidb", "eegmat")  # corpora whose runs say what happened in them
+
+
 def _contradictions(c: Config) -> Iterator[str]:
     if len(c.latents.query) != len(c.latents.pool):
         yield (
@@ -1116,7 +1120,9 @@ def _contradictions(c: Config) -> Iterator[str]:
             f"windows.fold={c.windows.fold}: the last of {c.windows.n_folds} folds is"
             f" {c.windows.n_folds - 1}"
         )
-    if c.windows.split == "published" and c.corpus.name in ("folder", "bids"):
+    if c.corpus.events == "runs" and c.corpus.name not in _OF_RUNS:
+        yield f"corpus.events=runs: only corpus={' and corpus='.join(_OF_RUNS)} have such runs"
+    if c.windows.split == "published" and c.corpus.name in (*_OF_RUNS, "folder", "bids"):
         yield (
             f"windows.split=published: corpus={c.corpus.name} has no published split; use subject,"
             " run, recording, column or kfold"

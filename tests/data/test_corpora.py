@@ -9,6 +9,7 @@ import logging
 import os
 from pathlib import Path
 
+import mne
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
@@ -24,6 +25,7 @@ from eegdm.data.corpora import (
     recording_ids,
     tuev_validation_subjects,
 )
+from eegdm.data.runs import eegmmidb_events
 from eegdm.errors import UserError
 
 CONF = ROOT / "src/eegdm/conf/corpus"
@@ -185,6 +187,84 @@ def test_published_split_of_chbmit():
     for patient in (0, 25):
         with pytest.raises(UserError, match="patients 1 to 24"):
             chbmit_split(patient)
+
+
+# ------------------------------------------------------------------------------ eegmmidb, EEGMAT
+
+
+def test_layouts_of_eegmmidb_and_eegmat(tmp_path):
+    made(
+        tmp_path / "motor",
+        "S001/S001R01.edf",
+        "S001/S001R01.edf.event",
+        "S001/S001R15.edf",
+        "S001/notes.edf",
+        "S109/S109R14.edf",
+        "S1/S1R01.edf",
+    )
+    corpus = CorpusConfig(name="eegmmidb", source=str(tmp_path / "motor"), events="runs")
+    assert told(find_sources(corpus)) == [
+        ("S001/S001R01", "S001", None, "01", None, None),
+        ("S109/S109R14", "S109", None, "14", None, None),
+    ]
+    made(
+        tmp_path / "sums", "Subject00_1.edf", "Subject00_2.edf", "Subject00_3.edf", "Subject0_1.edf"
+    )
+    corpus = CorpusConfig(name="eegmat", source=str(tmp_path / "sums"), events="runs")
+    sources = find_sources(corpus)
+    assert told(sources) == [
+        ("Subject00_1", "Subject00", None, "1", None, None),
+        ("Subject00_2", "Subject00", None, "2", None, None),
+    ]
+    whole = [read_events(source, corpus, Recording).values.tolist() for source in sources]
+    assert whole == [[[None, 0.0, 60.0, "rest"]], [[None, 0.0, 60.0, "arithmetic"]]]
+
+
+@pytest.mark.parametrize(
+    ("run", "t0", "t1", "t2"),
+    [  # as the page of the database says, run by run
+        ("03", "rest", "executed_left_fist", "executed_right_fist"),
+        ("04", "rest", "imagined_left_fist", "imagined_right_fist"),
+        ("05", "rest", "executed_both_fists", "executed_both_feet"),
+        ("06", "rest", "imagined_both_fists", "imagined_both_feet"),
+        ("07", "rest", "executed_left_fist", "executed_right_fist"),
+        ("08", "rest", "imagined_left_fist", "imagined_right_fist"),
+        ("09", "rest", "executed_both_fists", "executed_both_feet"),
+        ("10", "rest", "imagined_both_fists", "imagined_both_feet"),
+        ("11", "rest", "executed_left_fist", "executed_right_fist"),
+        ("12", "rest", "imagined_left_fist", "imagined_right_fist"),
+        ("13", "rest", "executed_both_fists", "executed_both_feet"),
+        ("14", "rest", "imagined_both_fists", "imagined_both_feet"),
+    ],
+)
+def test_what_annotations_mean_in_a_run_of_eegmmidb(run, t0, t1, t2):
+    raw = mne.io.RawArray(np.zeros((1, 6000)), mne.create_info(["Cz.."], 100.0), verbose="ERROR")
+    raw.set_annotations(
+        mne.Annotations([0, 4.2, 8.3, 12.5], [4.2, 4.1, 4.2, 4.1], ["T0", "T2", "T0", "T1"])
+    )
+    events = eegmmidb_events(run, raw)
+    assert events.values.tolist() == [
+        [None, 0.0, 4.2, t0],
+        [None, 4.2, 4.1, t2],
+        [None, 8.3, 4.2, t0],
+        [None, 12.5, 4.1, t1],
+    ]
+    raw.set_annotations(mne.Annotations([0], [1], ["T3"]))
+    with pytest.raises(UserError, match=f"run {run}: has an annotation 'T3'; .* T0, T1, T2"):
+        eegmmidb_events(run, raw)
+
+
+@pytest.mark.parametrize(("run", "label"), [("01", "eyes_open"), ("02", "eyes_closed")])
+def test_a_baseline_of_eegmmidb_is_one_event(tmp_path, run, label):
+    made(tmp_path, f"S001/S001R{run}.edf")
+    corpus = CorpusConfig(name="eegmmidb", source=str(tmp_path), events="runs")
+    (source,) = find_sources(corpus)
+    assert read_events(source, corpus, Recording).values.tolist() == [[None, 0.0, 60.0, label]]
+
+
+def test_other_corpora_have_no_such_runs():
+    with pytest.raises(UserError, match="events=runs: only corpus=eegmmidb and corpus=eegmat"):
+        check(Config(corpus=CorpusConfig(name="tuev", events="runs")))
 
 
 # ------------------------------------------------------------------------------------------- BIDS
@@ -416,6 +496,8 @@ def test_folder_with_real_recordings(shared):
         ("tuev", "edf/train/<subject>/<file>.edf"),
         ("synthetic", "edf/eval/<subject>/<file>.edf"),
         ("chbmit", "chb01/chb01_01.edf"),
+        ("eegmmidb", "S001/S001R01.edf"),
+        ("eegmat", "Subject00_1.edf"),
         ("bids", "sub-*/[ses-*/]eeg/*_eeg.edf|.bdf|.vhdr|.set"),
         ("folder", "files that end in .edf, .bdf"),
     ],
@@ -430,7 +512,8 @@ def test_folders_without_recordings(tmp_path, name, part):
 
 def test_every_corpus_file_says_only_what_differs():
     names = {path.stem for path in CONF.glob("*.yaml")}
-    assert names == {"tuev", "synthetic", "chbmit", "folder", "bids"} == set(corpora._LAYOUTS)
+    assert names == {"tuev", "synthetic", "chbmit", "eegmmidb", "eegmat", "folder", "bids"}
+    assert names == set(corpora._LAYOUTS)
     default = {name: value for name, _, value in leaves(Config())}
     for name in names:
         assert (CONF / f"{name}.yaml").read_text().startswith("# @package _global_\n")

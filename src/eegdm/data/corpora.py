@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from eegdm.config import CorpusConfig, did_you_mean
-from eegdm.data import chbmit, events, people
+from eegdm.data import chbmit, events, people, runs
 from eegdm.data.files import EXTENSIONS, extension, recording_ids, sort_out, visible
 from eegdm.errors import UserError
 
@@ -208,6 +208,20 @@ def _chbmit(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
         )
 
 
+def _eegmmidb(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
+    yield from _runs(visible(root, root.glob("S[0-9][0-9][0-9]/*.edf")), runs.EEGMMIDB_NAME)
+
+
+def _eegmat(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
+    yield from _runs(visible(root, root.glob("Subject*.edf")), runs.EEGMAT_NAME)
+
+
+def _runs(files: Iterable[Path], name: re.Pattern[str]) -> Iterator[_Place]:
+    for file in files:
+        if match := name.fullmatch(file.stem):
+            yield _Place(file, match["subject"], run=match["run"])
+
+
 def _bids(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
     files = [*root.glob("sub-*/eeg/*_eeg.*"), *root.glob("sub-*/ses-*/eeg/*_eeg.*")]
     for file in visible(root, files):
@@ -238,6 +252,8 @@ _LAYOUTS = {
     "tuev": _Layout(_tuev, "edf/train/<subject>/<file>.edf and edf/eval/<nnn>/<file>.edf"),
     "synthetic": _Layout(_tuev, "edf/train/<subject>/<file>.edf and edf/eval/<subject>/<file>.edf"),
     "chbmit": _Layout(_chbmit, "chb01/chb01_01.edf ... chb24/chb24_22.edf"),
+    "eegmmidb": _Layout(_eegmmidb, "S001/S001R01.edf ... S109/S109R14.edf"),
+    "eegmat": _Layout(_eegmat, "Subject00_1.edf ... Subject35_2.edf"),
     "bids": _Layout(_bids, "sub-*/[ses-*/]eeg/*_eeg" + "|".join(BIDS_EXTENSIONS)),
     "folder": _Layout(_folder, "files that end in " + ", ".join(EXTENSIONS) + ", at any depth"),
 }
@@ -266,6 +282,10 @@ def _pattern(corpus: CorpusConfig) -> re.Pattern[str]:
 
 
 # ----------------------------------------------------------------------------------------- events
+
+
+# Who knows what happened in a run
+_RUNS = {"eegmmidb": runs.eegmmidb_events, "eegmat": runs.eegmat_events}
 
 
 def _expected_annotation(file: Path, corpus: CorpusConfig) -> Path | None:
@@ -335,6 +355,9 @@ def _read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame
         return events.event_table([])
     if corpus.events == "annotations":
         return events.from_annotations(raw)
+    if corpus.events == "runs":
+        assert source.run is not None
+        return _RUNS[corpus.name](source.run, raw)
     if source.annotation is None:
         raise UserError(
             f"{source.file}: has no annotations ({_expected_annotation(source.file, corpus)} is"
