@@ -165,6 +165,7 @@ def test_cautions_follow_from_the_data() -> None:
     assert "AUROC." in sentences["Pretraining"] or "AUROC," in sentences["Pretraining"]
     sentences = said(evaluation(overlap=[]))
     assert sentences["Pretraining data"].startswith("None of these people")
+    assert "names of subjects" in sentences["Pretraining data"]
 
 
 def test_conclusions_rest_on_what_the_labels_allow() -> None:

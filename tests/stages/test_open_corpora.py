@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ import eegdm
 from eegdm.stages import run_stage
 from stages.tiny import SIZES
 
-pytestmark = [pytest.mark.ci, pytest.mark.real]
+pytestmark = [pytest.mark.ci, pytest.mark.real, pytest.mark.timeout(900)]
 
 
 def five_stages(words: list[str]) -> tuple[Path, Path]:
@@ -24,6 +25,14 @@ def five_stages(words: list[str]) -> tuple[Path, Path]:
     for stage in ("pretrain", "cache", "finetune"):
         run_stage(stage, words)
     return recordings, run_stage("report", words)
+
+
+def linked_people(shared: Path, folder: Path, *people: str) -> Path:
+    """Link people of EEGMAT into a folder."""
+    folder.mkdir()
+    for name in (f"Subject{who}_{run}.edf" for who in people for run in (1, 2)):
+        (folder / name).symlink_to(shared / "data/people/eegmat" / name)
+    return folder
 
 
 def test_motor_runs_of_one_person(shared: Path, tmp_path: Path) -> None:
@@ -56,11 +65,7 @@ def test_motor_runs_of_one_person(shared: Path, tmp_path: Path) -> None:
 
 
 def test_rest_and_arithmetic_of_four_people(shared: Path, tmp_path: Path) -> None:
-    source = tmp_path / "eegmat"
-    source.mkdir()
-    people = ("01", "02", "03", "04")
-    for name in (f"Subject{who}_{run}.edf" for who in people for run in (1, 2)):
-        (source / name).symlink_to(shared / "data/people/eegmat" / name)
+    source = linked_people(shared, tmp_path / "eegmat", "01", "02", "03", "04")
     words = ["corpus=eegmat", f"source={source}", f"root={tmp_path / 'runs'}"]
     recordings, report = five_stages(words)
     events = pd.read_parquet(recordings / "events.parquet")
@@ -78,3 +83,29 @@ def test_rest_and_arithmetic_of_four_people(shared: Path, tmp_path: Path) -> Non
     windows = pd.read_parquet(next(report.glob("predictions-*.parquet")))
     (tested,) = {name.split("_")[0] for name in windows.recording}
     assert len(windows) == sum(given[given.subject == tested].duration_s // 5)
+
+
+def test_evaluate_names_the_people_that_a_backbone_learned_from(
+    shared: Path, tmp_path: Path
+) -> None:
+    source = linked_people(shared, tmp_path / "eegmat", "01", "02", "03", "04")
+    words = ["corpus=eegmat", f"source={source}", f"root={tmp_path / 'runs'}", *SIZES, "workers=1"]
+    run_stage("preprocess", words)
+    left_out = ["windows.leave_out=[Subject02]", "windows.split=recording"]
+    backbone = run_stage("pretrain", [*words, *left_out, "windows.val_fraction=0"])
+    learned = ("Subject01", "Subject03", "Subject04")
+    people = [hashlib.sha256(name.encode()).hexdigest()[:12] for name in learned]
+    assert json.loads((backbone / "config.json").read_text())["people"] == sorted(people)
+    card = (backbone / "README.md").read_text()
+    assert "learned from: 3, listed in `config.json`" in card
+    assert "Subject0" not in card + (backbone / "config.json").read_text()
+    again = eegdm.load(backbone).save_pretrained(tmp_path / "copy")
+    assert eegdm.load(again).info["people"] == sorted(people)
+
+    table = shared / "data/people/eegmat/events.csv"
+    few = {"step_s": 20.0, "permutations": 2, "missing": "drop", "workers": 1}
+    found = eegdm.evaluate(source, table, again, out=tmp_path / "out", **few)
+    assert found.about.overlap == list(learned)
+    assert "copy was pretrained on 3 of these people (Subject01, Subject03, Subject04)" in (
+        found.page.read_text()
+    )

@@ -7,6 +7,7 @@ is not: `session2`, `eyes_open` and `train` are not people.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,16 @@ PERSON_WORDS = _word_set(
 """What a person is called if a number follows."""
 _WORD = re.compile(r"([^\W\d_]*)(\d*)")
 _DATE = re.compile(r"(19|20)\d\d[-_.]?(0\d|1[0-2])[-_.]?([0-2]\d|3[01])|19[5-9]\d|20[0-3]\d")
+
+
+def digest(subject: str) -> str:
+    """Return the first 12 digits of the SHA-256 of a subject's name: what a model lists of the
+    people whom it learned from.
+
+    Names of folders may be those of patients, and models are handed on. Lists can still be
+    compared; whoever guesses a name can check the guess.
+    """
+    return hashlib.sha256(subject.encode()).hexdigest()[:12]
 
 
 class Word(NamedTuple):

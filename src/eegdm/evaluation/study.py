@@ -167,7 +167,7 @@ class StudyFacts:
     channels_left_out: list[str]
     """Those that some recordings lack."""
     overlap: list[str] | None
-    """People whom the model was pretrained on; None: unknown."""
+    """Subjects with the name of somebody whom the model was pretrained on; None: unknown."""
     pretrained_on: str
     """What the model says of its data; empty where it says nothing in words."""
     notes: list[str]

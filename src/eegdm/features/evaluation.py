@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ import pandas as pd
 from eegdm import __version__, artifacts
 from eegdm.console import say
 from eegdm.data.windows import evenly
+from eegdm.data.people import digest
 from eegdm.errors import UserError
 from eegdm.evaluation.across_people import N_PERMUTATIONS, LabelledWindows
 from eegdm.evaluation.covariance import log_covariance
@@ -33,6 +34,7 @@ from eegdm.features.extractors import TOKENS, Tokens
 from eegdm.features.labels import share
 from eegdm.features.making import default_name, is_store, model_name, model_of, open_store
 from eegdm.features.store import FeatureStore
+from eegdm.models.pretrained import PEOPLE
 from eegdm.report.evaluation_page import PAGE, read_evaluation, write_evaluation
 
 if TYPE_CHECKING:
@@ -270,16 +272,18 @@ def _describe_study(
         channels_left_out=sorted(
             {n for own in usable.ch_names for n in own} - set(store.common_channels())
         ),
-        overlap=_overlap(info, windows.people),
+        overlap=_overlap(info, table.subject),
         pretrained_on=str(info.get("data", "")) if isinstance(info.get("data"), str) else "",
         notes=notes,
         settings=settings,
     )
 
 
-def _overlap(info: Mapping[str, Any], people: np.ndarray) -> list[str] | None:
-    """People of this evaluation whom the model was pretrained on; None where it does not list its
-    people.
+def _overlap(info: Mapping[str, Any], subjects: Iterable[str]) -> list[str] | None:
+    """Subjects of this evaluation whose names are those of people whom the model was pretrained on;
+    None where it does not list its people.
     """
-    known = info.get("people")
-    return sorted(set(map(str, known)) & set(people.tolist())) if isinstance(known, list) else None
+    known = info.get(PEOPLE)
+    if not isinstance(known, list):
+        return None
+    return sorted(subject for subject in set(subjects) if digest(subject) in known)

@@ -27,7 +27,7 @@ PURPOSES = {
         " head that was fitted to a few labels."
     ),
 }
-_CARD_SECTIONS = ("data", "recipe", "metrics", "licence", "license")
+_CARD_SECTIONS = ("data", "people", "recipe", "metrics", "licence", "license")
 _LIMITS = """\
 This model is for research and is not a medical device: it must not be used for the diagnosis,
 treatment or monitoring of patients. It has learned from the channels and the preprocessing listed
@@ -125,7 +125,8 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
     Args:
         model: its class and `config` are shown.
         info: `data`, `recipe`, `metrics` and `licence` fill the sections of these names, each a
-            text or a table of JSON values; `license` is the hub's short name of the licence.
+            text or a table of JSON values; `people` is counted; `license` is the hub's short name
+            of the licence.
     """
     name = type(model).__name__
     is_linear = model.config.get("fusion", {}).get("kind") == "linear"
@@ -134,7 +135,7 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
         purpose=PURPOSES[f"{name}, linear" if is_linear else name],
         license=json.dumps(info.get("license", "unknown")),
         task="feature-extraction" if name == "SSMDP" else "other",
-        data=_section(info.get("data"), "Not stated."),
+        data=_data(info),
         recipe=_section(info.get("recipe"), "Not stated."),
         facts=_section(
             {key: value for key, value in info.items() if key not in _CARD_SECTIONS}, "None."
@@ -148,6 +149,16 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
         limits=_LIMITS,
         version=__version__,
         config=json.dumps(model.config, indent=1),
+    )
+
+
+def _data(info: dict[str, Any]) -> str:
+    text, people = _section(info.get("data"), "Not stated."), info.get("people")
+    if not people:
+        return text
+    return (
+        f"{text}\n\nPeople whose recordings it learned from: {len(people)}, listed in `config.json`"
+        " by the first 12 digits of the SHA-256 of their names."
     )
 
 

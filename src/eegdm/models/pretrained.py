@@ -30,9 +30,10 @@ TYPICAL_SPREAD = "typical_spread_uv"
 """Median of the robust spreads of the training recordings, of a model that was shown them scaled by
 theirs.
 """
-READING = ("diffusion", "signal", POPULATION, TYPICAL_SPREAD)
-"""What stands beside the settings and says how the weights are to be read; it stays with a model
-that is saved again.
+PEOPLE = "people"
+READING = ("diffusion", "signal", POPULATION, TYPICAL_SPREAD, PEOPLE)
+"""What stands beside the settings and says how the weights are to be read, and from whom they
+learned; it stays with a model that is saved again.
 """
 MAX_CONFIG_BYTES = 2**20
 MAX_NUMBER = 2**20

@@ -176,14 +176,18 @@ def _about_overlap(about: StudyFacts) -> str:
         says = f" It says of its data: {about.pretrained_on}" if about.pretrained_on else ""
         return (
             f"It is unknown whether {model} was pretrained on any of these people: it does not list"
-            f" its people by name.{says}"
+            f" its people.{says}"
         )
     if about.overlap:
         return (
             f"{model} was pretrained on {len(about.overlap)} of these people"
             f" ({', '.join(about.overlap[:5])}): scores are not those of people it has never met."
+            " This compares names of subjects: a name may be somebody else's in another corpus."
         )
-    return f"None of these people is among those whom {model} lists as its own."
+    return (
+        f"None of these people is among those whom {model} lists as its own. This compares names of"
+        " subjects: somebody who has another name in another folder is not recognised."
+    )
 
 
 def one(about: StudyFacts) -> str:

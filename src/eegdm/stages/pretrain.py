@@ -17,6 +17,7 @@ from eegdm.config import Config
 from eegdm.console import say
 from eegdm.data.batches import Denoising, DenoisingBatch, generator, loader
 from eegdm.data.montage import TCP
+from eegdm.data.people import digest
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view, without_windows
 from eegdm.effects import finished_line
@@ -27,7 +28,7 @@ from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.card import training_facts
 from eegdm.models.diffusion import NoiseSchedule, sample
-from eegdm.models.pretrained import TYPICAL_SPREAD
+from eegdm.models.pretrained import PEOPLE, TYPICAL_SPREAD
 from eegdm.opening import make_backbone, make_schedule, open_recordings, resolve
 from eegdm.processes import own_random_state
 from eegdm.training import (
@@ -229,12 +230,12 @@ def _write_trained(
     )
     signal = recordings.artifact.config["signal"] | content["signal"]
     population = population_facts(Population.of_windows(recordings, train))
+    learned = recordings.table[recordings.table.recording.isin(train.recording)]
+    reading = {"diffusion": content["diffusion"], "signal": signal, **population}
     if config.signal.spread is not None:
-        typical = recordings.typical_spread(train.recording.unique())
-        population[TYPICAL_SPREAD] = round(100 * typical, 3)
-    model.save_pretrained(
-        folder, info={**facts, "diffusion": content["diffusion"], "signal": signal, **population}
-    )
+        reading[TYPICAL_SPREAD] = round(100 * recordings.typical_spread(learned.recording), 3)
+    people = sorted({digest(subject) for subject in learned.subject})
+    model.save_pretrained(folder, info={**facts, **reading, PEOPLE: people})
     artifacts.finish(
         folder,
         {"parameters": sum(p.numel() for p in model.parameters())},
