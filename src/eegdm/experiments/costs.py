@@ -23,7 +23,7 @@ from eegdm.experiments.plans import Step
 from eegdm.processes import available_cores
 
 TOKEN_BYTES = {"float16": 2, "float32": 4, "int8": 1}
-_TIMED_ROWS = 2  # single-channel windows, or windows of tokens, in a step that is timed
+_TIMED_ROWS = 2  # single-channel windows, or windows of tokens, in a step that is timed on a CPU
 _TIMED_SFREQ = 256  # of the minute of noise that is filtered
 _TRAINED_SHARE = {
     "tuev": 0.8,
@@ -224,13 +224,15 @@ def _measure(config: Config) -> Pace:
 
     where = pick_device(config.run.device)
     backbone, classifier = (model.to(where) for model in _models(config))
+    # A GPU takes as long for a few windows as for a batch.
+    rows = _TIMED_ROWS if where.type == "cpu" else config.pretrain.batch_size
     n_times = round(config.windows.duration_s * config.signal.sfreq)
-    x = torch.randn(_TIMED_ROWS, 1, min(n_times, 1000), device=where)
-    ids = torch.zeros(_TIMED_ROWS, dtype=torch.long, device=where)
+    x = torch.randn(rows, 1, min(n_times, 1000), device=where)
+    ids = torch.zeros(rows, dtype=torch.long, device=where)
     share = n_times / x.shape[-1]  # longer windows are read in parts
     f = classifier.fusion.config
     tokens = torch.randn(
-        _TIMED_ROWS,
+        rows,
         f["n_blocks"],
         f["n_pools"],
         f["n_queries"],
@@ -267,7 +269,7 @@ def _measure(config: Config) -> Pace:
     def fuse() -> None:
         classifier.logits_from_tokens(tokens).square().mean().backward()
 
-    learn_s, read_s, fuse_s = (_timed(step, where) / _TIMED_ROWS for step in (learn, read, fuse))
+    learn_s, read_s, fuse_s = (_timed(step, where) / rows for step in (learn, read, fuse))
     return Pace(_timed(prepare, where) / 60, share * learn_s, share * read_s, fuse_s)
 
 
@@ -276,6 +278,8 @@ def _timed(step: Callable[[], None], where: Any) -> float:
     import torch
 
     step()
+    if where.type == "cuda":
+        torch.cuda.synchronize()
     start = time.perf_counter()
     step()
     if where.type == "cuda":

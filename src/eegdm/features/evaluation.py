@@ -15,8 +15,8 @@ import pandas as pd
 
 from eegdm import __version__, artifacts
 from eegdm.console import say
-from eegdm.data.windows import evenly
 from eegdm.data.people import digest
+from eegdm.data.windows import evenly
 from eegdm.errors import UserError
 from eegdm.evaluation.across_people import N_PERMUTATIONS, LabelledWindows
 from eegdm.evaluation.covariance import log_covariance
