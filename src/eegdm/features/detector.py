@@ -38,12 +38,11 @@ from eegdm.features.extractors import TOKENS
 from eegdm.features.extractors import Tokens as TokenExtractor
 from eegdm.features.labels import share
 from eegdm.features.making import (
-    EMBEDDINGS,
     ORIGIN,
-    default_name,
     is_store,
     model_of,
     open_store,
+    store_folder,
 )
 from eegdm.features.store import FeatureStore
 from eegdm.inference.embedding import BackboneReader
@@ -59,8 +58,6 @@ MAX_MARKED_WINDOWS = 1000
 """Windows to learn from: of each label of a person as many as keep all together at this number."""
 FIT = "fit"
 """In a plan: that this command wrote the folder, which the next marks may replace."""
-NAMING = ("channels", "missing", "notch", "step_s", "unit")
-"""Options that make other features of the same recordings by the same model."""
 
 
 @dataclass(frozen=True)
@@ -165,14 +162,7 @@ def open_tokens(source: Path, table: Any, model: Any, options: dict[str, Any]) -
         )
     if is_store(source):
         return open_store(source, table=table, model=model, **options)
-    parts = [default_name(source, "mini" if model is None else model)]
-    for option in NAMING:
-        value = options.get(option)
-        if value not in (None, "montage", "error"):
-            several = value if isinstance(value, tuple) else (value,)
-            words = "-".join(f"{x:g}" if isinstance(x, float) else str(x) for x in several)
-            parts.append(f"{option.removesuffix('_s')}-{words}")
-    folder = EMBEDDINGS / "-".join(parts)
+    folder = store_folder(source, "mini" if model is None else model, options)
     return open_store(source, table=table, model=model, out=folder, **options)
 
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -52,6 +52,8 @@ ORIGIN = "origin.json"
 LABELS_TABLE = "labels"
 """Name, without its suffix, of the folder's own copy of the table of labels."""
 EMBEDDINGS = Path("runs") / "embeddings"
+_NAMING = ("channels", "missing", "notch", "step_s", "unit")
+"""Options that make other features of the same recordings by the same model."""
 STORE_OPTIONS = tuple(name.removesuffix("_s") for name in EmbedOptions.__dataclass_fields__)
 """The options of `eegdm embed` that a message may name."""
 
@@ -170,17 +172,34 @@ def open_store(
         store = FeatureStore.open(source)
         if all(_is_whole(store, extractor) for extractor in extractors):
             return store
-    origin = artifacts.read_json(source / ORIGIN)
-    if origin["model"] is None or not Path(origin["source"]).is_dir():
-        what = "the model" if origin["model"] is None else f"the folder {origin['source']}"
+    origin = origin_of(source)
+    if origin.model is None or not origin.source.is_dir():
+        what = "the model" if origin.model is None else f"the folder {origin.source}"
         raise UserError(
             f"{source}: features are to be added, and {what} that it was made from is not there;"
             " run `eegdm embed` on the folder of recordings with --out for this one"
         )
-    options = {**origin["options"], **settings}
+    options = {**asdict(origin.options), **settings}
+    return embed_folder(origin.source, origin.model, source, extractors=extractors, **options)
+
+
+class Origin(NamedTuple):
+    """What the features in a folder were made from."""
+
+    source: Path
+    """The folder of recordings, when they were made."""
+    model: str | None
+    """None: one that had no name."""
+    options: EmbedOptions
+
+
+def origin_of(folder: Path) -> Origin:
+    """Return what the features in a folder were made from."""
+    origin = artifacts.read_json(folder / ORIGIN)
+    options = dict(origin["options"])
     if isinstance(options["notch"], list):
         options["notch"] = tuple(options["notch"])
-    return embed_folder(origin["source"], origin["model"], source, extractors=extractors, **options)
+    return Origin(Path(origin["source"]), origin["model"], EmbedOptions(**options))
 
 
 def is_store(path: Path) -> bool:
@@ -197,13 +216,13 @@ def model_of(source: Path) -> str:
     """
     if not is_store(source):
         return "mini"
-    found = artifacts.read_json(source / ORIGIN)["model"]
+    found = origin_of(source).model
     if found is None:
         raise UserError(
             f"{source}: was made by a model without a name; give that model with model= and the"
             " folder of recordings"
         )
-    return str(found)
+    return found
 
 
 def _is_whole(store: FeatureStore, extractor: Extractor) -> bool:
@@ -244,6 +263,20 @@ def _store_settings(model: Any, options: EmbedOptions) -> tuple[dict[str, Any], 
 def default_name(source: Path, model: Any) -> str:
     """Return what a folder made of a source and a model is called where the user does not say."""
     return f"{source.resolve().name or 'recordings'}-{model_name(model)}"
+
+
+def store_folder(source: Path, model: Any, options: Mapping[str, Any]) -> Path:
+    """Return where the features of recordings lie that commands share: named by source, model, and
+    the options that make other features.
+    """
+    parts = [default_name(source, model)]
+    for option in _NAMING:
+        value = options.get(option)
+        if value not in (None, "montage", "error"):
+            several = value if isinstance(value, tuple) else (value,)
+            words = "-".join(f"{x:g}" if isinstance(x, float) else str(x) for x in several)
+            parts.append(f"{option.removesuffix('_s')}-{words}")
+    return EMBEDDINGS / "-".join(parts)
 
 
 def model_name(model: Any) -> str:
