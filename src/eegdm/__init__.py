@@ -24,6 +24,7 @@ _PUBLIC = {
     "embed": "eegdm.inference",
     "embed_folder": "eegdm.features",
     "surprise": "eegdm.inference",
+    "find": "eegdm.features.finding",
     "evaluate": "eegdm.features.evaluation",
     "fit": "eegdm.features.detector",
     "suggest": "eegdm.features.suggesting",

@@ -373,6 +373,89 @@ def surprise(
 
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
+def find(
+    source: Annotated[Path, SOURCE],
+    like: Annotated[
+        str,
+        typer.Option(
+            "--like",
+            metavar="FILE@START-STOP",
+            help="a stretch of one of the recordings, in seconds: night.edf@12.5-17.5",
+        ),
+    ],
+    model: Annotated[str | None, BACKBONE] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder for the results; below runs/found by default"),
+    ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            "--channel",
+            help=(
+                "look for what this channel of the stretch shows, in any channel (several:"
+                " separated by commas); by default all channels are compared, each with its"
+                " namesake"
+            ),
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", help="number of matches", min=1)] = 20,
+    features: Annotated[
+        str, typer.Option("--features", help="what is compared: band_power or tokens")
+    ] = "band_power",
+    copy: Annotated[
+        str | None,
+        typer.Option(
+            "--copy",
+            help="edf or fif: also write copies of the recordings with the matches in them",
+        ),
+    ] = None,
+    keep_identity: Annotated[
+        bool, typer.Option("--keep-identity", help="keep patient and date in the copies' headers")
+    ] = False,
+    step: Annotated[float | None, STEP] = None,
+    channels: Annotated[str | None, CHANNELS] = None,
+    missing: Annotated[str | None, MISSING] = None,
+    rate: Annotated[str | None, RATE] = None,
+    unit: Annotated[str | None, UNIT] = None,
+    notch: Annotated[str | None, NOTCH] = None,
+    device: Annotated[str, DEVICE] = "auto",
+    batch_size: Annotated[int, BATCH] = 16,
+    workers: Annotated[int, WORKERS] = 1,
+) -> None:
+    """Find the stretches of all recordings that are most like one of them: a table, and a page with
+    their traces.
+
+    The same command resumes a killed run, and is done in seconds once features are stored.
+    """
+    from eegdm.features.find_files import find_files
+
+    written = find_files(
+        source,
+        like,
+        model,
+        out,
+        channel=channel,
+        top=top,
+        features=features,
+        copy=copy,
+        keep_identity=keep_identity,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        step_s=step,
+        channels=channels,
+        missing=missing,
+        rate=rate,
+        unit=unit,
+        notch=_frequencies(notch),
+    )
+    for path in written:
+        typer.echo(str(path))
+
+
+@app.command(rich_help_panel="Recordings and models")
+@_naming_options
 def evaluate(
     source: Annotated[Path, SOURCE],
     table: Annotated[Path | None, TABLE] = None,

@@ -61,7 +61,10 @@ def write_surprise_page(path: Path, name: str, found: Surprise, prepared: Prepar
             "The strangest stretches",
             [
                 Text(f"In the filtered signal, by their highest surprise. {POLARITY}"),
-                *(_stretch_picture(stretch, prepared) for stretch in found.stretches.itertuples()),
+                *(
+                    stretch_picture(s.onset_s, s.duration_s, in_words(s), prepared)
+                    for s in found.stretches.itertuples()
+                ),
                 _list(found.stretches),
             ],
         ),
@@ -71,16 +74,16 @@ def write_surprise_page(path: Path, name: str, found: Surprise, prepared: Prepar
     write_html(path, f"Surprise in {name}", sections)
 
 
-def _stretch_picture(stretch: object, prepared: Prepared) -> Picture:
-    middle = stretch.onset_s + stretch.duration_s / 2  # type: ignore[attr-defined]
+def stretch_picture(onset_s: float, duration_s: float, words: str, prepared: Prepared) -> Picture:
+    """Draw the filtered signal around a stretch, which is shaded."""
     last = max(prepared.n_times / prepared.sfreq - STRETCH_S, 0)
+    middle = onset_s + duration_s / 2
     start = round(float(np.clip(middle - STRETCH_S / 2, 0, last)) * prepared.sfreq)
     microvolts = 100 * prepared.read(start, start + round(STRETCH_S * prepared.sfreq))
-    event = pd.Series(stretch._asdict())  # type: ignore[attr-defined]
+    event = pd.Series({"onset_s": onset_s, "duration_s": duration_s})
     figure = traces(
         microvolts, prepared.ch_names, prepared.sfreq, start / prepared.sfreq, event, colour(1)
     )
-    words = in_words(stretch)
     return Picture(figure, words, f"{words}.", wide=True)
 
 
