@@ -142,10 +142,13 @@ def test_a_thousand_combinations_leave_no_setting_without_a_word() -> None:
         ("cache", ["windows.step_s=2"], "windows.step_s has no effect here (it needs windows"),
         ("preprocess", ["signal.mu=0"], "signal.mu has no effect here"),
         ("pretrain", ["diffusion.beta_end=0.02"], "it needs diffusion.schedule=linear"),
+        ("finetune", ["corpus=tusz", "windows.val_fraction=0.1"], "published one without valid"),
+        ("finetune", ["corpus=chbmit", "windows.split_seed=1"], "it needs a split that chooses at"),
     ],
 )
 def test_what_is_typed_in_vain_is_reported(stage: str, words: list[str], line: str) -> None:
-    (said,) = lines_without_effect(compose(["corpus=tuev", *words]), stage)
+    corpus = [] if words[0].startswith("corpus=") else ["corpus=tuev"]
+    (said,) = lines_without_effect(compose([*corpus, *words]), stage)
     assert line in said and said.startswith(f"{stage}: ")
 
 

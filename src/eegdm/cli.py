@@ -742,17 +742,18 @@ def download(
     corpus: Annotated[
         str,
         typer.Argument(
-            metavar="chbmit|eegmmidb|eegmat|tuev",
+            metavar="chbmit|eegmmidb|eegmat|tuev|tuab|tusz",
             help=(
-                "the first three are downloaded from PhysioNet; tuev is given out on request: how,"
-                " in words"
+                "the first three are downloaded from PhysioNet; the others are given out on request:"
+                " how, in words"
             ),
         ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="the corpus's folder; data/CORPUS by default; tuev: checked if there"
+            "--out",
+            help="the corpus's folder; data/CORPUS by default; tuev, tuab, tusz: checked if there",
         ),
     ] = None,
     subjects: Annotated[
@@ -769,21 +770,33 @@ def download(
     connections: Annotated[
         int, typer.Option("--connections", help="files at a time", min=1, max=32)
     ] = 4,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", help="folder of another TUH corpus: name the people that are in both"
+        ),
+    ] = None,
 ) -> None:
     """Download a corpus, resumable and checked; the same command resumes after a break."""
     from eegdm.data import download as corpora
+    from eegdm.data.tuh_check import TUH_CORPORA, check_tuh, how_to_get
 
     folder = out or Path("data") / corpus
+    if against and corpus not in TUH_CORPORA:
+        raise UserError(
+            f"--against: names people whom two TUH corpora share; leave it out for {corpus}"
+        )
     if corpus in corpora.DATABASES:
         names = [name.strip() for name in subjects.split(",")] if subjects else []
         typer.echo(str(corpora.download_database(corpus, folder, names, base_url, connections)))
-    elif corpus == "tuev":
-        for line in corpora.check_tuev(folder) if folder.is_dir() else [corpora.TUEV_ACCESS]:
+    elif corpus in TUH_CORPORA:
+        is_there = folder.is_dir()
+        for line in check_tuh(corpus, folder, against) if is_there else [how_to_get(corpus)]:
             typer.echo(line)
     else:
         raise UserError(
-            f"download {corpus}: {', '.join(corpora.DATABASES)} are downloaded, tuev is given out"
-            " on request; other corpora are yours to bring"
+            f"download {corpus}: {', '.join(corpora.DATABASES)} are downloaded,"
+            f" {', '.join(TUH_CORPORA)} are given out on request; other corpora are yours to bring"
         )
 
 

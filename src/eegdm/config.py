@@ -61,7 +61,17 @@ class CorpusConfig:
         "synthetic",
         "layout of the corpus",
         "corpus=NAME sets it together with all that belongs to a layout; use that instead.",
-        choices=("synthetic", "tuev", "chbmit", "eegmmidb", "eegmat", "folder", "bids"),
+        choices=(
+            "synthetic",
+            "tuev",
+            "tuab",
+            "tusz",
+            "chbmit",
+            "eegmmidb",
+            "eegmat",
+            "folder",
+            "bids",
+        ),
     )
     source: str | None = option(
         None,
@@ -71,11 +81,22 @@ class CorpusConfig:
     )
     events: str = option(
         "rec",
-        "where events come from: TUEV's .rec files, CHB-MIT's summaries, the tasks of the runs of"
-        " eegmmidb and EEGMAT, a table, the files' own annotations, BIDS *_events.tsv, or nowhere"
-        " (pretraining only)",
+        "where events come from: TUEV's .rec files, TUSZ's .csv_bi or .csv files, TUAB's folders,"
+        " CHB-MIT's summaries, the tasks of the runs of eegmmidb and EEGMAT, a table, the files' own"
+        " annotations, BIDS *_events.tsv, or nowhere (pretraining only)",
         "Change it if your labels are somewhere else than where corpus=NAME expects them.",
-        choices=("rec", "summary", "runs", "table", "annotations", "bids", "none"),
+        choices=(
+            "rec",
+            "csv_bi",
+            "csv",
+            "folders",
+            "summary",
+            "runs",
+            "table",
+            "annotations",
+            "bids",
+            "none",
+        ),
     )
     table: str | None = option(
         None,
@@ -1120,6 +1141,8 @@ def _contradictions(c: Config) -> Iterator[str]:
             f"windows.fold={c.windows.fold}: the last of {c.windows.n_folds} folds is"
             f" {c.windows.n_folds - 1}"
         )
+    if c.corpus.events == "folders" and c.corpus.name != "tuab":
+        yield "corpus.events=folders: only corpus=tuab has folders that are labels"
     if c.corpus.events == "runs" and c.corpus.name not in _OF_RUNS:
         yield f"corpus.events=runs: only corpus={' and corpus='.join(_OF_RUNS)} have such runs"
     if c.windows.split == "published" and c.corpus.name in (*_OF_RUNS, "folder", "bids"):

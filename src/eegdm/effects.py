@@ -67,6 +67,11 @@ def _windows_follow_events(config: Config) -> bool:
     return config.windows.policy == "event"
 
 
+def _is_all_published(config: Config) -> bool:
+    """Whether the split is one whose validation people are published too."""
+    return config.windows.split == "published" and config.corpus.name in ("tusz", "chbmit")
+
+
 _CONDITIONS = (
     _Condition(
         ("corpus.n_train", "corpus.n_eval", "corpus.minutes", "corpus.seed"),
@@ -103,12 +108,12 @@ _CONDITIONS = (
     ),
     _Condition(
         ("windows.val_fraction",),
-        lambda c: c.windows.split in ("subject", "session", "run", "recording", "published"),
-        "a split by subject, session, run or recording, or the published one",
+        lambda c: c.windows.split not in ("column", "kfold", "none") and not _is_all_published(c),
+        "a split by subject, session, run or recording, or a published one without validation",
     ),
     _Condition(
         ("windows.split_seed",),
-        lambda c: c.windows.split not in ("column", "none"),
+        lambda c: c.windows.split not in ("column", "none") and not _is_all_published(c),
         "a split that chooses at random",
     ),
     _Condition(

@@ -1,5 +1,21 @@
-"""Synthetic EEG corpora on disk, in the layouts that users have: TUEV, CHB-MIT, a folder, BIDS."""
+"""Synthetic EEG corpora on disk, in the layouts that users have: TUEV, TUAB, TUSZ, CHB-MIT, a
+folder, BIDS.
+"""
 
-from eegdm.data.synthetic.layouts import write_bids, write_chbmit, write_folder, write_tuev
+from eegdm.data.synthetic.layouts import (
+    write_bids,
+    write_chbmit,
+    write_folder,
+    write_tuab,
+    write_tuev,
+    write_tusz,
+)
 
-__all__ = ["write_bids", "write_chbmit", "write_folder", "write_tuev"]
+__all__ = [
+    "write_bids",
+    "write_chbmit",
+    "write_folder",
+    "write_tuab",
+    "write_tuev",
+    "write_tusz",
+]

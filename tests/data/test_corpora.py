@@ -495,6 +495,8 @@ def test_folder_with_real_recordings(shared):
     [
         ("tuev", "edf/train/<subject>/<file>.edf"),
         ("synthetic", "edf/eval/<subject>/<file>.edf"),
+        ("tuab", "edf/train|eval/normal|abnormal/01_tcp_ar/<subject>_<session>_<token>.edf"),
+        ("tusz", "edf/train|dev|eval/<subject>/<session>/<montage>/<subject>_<session>"),
         ("chbmit", "chb01/chb01_01.edf"),
         ("eegmmidb", "S001/S001R01.edf"),
         ("eegmat", "Subject00_1.edf"),
@@ -512,7 +514,17 @@ def test_folders_without_recordings(tmp_path, name, part):
 
 def test_every_corpus_file_says_only_what_differs():
     names = {path.stem for path in CONF.glob("*.yaml")}
-    assert names == {"tuev", "synthetic", "chbmit", "eegmmidb", "eegmat", "folder", "bids"}
+    assert names == {
+        "tuev",
+        "synthetic",
+        "tuab",
+        "tusz",
+        "chbmit",
+        "eegmmidb",
+        "eegmat",
+        "folder",
+        "bids",
+    }
     assert names == set(corpora._LAYOUTS)
     default = {name: value for name, _, value in leaves(Config())}
     for name in names:

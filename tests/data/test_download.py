@@ -5,7 +5,6 @@ is left in the middle by a kill.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import signal
 import subprocess
@@ -20,8 +19,7 @@ import numpy as np
 import pytest
 
 from eegdm.data import download as module
-from eegdm.data.download import DATABASES, SUMS, Patience, check_tuev, download_database
-from eegdm.data.synthetic.layouts import write_tuev
+from eegdm.data.download import DATABASES, SUMS, Patience, download_database
 from eegdm.errors import UserError
 from stages.tiny import command_line, one_thread
 
@@ -339,48 +337,3 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.02)
-
-
-# ------------------------------------------------------------------------------------------- TUEV
-
-
-def test_tuev_is_checked_where_it_lies(tmp_path):
-    first, second, *_ = write_tuev(tmp_path, n_train=5, n_eval=2, minutes=1.2)
-    *lines, counts = check_tuev(tmp_path)
-    assert lines[0] == f"{tmp_path}: 7 recordings of 7 subjects, 0 damaged"
-    n_events = sum(len(file.read_text().splitlines()) for file in tmp_path.rglob("*.rec"))
-    assert f"({n_events:,}) events in train / val / test: this fits no release of TUEV" in counts
-    assert (
-        "v2.0.1 has 68,445 / 15,487 / 29,421 (113,353)" in counts
-        and "v2.0.0 has 67,436 / 15,634 / 29,421 (112,491)" in counts
-    )
-
-    os.truncate(first, first.stat().st_size - 1)
-    second.with_suffix(".rec").unlink()
-    said = []
-    with pytest.raises(UserError, match="2 of 7 recordings are damaged"):
-        said += list_until_fault(check_tuev(tmp_path), said)
-    assert (
-        said[0].startswith(f"damaged  {first} is cut off")
-        and said[1] == f"damaged  {second}: {second.stem}.rec is missing"
-    )
-
-
-def list_until_fault(lines: Iterator[str], said: list[str]) -> list[str]:
-    for line in lines:
-        said.append(line)
-    return []
-
-
-@pytest.mark.ci
-def test_how_to_get_tuev_is_told_in_words(tmp_path):
-    told = command_line("download", "tuev", cwd=tmp_path)
-    assert (
-        told.returncode == 0
-        and "Temple University Hospital" in told.stdout
-        and "form" in told.stdout
-    )
-    unknown = command_line("download", "tuab", cwd=tmp_path)
-    assert unknown.returncode == 2 and unknown.stderr.startswith(
-        "eegdm: download tuab: chbmit, eegmmidb, eegmat are downloaded, tuev is given out"
-    )

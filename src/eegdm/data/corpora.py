@@ -19,12 +19,14 @@ import numpy as np
 import pandas as pd
 
 from eegdm.config import CorpusConfig, did_you_mean
-from eegdm.data import chbmit, events, people, runs
+from eegdm.data import chbmit, events, people, runs, tuh
 from eegdm.data.files import EXTENSIONS, extension, recording_ids, sort_out, visible
 from eegdm.errors import UserError
 
 BIDS_EXTENSIONS = (".edf", ".bdf", ".vhdr", ".set")
 """The formats that EEG-BIDS allows."""
+TUH_PARTS = {"train": "train", "dev": "val", "eval": "test"}
+"""The folders of TUAB and TUSZ (TUAB has no dev), and what they are for."""
 SAME_PERSON = {"chb21": "chb01"}
 """CHB-MIT's case 21 was recorded from the subject of case 1, 1.5 years later (its SUBJECT-INFO)."""
 
@@ -197,6 +199,35 @@ def _tuev(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
         yield _Place(file, file.parent.name, split="test")
 
 
+def _tuab(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
+    for label in tuh.TUAB_LABELS:
+        yield from _tuh(root, f"{label}/*/*.edf")
+
+
+def _tusz(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
+    yield from _tuh(root, "*/*/*/*.edf")
+
+
+def _tuh(root: Path, below: str) -> Iterator[_Place]:
+    """Recordings that lie so below the parts of a TUH corpus and are named as TUH names them."""
+    base = root / "edf" if (root / "edf").is_dir() else root
+    named = {
+        (file, split): tuh.read_name(file)
+        for part, split in TUH_PARTS.items()
+        for file in visible(root, base.glob(f"{part}/{below}"))
+    }
+    strange = [file for (file, _), name in named.items() if name is None]
+    if strange:
+        others = f", nor are {len(strange) - 1} others" if len(strange) > 1 else ""
+        raise UserError(
+            f"{strange[0]}: is not named by subject, session and token as TUH's recordings are"
+            f" (aaaaaaac_s001_t000.edf){others}; give it back its name, or move it out of {root}"
+        )
+    for (file, split), name in named.items():
+        if name is not None:
+            yield _Place(file, *name, split)
+
+
 def _chbmit(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
     for file in visible(root, root.glob("chb[0-9][0-9]/*.edf")):
         patient = file.parent.name
@@ -251,6 +282,14 @@ def _folder(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
 _LAYOUTS = {
     "tuev": _Layout(_tuev, "edf/train/<subject>/<file>.edf and edf/eval/<nnn>/<file>.edf"),
     "synthetic": _Layout(_tuev, "edf/train/<subject>/<file>.edf and edf/eval/<subject>/<file>.edf"),
+    "tuab": _Layout(
+        _tuab,
+        "edf/train|eval/normal|abnormal/01_tcp_ar/<subject>_<session>_<token>.edf",
+    ),
+    "tusz": _Layout(
+        _tusz,
+        "edf/train|dev|eval/<subject>/<session>/<montage>/<subject>_<session>_<token>.edf",
+    ),
     "chbmit": _Layout(_chbmit, "chb01/chb01_01.edf ... chb24/chb24_22.edf"),
     "eegmmidb": _Layout(_eegmmidb, "S001/S001R01.edf ... S109/S109R14.edf"),
     "eegmat": _Layout(_eegmat, "Subject00_1.edf ... Subject35_2.edf"),
@@ -291,6 +330,8 @@ _RUNS = {"eegmmidb": runs.eegmmidb_events, "eegmat": runs.eegmat_events}
 def _expected_annotation(file: Path, corpus: CorpusConfig) -> Path | None:
     if corpus.events == "rec":
         return file.with_suffix(".rec")
+    if corpus.events in ("csv_bi", "csv"):
+        return file.with_suffix(f".{corpus.events}")
     if corpus.events == "summary":
         return file.with_name(f"{file.parent.name}-summary.txt")
     if corpus.events == "bids":
@@ -318,10 +359,25 @@ def read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame:
 
     Raises:
         UserError: annotations are missing or at fault, or an event starts after the end of the
-            recording: one of TUEV or CHB-MIT, or all of them else.
+            recording: one of TUEV, TUSZ or CHB-MIT, or all of them else.
     """
     table = _read_events(source, corpus, raw)
     return _within(table, source, corpus, raw.n_times / raw.info["sfreq"])
+
+
+def events_beside(source: Source, corpus: CorpusConfig, duration_s: float) -> pd.DataFrame:
+    """Return the events of one recording as :func:`read_events` does, without opening it.
+
+    Args:
+        source: one of :func:`find_sources`.
+        corpus: the settings that it was found with; its events stand beside the recording, in a
+            table or a file, or in the name of a folder.
+        duration_s: the length of the recording in seconds.
+
+    Raises:
+        UserError: as :func:`read_events`.
+    """
+    return _within(_events_beside(source, corpus), source, corpus, duration_s)
 
 
 def _within(
@@ -336,7 +392,7 @@ def _within(
         first_s = table.onset_s[late].iloc[0]
         # One late row of a table is a slip; of a corpus's own files, or where all rows are late,
         # it means that the annotation is another recording's.
-        if late.all() or corpus.events in ("rec", "summary"):
+        if late.all() or corpus.events in ("rec", "csv_bi", "csv", "summary"):
             raise UserError(
                 f"{source.annotation or source.file}: an event starts at {first_s:g} s,"
                 f" {source.file.name} ends at {length:g} s"
@@ -358,6 +414,13 @@ def _read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame
     if corpus.events == "runs":
         assert source.run is not None
         return _RUNS[corpus.name](source.run, raw)
+    return _events_beside(source, corpus)
+
+
+def _events_beside(source: Source, corpus: CorpusConfig) -> pd.DataFrame:
+    if corpus.events == "folders":
+        label = source.file.parents[1].name
+        return events.event_table([events.Event(None, 0.0, float("nan"), label)])
     if source.annotation is None:
         raise UserError(
             f"{source.file}: has no annotations ({_expected_annotation(source.file, corpus)} is"
@@ -367,9 +430,13 @@ def _read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame
         return _table_events(source, corpus)
     if corpus.events == "summary":
         return events.event_table(chbmit.read_seizures_of(source.file, source.annotation))
-    return {"rec": events.read_rec, "bids": events.read_bids_events}[corpus.events](
-        source.annotation
-    )
+    readers = {
+        "rec": events.read_rec,
+        "csv_bi": tuh.read_seizures,
+        "csv": tuh.read_seizures,
+        "bids": events.read_bids_events,
+    }
+    return readers[corpus.events](source.annotation)
 
 
 # ------------------------------------------------------------------------------------------ table

@@ -1,5 +1,4 @@
-"""Getting the corpora: databases of PhysioNet, resumable and checked; TUEV, which is given out on
-request, checked where it lies.
+"""Getting the corpora: databases of PhysioNet, resumable and checked.
 
 What has arrived of a file waits in ``.<name>.part`` beside its place. After a break, a stall or a
 killed run the next attempt asks the server for the rest. Only a file whose SHA-256 is that of the
@@ -12,13 +11,13 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eegdm.artifacts import atomic_path
-from eegdm.config import CorpusConfig, WindowConfig, did_you_mean
+from eegdm.config import did_you_mean
 from eegdm.console import file_size, say, transfer
 from eegdm.errors import UserError, one_line
 
@@ -60,13 +59,6 @@ DATABASES = {
         ("RECORDS", "subject-info.csv"),
     ),
 }
-
-TUEV_ACCESS = """\
-TUEV, the TUH EEG Events Corpus, is free of charge and given out by Temple University Hospital to those who ask; no program may hand it on.
-1. Open https://isip.piconepress.com/projects/nedc/html/tuh_eeg/ and follow "request access" to the form of the TUH EEG Corpus.
-2. Fill it in (name, institution, address, purpose), sign it, and send it to the mail address on the form. An answer takes days.
-3. The answer holds a user name and how to log in; fetch tuh_eeg_events, v2.0.1, with rsync as it describes.
-4. `eegdm download tuev --out DIR` checks the folder; then `eegdm preprocess corpus=tuev source=DIR`."""  # noqa: E501
 
 _CHUNK_BYTES = 2**14  # a break loses what has come of one
 _CHECKS = 3  # a file that arrives this often with another checksum is given up
@@ -363,50 +355,3 @@ def _innermost(error: BaseException) -> str:
 
 def _size_on_disk(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-# ------------------------------------------------------------------------------------------- TUEV
-
-
-def check_tuev(folder: Path) -> Iterator[str]:
-    """Yield what a folder of TUEV holds: a line per recording that is damaged or has no events,
-    then events per class and split.
-
-    Headers are compared with the sizes of the files and all events are read; samples are not.
-
-    Raises:
-        UserError: not TUEV's layout, or (after everything else was said) some recordings are
-            damaged.
-    """
-    import pandas as pd
-
-    from eegdm.data.corpora import find_sources
-    from eegdm.data.events import read_rec
-    from eegdm.data.reading import read_edf_header
-    from eegdm.data.windows import describe_event_counts, events_per_split
-
-    sources = find_sources(CorpusConfig(name="tuev", source=str(folder)))
-    tables, n_damaged = [], 0
-    for source in sources:
-        try:
-            read_edf_header(source.file)
-            if source.annotation is None:
-                raise UserError(f"{source.file}: {source.file.with_suffix('.rec').name} is missing")
-            tables.append(read_rec(source.annotation).assign(recording=source.recording))
-        except UserError as fault:
-            n_damaged += 1
-            yield f"damaged  {fault}"
-    yield (
-        f"{folder}: {len(sources)} recordings of {len({source.subject for source in sources})}"
-        f" subjects, {n_damaged} damaged"
-    )
-    if tables:
-        recordings = pd.DataFrame(sources)
-        yield from describe_event_counts(
-            events_per_split(recordings, pd.concat(tables), "tuev", WindowConfig()), "tuev"
-        )
-    if n_damaged:
-        raise UserError(
-            f"{folder}: {n_damaged} of {len(sources)} recordings are damaged (above); fetch them"
-            " again"
-        )

@@ -5,7 +5,8 @@ An event table is a DataFrame in the file's order with the columns ``channel`` (
 (from the start of the recording; a duration of NaN is that of the whole recording), ``label``
 (text). Readers refuse a file with a fault in one line that names the first bad row and counts the
 others; they never mend a row. What BIDS allows and no window can use is left out and counted in
-``attrs["notes"]``. CHB-MIT's own formats are in :mod:`eegdm.data.chbmit`.
+``attrs["notes"]``. CHB-MIT's own formats are in
+:mod:`eegdm.data.chbmit`, those of TUSZ in :mod:`eegdm.data.tuh`.
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ def shown(text: str) -> str:
     return ascii(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _parse_seconds(name: str, text: str) -> float:
+def parse_seconds(name: str, text: str) -> float:
+    """Return a time that stands in a file, or say that it is not a number of seconds from 0 on."""
     value = float(text) if _DECIMAL.fullmatch(text) else math.nan
     if not 0 <= value < math.inf:
         raise UserError(f"{name}={shown(text)} must be a number of seconds from 0 on")
@@ -205,7 +207,7 @@ def _rec_event(line: str) -> Event:
     if len(fields) != 4:
         raise UserError(f"{shown(line)} must be channel,start_s,end_s,code")
     channel = _parse_integer("channel", fields[0], 0, len(TCP) - 1)
-    start, end = _parse_seconds("start_s", fields[1]), _parse_seconds("end_s", fields[2])
+    start, end = parse_seconds("start_s", fields[1]), parse_seconds("end_s", fields[2])
     code = _parse_integer("code", fields[3], 1, len(TUEV_CLASSES))
     if end <= start:
         raise UserError(f"end_s={fields[2]} must be after start_s={fields[1]}")
@@ -244,7 +246,7 @@ def read_event_table(path: Path, root: Path | None = None) -> pd.DataFrame:
         log.warning("%s", note)
     # A misspelt column must not turn events into labels of whole recordings.
     times = TABLE_TIMES if _has_times(cells) else ()
-    _require_columns(path, cells, ("file", *times, "label"))
+    require_columns(path, cells, ("file", *times, "label"))
     for name in (*TABLE_TIMES, *TABLE_OPTIONAL):
         if name not in cells:
             cells[name] = ""
@@ -285,8 +287,8 @@ def _table_event(row: dict[str, str]) -> Event:
     if not row["onset_s"] and not row["duration_s"]:
         return Event(_channel(row["channel"]), 0.0, math.nan, row["label"])
     onset, duration = (
-        _parse_seconds("onset_s", row["onset_s"]),
-        _parse_seconds("duration_s", row["duration_s"]),
+        parse_seconds("onset_s", row["onset_s"]),
+        parse_seconds("duration_s", row["duration_s"]),
     )
     return Event(_channel(row["channel"]), onset, duration, row["label"])
 
@@ -317,7 +319,8 @@ def _channel(name: str) -> str | None:
     return canonical
 
 
-def _require_columns(path: Path, cells: pd.DataFrame, names: Iterable[str]) -> None:
+def require_columns(path: Path, cells: pd.DataFrame, names: Iterable[str]) -> None:
+    """Refuse a table that lacks one of these columns."""
     missing = [name for name in names if name not in cells]
     if missing:
         wanted = "; ".join(
@@ -334,7 +337,7 @@ def read_cells(path: Path) -> pd.DataFrame:
     (Parquet: rows) from 1.
     """
     if path.suffix.lower() in (".csv", ".tsv"):
-        return _read_delimited(path)
+        return read_delimited(path)
     if path.suffix.lower() not in (".parquet", ".pq"):
         raise UserError(f"{path}: a table must be .csv, .tsv or .parquet")
     frame = artifacts.read_table(path)
@@ -348,7 +351,10 @@ def read_cells(path: Path) -> pd.DataFrame:
     return cells
 
 
-def _read_delimited(path: Path) -> pd.DataFrame:
+def read_delimited(path: Path, comment: str | None = None) -> pd.DataFrame:
+    """All cells of a delimited text file, as :func:`read_cells` has them, without the lines that
+    begin with ``comment``.
+    """
     text, notes = read_any_text(path)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter(text)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
@@ -356,7 +362,11 @@ def _read_delimited(path: Path) -> pd.DataFrame:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}") from error
-    rows = [(line, row) for line, row in rows if any(row)]
+    rows = [
+        (line, row)
+        for line, row in rows
+        if any(row) and not (comment and row[0].startswith(comment))
+    ]
     if not rows:
         raise UserError(f"{path}: is empty; the first line must name the columns")
     (_, header), *body = rows
@@ -429,7 +439,7 @@ def read_bids_events(path: Path) -> pd.DataFrame:
     """
     cells = read_cells(Path(path))
     label = "eventType" if "eventType" in cells else "trial_type"
-    _require_columns(path, cells, ("onset", "duration", label))
+    require_columns(path, cells, ("onset", "duration", label))
     labelled = cells[~cells[label].isin(["", "n/a"])]
     notes = list(cells.attrs.get("notes", []))
     if label == "trial_type":
@@ -448,8 +458,8 @@ def read_bids_events(path: Path) -> pd.DataFrame:
     def event(row: dict[str, str]) -> Event:
         return Event(
             None,
-            _parse_seconds("onset", row["onset"]),
-            _parse_seconds("duration", row["duration"]),
+            parse_seconds("onset", row["onset"]),
+            parse_seconds("duration", row["duration"]),
             row[label],
         )
 

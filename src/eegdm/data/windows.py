@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 WINDOW_KEY = ["recording", "start_sample", "n_times"]
 LEFT_OUT = "left out"
-PUBLISHED_SPLIT = ("tuev", "synthetic", "chbmit")
+PUBLISHED_SPLIT = ("tuev", "synthetic", "tuab", "tusz", "chbmit")
 """Corpora that have one."""
 TUEV_EVENTS = {"v2.0.1": (68_445, 15_487, 29_421), "v2.0.0": (67_436, 15_634, 29_421)}
 """Events of each release in the published train, val and test parts."""
@@ -437,13 +437,15 @@ def _is_left_out(recordings: pd.DataFrame, config: WindowConfig) -> pd.Series:
 
 
 def published_split(recordings: pd.DataFrame, corpus: str, config: WindowConfig) -> np.ndarray:
-    """The parts that the publications use of TUEV (and of synthetic corpora in its layout) and
-    CHB-MIT.
+    """The parts that the publications use of TUEV (and of synthetic corpora in its layout), TUAB,
+    TUSZ and CHB-MIT.
     """
     if corpus == "chbmit":
         return np.array([chbmit_split(int(s[3:5])) for s in recordings.session])
-    # The corpus has training and evaluation only; the publication takes some of the former to
-    # validate.
+    if corpus == "tusz":
+        return recordings.split.to_numpy()
+    # TUEV and TUAB have training and evaluation only; publications take some people of the former
+    # to validate.
     split = recordings.split.to_numpy()
     subjects = sorted(set(recordings.subject[split == "train"]))
     held_out = tuev_validation_subjects(subjects, config.split_seed, config.val_fraction)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from eegdm.config import CorpusConfig
-from eegdm.data.corpora import Source, table_events
+from eegdm.data.corpora import Source, events_beside
 from eegdm.data.windows import main_labels
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def label_windows(
     every = []
     by_name = {source.recording: source for source in sources}
     for name, own in windows.groupby("recording", sort=False):
-        events = table_events(by_name[str(name)], corpus, float(length[name]))
+        events = events_beside(by_name[str(name)], corpus, float(length[name]))
         for note in events.attrs["notes"]:
             log.warning("%s: %s", name, note)
         every.append(events[LABEL_COLUMNS[1:]].assign(recording=name))

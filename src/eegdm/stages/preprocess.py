@@ -300,7 +300,7 @@ def _give_up(job: RecordingJob, corpus: CorpusConfig, error: BaseException) -> N
 
 
 def _where_sought(source: Source, corpus: CorpusConfig) -> str:
-    if corpus.events in ("rec", "bids", "summary"):
+    if corpus.events in ("rec", "csv_bi", "csv", "bids", "summary"):
         return (
             f"{source.annotation.name} holds none"
             if source.annotation

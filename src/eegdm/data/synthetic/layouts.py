@@ -1,4 +1,5 @@
-"""Synthetic corpora on disk, in the layouts that users have: TUEV, CHB-MIT, a flat folder, BIDS.
+"""Synthetic corpora on disk, in the layouts that users have: TUEV, TUAB, TUSZ, CHB-MIT, a flat
+folder, BIDS.
 
 The EEG comes from :mod:`eegdm.data.synthetic.simulate`; this file knows names, text files and EDF.
 A recording is the same whatever other recordings are written beside it.
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from eegdm.artifacts import atomic_path, write_json
-from eegdm.data.montage import bipolar
+from eegdm.data.montage import TCP, bipolar
 from eegdm.data.synthetic.simulate import (
     CLASSES,
     SEIZURE_CLASS,
@@ -108,7 +109,7 @@ def write_tuev(
         path = Path(folder) / "edf" / split / name / f"{name}_00000001.edf"
         simulation = record(seed, name, 1, sfreq, partial(six_classes, minutes=minutes))
         _write_text(path.with_suffix(".rec"), _rec(simulation.events))
-        files.append(_write_edf(path, sfreq, _tuev_signals(simulation)))
+        files.append(_write_edf(path, sfreq, _tuh_signals(simulation)))
     return files
 
 
@@ -127,14 +128,158 @@ def _rec(events: Iterable[SimulatedEvent]) -> str:
     return "".join(rows)
 
 
-def _tuev_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
+def _tuh_signals(
+    simulation: Simulation, reference: str = "REF", lacking: Sequence[str] = ()
+) -> list[tuple[str, np.ndarray]]:
     eeg = [
-        (f"EEG {_OLDER_NAMES.get(name, name)}-REF", row)
+        (f"EEG {_OLDER_NAMES.get(name, name)}-{reference}", row)
         for name, row in zip(HEAD_ELECTRODES, simulation.potential_uV, strict=True)
+        if name not in lacking
     ]
     # Channels that are no EEG stand in every file of TUEV; readers must not take them for it.
     unused = np.zeros_like(simulation.ecg_uV)
-    return [*eeg, ("EEG EKG1-REF", simulation.ecg_uV), ("PHOTIC-REF", unused), ("IBI", unused)]
+    others = [(f"EEG EKG1-{reference}", simulation.ecg_uV), (f"PHOTIC-{reference}", unused)]
+    return [*eeg, *others, ("IBI", unused)]
+
+
+# ------------------------------------------------------------------------------------- TUAB, TUSZ
+
+
+def write_tuab(
+    folder: Path,
+    n_train: int = 8,
+    n_eval: int = 4,
+    minutes: float = 2.0,
+    seed: int = 0,
+    sfreq: int = 250,
+) -> list[Path]:
+    """Write a corpus in the layout of TUAB: ``edf/train`` and ``edf/eval`` with recordings that are
+    background alone (``normal``) or hold discharges, eye movements and artefacts (``abnormal``).
+
+    Every other subject is normal, beginning with the first; the first of each part comes again, in
+    an abnormal second session.
+
+    Args:
+        folder: where ``edf`` will be.
+        n_train: subjects of ``edf/train``.
+        n_eval: subjects of ``edf/eval``; none is in both.
+        minutes: length of each recording, 1 or more.
+        seed: another seed makes other subjects.
+        sfreq: sampling rate in Hz.
+
+    Returns:
+        The EDF files, in order of split, subject and session.
+
+    Raises:
+        UserError: ``minutes`` is too short for all six classes.
+    """
+    plans = {"normal": rest, "abnormal": six_classes}
+    files = []
+    for split, number, name in _tuh_subjects({"train": n_train, "eval": n_eval}):
+        labels = ("normal", "abnormal") if number == 0 else (("normal", "abnormal")[number % 2],)
+        for session, label in enumerate(labels, start=1):
+            plan = partial(plans[label], minutes=minutes)
+            path = Path(folder) / "edf" / split / label / "01_tcp_ar"
+            signals = _tuh_signals(record(seed, name, session, sfreq, plan))
+            files.append(_write_edf(path / f"{name}_s{session:03d}_t000.edf", sfreq, signals))
+    return files
+
+
+TUSZ_MONTAGES = {
+    "01_tcp_ar": ("REF", ()),
+    "02_tcp_le": ("LE", ()),
+    "03_tcp_ar_a": ("REF", ("A1", "A2")),
+    "04_tcp_le_a": ("LE", ("A1", "A2")),
+}
+"""What the electrodes are measured against, and which of them are lacking."""
+TUSZ_CHANNELS = tuple(
+    {"C4-CZ": "CZ-C4", "T4-C4": "C4-T4", "A2-T4": "T4-A2"}.get(name, name) for name in TCP
+)
+"""The TCP channels as the annotations of TUSZ spell them."""
+
+
+def write_tusz(
+    folder: Path,
+    n_train: int = 6,
+    n_dev: int = 2,
+    n_eval: int = 2,
+    n_recordings: int = 2,
+    minutes: float = 2.0,
+    seed: int = 0,
+    sfreq: int = 250,
+) -> list[Path]:
+    """Write a corpus in the layout of TUSZ: an EDF, a ``.csv`` and a ``.csv_bi`` for each recording
+    below ``edf/train``, ``edf/dev`` and ``edf/eval``.
+
+    Every other recording, beginning with the first, holds one seizure of 20-60 s. The subjects of a
+    part have the montages of :data:`TUSZ_MONTAGES` in turn.
+
+    Args:
+        folder: where ``edf`` will be.
+        n_train: subjects of ``edf/train``.
+        n_dev: subjects of ``edf/dev``.
+        n_eval: subjects of ``edf/eval``; none is in two parts.
+        n_recordings: recordings of each subject.
+        minutes: length of each recording, 1.5 or more.
+        seed: another seed makes other subjects.
+        sfreq: sampling rate in Hz.
+
+    Returns:
+        The EDF files, in order of split, subject and number.
+
+    Raises:
+        UserError: ``minutes`` is too short for a seizure.
+    """
+    files = []
+    for split, number, name in _tuh_subjects({"train": n_train, "dev": n_dev, "eval": n_eval}):
+        montage = list(TUSZ_MONTAGES)[number % len(TUSZ_MONTAGES)]
+        reference, lacking = TUSZ_MONTAGES[montage]
+        session = Path(folder) / "edf" / split / name / "s001_2010" / montage
+        for token in range(n_recordings):
+            plan = rest if token % 2 else one_seizure
+            simulation = record(seed, name, token + 1, sfreq, partial(plan, minutes=minutes))
+            path = session / f"{name}_s001_t{token:03d}.edf"
+            channels = [c for c in TUSZ_CHANNELS if not set(c.split("-")) & set(lacking)]
+            for suffix, label, names in ((".csv_bi", "seiz", ["TERM"]), (".csv", "fnsz", channels)):
+                text = _tusz_annotation(path.stem, simulation, label, names)
+                _write_text(path.with_suffix(suffix), text)
+            signals = _tuh_signals(simulation, reference, lacking)
+            files.append(_write_edf(path, sfreq, signals))
+    return files
+
+
+def _tusz_annotation(name: str, simulation: Simulation, label: str, channels: Sequence[str]) -> str:
+    """Seizures and the background between them, on each channel from the first to the last
+    second.
+    """
+    length_s = simulation.potential_uV.shape[1] / simulation.sfreq
+    stretches, stop_s = [], 0.0
+    for event in simulation.events:
+        if event.label == SEIZURE_CLASS:
+            stretches.append((stop_s, event.onset_s, "bckg"))
+            stop_s = event.onset_s + event.duration_s
+            stretches.append((event.onset_s, stop_s, label))
+    stretches.append((stop_s, length_s, "bckg"))
+    rows = [
+        f"{channel},{start:.4f},{stop:.4f},{what},1.0000\n"
+        for channel in channels
+        for start, stop, what in stretches
+    ]
+    head = (
+        "# version = csv_v1.0.0",
+        f"# bname = {name}",
+        f"# duration = {length_s:.4f} secs",
+        "# montage_file = nedc_eas_default_montage.txt",
+        "#",
+        "channel,start_time,stop_time,label,confidence",
+    )
+    return "\n".join(head) + "\n" + "".join(rows)
+
+
+def _tuh_subjects(numbers: dict[str, int]) -> Iterable[tuple[str, int, str]]:
+    """The subjects of each part: part, number within it from 0, name."""
+    for letter, (part, n) in zip("abc", numbers.items(), strict=False):
+        yield from ((part, i, _letters(f"aaaa{letter}", i)) for i in range(n))
 
 
 # ---------------------------------------------------------------------------------------- CHB-MIT
