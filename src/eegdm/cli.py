@@ -744,8 +744,8 @@ def download(
         typer.Argument(
             metavar="chbmit|eegmmidb|eegmat|tuev|tuab|tusz",
             help=(
-                "the first three are downloaded from PhysioNet; the others are given out on request:"
-                " how, in words"
+                "the first three are downloaded from PhysioNet; the others are given out on"
+                " request: how, in words"
             ),
         ),
     ],

@@ -82,8 +82,8 @@ class CorpusConfig:
     events: str = option(
         "rec",
         "where events come from: TUEV's .rec files, TUSZ's .csv_bi or .csv files, TUAB's folders,"
-        " CHB-MIT's summaries, the tasks of the runs of eegmmidb and EEGMAT, a table, the files' own"
-        " annotations, BIDS *_events.tsv, or nowhere (pretraining only)",
+        " CHB-MIT's summaries, the tasks of the runs of eegmmidb and EEGMAT, a table, the files'"
+        " own annotations, BIDS *_events.tsv, or nowhere (pretraining only)",
         "Change it if your labels are somewhere else than where corpus=NAME expects them.",
         choices=(
             "rec",
