@@ -201,6 +201,16 @@ def predict(
         str | None,
         typer.Option("--events", help="the classes that are events, separated by commas"),
     ] = None,
+    decide: Annotated[
+        str | None,
+        typer.Option(
+            "--decide",
+            help=(
+                "events: mark stretches; recording: one class for the whole of each recording, by"
+                " the mean probability of its windows. By default as the model's labels were"
+            ),
+        ),
+    ] = None,
     channels: Annotated[str, CHANNELS] = "montage",
     missing: Annotated[str, MISSING] = "error",
     rate: Annotated[str, RATE] = "resample",
@@ -235,7 +245,8 @@ def predict(
     strict: Annotated[bool, STRICT] = False,
 ) -> None:
     """Mark the events in a recording, or in all below a folder: *_events.tsv,
-    *_probabilities.parquet, *_report.html.
+    *_probabilities.parquet, *_report.html. A model that learned from labels of whole recordings
+    gives each recording one class.
 
     What is not given is as the model has it. The same command resumes a killed run.
     """
@@ -249,6 +260,7 @@ def predict(
         smoothing_s=smoothing,
         temperature=temperature,
         event_classes=tuple(events.split(",")) if events else None,
+        decide=decide,
         channels=channels,
         missing=missing,
         rate=rate,

@@ -10,7 +10,14 @@ import pytest
 from inference.small import small_model
 
 from eegdm.errors import UserError
-from eegdm.evaluation.decision import Rule, find_events, rule_of, smoothed
+from eegdm.evaluation.decision import (
+    RecordingDecision,
+    Rule,
+    apply_rule,
+    find_events,
+    rule_of,
+    smoothed,
+)
 
 RULE = Rule(("A", "B", "BCKG"), ("A", "B"), threshold=0.5, min_duration_s=1.0)
 
@@ -97,6 +104,12 @@ def test_each_part_of_the_rule_can_be_changed() -> None:
         ({"smoothing_s": float("nan")}, r"smoothing_s=nan"),
         ({"event_classes": ("SEIZ",)}, r"event class 'SEIZ' is none of the model's: SPSW, GPED"),
         ({"event_classes": ()}, r"no class is an event"),
+        ({"decide": "person"}, r"decide='person': must be events or recording"),
+        (
+            {"decide": "recording", "threshold": 0.4},
+            r"threshold=0.4 has no effect with decide=recording",
+        ),
+        ({"decide": "recording", "smoothing_s": 0.0}, r"smoothing_s=0 has no effect"),
     ],
 )
 def test_what_no_rule_can_be_is_refused(changes: dict, said: str) -> None:
@@ -109,3 +122,42 @@ def test_a_strangers_decision_is_checked() -> None:
         rule_of(small_model(decision={"colour": "red"}))
     with pytest.raises(UserError, match="names 3 classes for 6 logits"):
         rule_of(small_model(decision={"classes": ["a", "b", "c"]}))
+
+
+# ------------------------------------------------------------------------------- whole recordings
+
+
+def test_a_recording_has_the_class_of_the_highest_mean() -> None:
+    """Most windows are likeliest B, the mean is A, and no threshold or duration matters."""
+    table = windows((0.9, 0.1), (0.9, 0.1), (0.3, 0.4), (0.3, 0.4), (0.3, 0.4))
+    rule = replace(RULE, decide="recording", threshold=0.99, min_duration_s=9.0, smoothing_s=3.0)
+    decision, events = apply_rule(table, rule, 30.0)
+    assert decision is not None and decision.label == "A" and decision.n_windows == 5
+    expected = {"A": 2.7 / 5, "B": 1.4 / 5, "BCKG": 0.9 / 5}
+    assert decision.probability == pytest.approx(expected)
+    assert events.values.tolist() == [[0.0, 30.0, "A", pytest.approx(0.54)]]
+    assert apply_rule(table, RULE, 30.0)[0] is None
+
+
+def test_a_recording_of_the_background_is_no_event() -> None:
+    decision, events = apply_rule(
+        windows((0.3, 0.3), (0.3, 0.3), (0.9, 0.0)), replace(RULE, decide="recording"), 9.0
+    )
+    assert decision is not None and decision.label == "A" and len(events) == 1
+    decision, events = apply_rule(
+        windows((0.2, 0.3), (0.2, 0.3), (0.7, 0.0)), replace(RULE, decide="recording"), 9.0
+    )
+    assert decision is not None and decision.label == "BCKG" and events.empty
+    assert list(events) == ["onset_s", "duration_s", "label", "probability"]
+
+
+def test_a_person_is_decided_about_by_the_windows_of_all_their_recordings() -> None:
+    rng = np.random.default_rng(0)
+    tables = [windows(*rng.uniform(0, 0.5, (n, 2))) for n in (2, 7, 31)]
+    rule = replace(RULE, decide="recording")
+    of_each = [RecordingDecision.of_windows(table, rule) for table in tables]
+    together = RecordingDecision.of_windows(pd.concat(tables), rule)
+    found = RecordingDecision.of_recordings(of_each)
+    assert found.probability == pytest.approx(together.probability)
+    assert (found.label, found.n_windows) == (together.label, 40)
+    assert RecordingDecision.of_recordings(of_each[:1]) == of_each[0]

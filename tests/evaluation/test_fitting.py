@@ -11,7 +11,7 @@ import pytest
 from eegdm.config import Config
 from eegdm.evaluation.decision import Rule, find_events
 from eegdm.evaluation.event_scores import EventCounts, count_events, event_scores
-from eegdm.evaluation.fitting import event_windows, fit_decision
+from eegdm.evaluation.fitting import decided_about, event_windows, fit_decision
 
 LENGTH_S, WINDOW_S = 4000, 10.0
 
@@ -157,3 +157,23 @@ def test_labels_of_whole_recordings_are_no_events_to_count() -> None:
     rule, counts = fit_decision(config, val, recordings)
     assert counts is None and rule.min_duration_s == WINDOW_S
     assert "false alarms" not in fit_decision(config, val, recordings).sentence()
+
+
+def test_labels_of_whole_recordings_make_a_rule_of_recordings() -> None:
+    config, val, recordings = corpus(0)
+    whole = pd.DataFrame(
+        {
+            "recording": ["a", "b"],
+            "onset_s": 0.0,
+            "duration_s": float(LENGTH_S),
+            "label": ["background", "seizure"],
+        }
+    )
+    samples = val.assign(label=(val.recording == "b").astype(int))
+    assert decided_about(samples, whole, recordings.table) == "recording"
+    assert decided_about(val, recordings.events, recordings.table) == "events"
+    fitted = fit_decision(config, samples, recordings, decide="recording")
+    assert fitted.settings["decide"] == "recording" and fitted.counts is None
+    assert "each recording gets one class" in fitted.sentence()
+    alone = fit_decision(config, samples[samples.label == 1], recordings, decide="recording")
+    assert alone.settings["decide"] == "recording"

@@ -21,14 +21,17 @@ from eegdm.data.signal import ModelUnits
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.evaluation.metrics import class_probabilities
+from eegdm.evaluation.results import RunResult, of_units
+from eegdm.evaluation.scoring import logits_from_table
 from eegdm.features import FeatureStore, embed_folder
 from eegdm.features.detector import Detector, fit
 from eegdm.inference.chunks import read_batches
 from eegdm.inference.embedding import prepare_windows
 from eegdm.inference.prediction import Options, preparation_settings
+from eegdm.inference.prediction_folder import predict_path
 from eegdm.models.linear import LinearHead
 from inference.small import ELECTRODES, made_up, small_model
-from stages.tiny import one_thread
+from stages.tiny import command_line, one_thread
 
 SECONDS, BURST_S = 60.0, 15.0
 ONSETS = {"a_1": 10.0, "a_2": 35.0, "b_1": 20.0, "c_1": 40.0, "d_1": 5.0}
@@ -40,6 +43,7 @@ def write(
     onset_s: float,
     names: tuple[str, ...] = ELECTRODES,
     seconds: float = SECONDS,
+    burst_s: float = BURST_S,
 ) -> Path:
     """A recording in which alpha waves come and go."""
     raw = made_up(seconds, 200.0, names, seed=sum(map(ord, name)))
@@ -47,7 +51,7 @@ def write(
     spectrum = np.fft.rfft(rng.standard_normal((len(names), raw.n_times)))
     noise = np.fft.irfft(spectrum / np.sqrt(1 + np.arange(spectrum.shape[1])), raw.n_times)
     times = raw.times
-    burst = (times >= onset_s) & (times < onset_s + BURST_S)
+    burst = (times >= onset_s) & (times < onset_s + burst_s)
     phase = np.arange(len(names))[:, None]
     signal = 2e-5 * noise / noise.std() + 6e-5 * burst * np.sin(20 * np.pi * times + phase)
     path = folder / f"{name}.edf"
@@ -410,3 +414,181 @@ def test_centring_that_would_remove_the_labels_is_refused(
     for centre, said in (("recording", "may keep them"), ("subject", "leave it out$")):
         with pytest.raises(UserError, match=f"each {centre} has windows of one label.*{said}"):
             fit(store, tmp_path / "labels.csv", centre=centre)
+
+
+# ------------------------------------------------------------------------------- whole recordings
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of four people, two of one of them, with a label a file; one without a label."""
+    folder = tmp_path_factory.mktemp("labelled")
+    rows = ["file,label"]
+    for who in ("sub-1", "sub-2", "sub-3", "sub-4"):
+        label = "alpha" if who in ("sub-1", "sub-2") else "control"
+        for run in (1, 2) if who == "sub-1" else (1,):
+            burst_s = SECONDS if label == "alpha" else 0.0
+            file = write(folder, f"{who}_run-{run}", 0.0, burst_s=burst_s)
+            rows.append(f"{file.name},{label}")
+    write(folder, "sub-5_run-1", 20.0)
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_recordings(
+    labelled: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Detector:
+    folder = tmp_path_factory.mktemp("whole")
+    store = embed_folder(labelled, model, folder / "store", table="labels.csv")
+    return fit(store.path, out=folder / "det", background="control")
+
+
+def test_labels_of_files_make_a_classifier_of_recordings(of_recordings: Detector) -> None:
+    model = eegdm.load(of_recordings.path)
+    assert isinstance(model, eegdm.EEGDM) and model.decision["decide"] == "recording"
+    assert of_recordings.decision.counts is None
+    assert "each recording gets one class" in of_recordings.decision.sentence()
+
+
+def test_marks_of_stretches_make_a_classifier_of_events(detector: Detector) -> None:
+    assert detector.decision.rule.decide == "events"
+
+
+def test_the_whole_recording_is_decided_about_and_its_windows_are_kept(
+    of_recordings: Detector, labelled: Path
+) -> None:
+    for name, label in (("sub-1_run-1", "alpha"), ("sub-3_run-1", "control")):
+        found = eegdm.predict(labelled / f"{name}.edf", of_recordings.path)
+        assert found.decision is not None and found.decision.n_windows == len(found.windows) == 12
+        expected = found.windows[["control", "alpha"]].mean()
+        assert found.decision.probability == pytest.approx(expected.to_dict())
+        assert found.decision.label == expected.idxmax() == label
+        assert found.events[["onset_s", "duration_s", "label"]].values.tolist() == (
+            [[0.0, SECONDS, "alpha"]] if label == "alpha" else []
+        )
+
+
+def test_the_decision_stands_first_on_the_page_and_is_printed(
+    of_recordings: Detector, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict_path(labelled / "sub-1_run-1.edf", str(of_recordings.path), tmp_path)
+    (path,) = tmp_path.glob("*_report.html")
+    decision = artifacts.read_json(tmp_path / "sub-1_run-1_events.json")["Decision"]
+    sentence = f"alpha, mean probability {decision['probability']['alpha']:.2f} over 12 windows"
+    said = capsys.readouterr().out
+    assert f"predict: {sentence} (control " in said
+    page = path.read_text()
+    assert "<title>sub-1_run-1.edf: alpha</title>" in page
+    body = page[page.index('<div class="eegdm">') :]  # behind MNE's scripts
+    first = body.index(f"<p>sub-1_run-1.edf: {sentence}")
+    assert body.index("<p>") == first < body.index("not a medical device")
+    assert "The strongest window" in page and "shortest event" not in page
+
+
+def test_stretches_can_be_asked_for(of_recordings: Detector, labelled: Path) -> None:
+    found = eegdm.predict(labelled / "sub-5_run-1.edf", of_recordings.path, decide="events")
+    assert found.decision is None
+    assert list(found.events.onset_s) == pytest.approx([20.0], abs=5)
+
+
+@pytest.mark.ci
+def test_from_labels_of_files_to_decisions_by_commands(
+    labelled: Path, model: Path, tmp_path: Path
+) -> None:
+    """What is printed, what lies in the files and what a report scores are one number."""
+
+    def run(*words: str | Path) -> str:
+        done = command_line(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = run(
+        "fit", labelled, "--table", "labels.csv", "--out", "det", "--model", model,
+        "--background", "control",
+    )  # fmt: skip
+    assert "labels are of whole recordings" in said
+    said = run("predict", labelled, "--model", "det", "--out", "found", "--no-report")
+    assert "5 people in 6 recordings, recognised by names like sub-01" in said
+    found = pd.read_csv(tmp_path / "found" / "eegdm_recordings.tsv", sep="\t")
+    people = pd.read_csv(tmp_path / "found" / "eegdm_people.tsv", sep="\t")
+    assert list(found) == [
+        "file", "subject", "label", "n_windows", "probability_control", "probability_alpha",
+    ]  # fmt: skip
+    windows = {}
+    for row in found.itertuples():
+        stem = tmp_path / "found" / Path(row.file).stem
+        own = windows[row.file] = pd.read_parquet(f"{stem}_probabilities.parquet")
+        assert row.probability_alpha == pytest.approx(own.alpha.mean(), abs=1e-6)
+        decision = artifacts.read_json(Path(f"{stem}_events.json"))["Decision"]
+        assert decision["probability"]["alpha"] == pytest.approx(own.alpha.mean())
+        assert decision["label"] == row.label
+        sentence = f"{row.label}, mean probability {max(own.alpha.mean(), own.control.mean()):.2f}"
+        assert f"{Path(row.file).stem}: {sentence} over 12 windows" in said
+        events = pd.read_csv(f"{stem}_events.tsv", sep="\t")
+        assert events[["onset", "duration", "eventType"]].values.tolist() == [
+            [0.0, SECONDS, "alpha" if row.label == "alpha" else "bckg"]
+        ]
+    for row in people.itertuples():
+        own = pd.concat([windows[file] for file in found.file[found.subject == row.subject]])
+        assert row.n_windows == len(own)
+        assert row.probability_alpha == pytest.approx(own.alpha.mean(), abs=1e-6)
+
+    stage = ["corpus=folder", "recipe=small", f"source={labelled}", "events=table"]
+    run(
+        "preprocess", *stage, "table=labels.csv", "corpus.classes=[control,alpha]",
+        "corpus.event_classes=[alpha]",
+    )  # fmt: skip
+    run("report", "corpus=folder", "recipe=small", 'run.classifiers=["det"]', "compare=[]")
+    folder = tmp_path / "runs" / "folder" / "small" / "report"
+    (predictions,) = folder.glob("predictions-*.parquet")
+    table = pd.read_parquet(predictions)
+    scored = of_units(
+        RunResult(
+            "det", 0, {}, table.label.to_numpy(), logits_from_table(table),
+            table.subject.to_numpy(str), table.recording.to_numpy(str),
+        ),
+        "recording",
+    )  # fmt: skip
+    assert scored is not None and len(scored.recording) == 6  # one without a label is background
+    by_predict = found.set_index(found.file.map(lambda file: Path(file).stem)).probability_alpha
+    probability = class_probabilities(scored.logits)[:, 1]
+    np.testing.assert_allclose(probability, by_predict[scored.recording], atol=1e-4)
+    (of_report,) = artifacts.read_json(folder / "report.json")["recordings_and_people"][
+        "recording"
+    ]["EEGDM"]
+    assert of_report["n"] == 6
+
+
+@pytest.mark.ci
+@pytest.mark.real
+def test_children_with_one_label_a_file(shared: Path, tmp_path: Path) -> None:
+    """The beginning of six recordings of real children, from a table of file and label."""
+    source, kept = shared / "data" / "people" / "adhd", tmp_path / "children"
+    kept.mkdir()
+    table = pd.read_csv(source / "events.csv").groupby("label").head(3)
+    for name in table.file:
+        raw = mne.io.read_raw_edf(source / name, preload=True, verbose="ERROR").crop(0, 20)
+        mne.export.export_raw(kept / name, raw, fmt="edf", verbose="ERROR")
+    table[["file", "label"]].to_csv(kept / "labels.csv", index=False)
+    words = ["--missing", "drop"]
+    fitted = command_line(
+        "fit", kept, "--table", "labels.csv", "--out", "det", *words, cwd=tmp_path
+    )
+    assert fitted.returncode == 0 and "labels are of whole recordings" in fitted.stdout
+    done = command_line(
+        "predict", kept, "--model", "det", "--out", "found", "--no-report", *words, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    found = pd.read_csv(tmp_path / "found" / "eegdm_recordings.tsv", sep="\t")
+    assert sorted(found.file) == sorted(table.file)
+    for row in found.itertuples():
+        stem = Path(row.file).stem
+        own = pd.read_parquet(tmp_path / "found" / f"{stem}_probabilities.parquet")
+        mean = {"adhd": row.probability_adhd, "control": row.probability_control}
+        assert mean == pytest.approx(own[list(mean)].mean().to_dict(), abs=1e-6)
+        assert row.label == max(mean, key=mean.__getitem__)
+        (event,) = pd.read_csv(tmp_path / "found" / f"{stem}_events.tsv", sep="\t").itertuples()
+        assert (event.onset, event.eventType) == (0.0, row.label)
+        assert event.duration == event.recordingDuration
+    assert not (tmp_path / "found" / "eegdm_people.tsv").exists()  # each has one recording

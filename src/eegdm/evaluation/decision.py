@@ -1,16 +1,17 @@
-"""From probabilities of windows to events: the rule that a classifier carries in its config.json,
-each part of it overridable.
+"""From probabilities of windows to events, or to one class of the whole recording: the rule that a
+classifier carries in its config.json, each part of it overridable.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpy import ndarray
 
 from eegdm.data.windows import WindowGrid
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 BACKGROUND = ("bckg", "background")
 """Names, in any case, of the class that is not an event where a model does not say which are."""
 EVENT_COLUMNS = ["onset_s", "duration_s", "label", "probability"]
+EVENTS, RECORDING = "events", "recording"
+"""What a rule may decide about: stretches of a recording, or the whole of it."""
+OF_EVENTS = ("threshold", "min_duration_s", "smoothing_s")
+"""The parts of a rule that change nothing where it decides about whole recordings."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Rule:
         smoothing_s: probabilities are averaged over this many seconds first.
         temperature: logits are divided by it: calibration.
         resolution_s: the stretch in the middle of a window that it speaks for.
+        decide: "events" marks stretches of a recording; "recording" gives the whole recording one
+            class, the likeliest by :func:`mean_probability`.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +54,7 @@ class Rule:
     smoothing_s: float = 0.0
     temperature: float = 1.0
     resolution_s: float = 1.0
+    decide: str = EVENTS
 
     def __post_init__(self) -> None:
         limits = {
@@ -60,6 +68,8 @@ class Rule:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not low <= value <= high:
                 raise UserError(f"{name}={value!r}: must be a number within {low:g}..{high:g}")
+        if self.decide not in (EVENTS, RECORDING):
+            raise UserError(f"decide={self.decide!r}: must be {EVENTS} or {RECORDING}")
         if unknown := [name for name in self.event_classes if name not in self.classes]:
             raise UserError(
                 f"event class {unknown[0]!r} is none of the model's:"
@@ -76,7 +86,8 @@ def rule_of(model: EEGDM, **changes: Any) -> Rule:
     """Return a classifier's own rule with the changes that are not None.
 
     Raises:
-        UserError: a value is out of range, or an event class is none of the model's.
+        UserError: a value is out of range, an event class is none of the model's, or a change is of
+            what makes events where whole recordings are decided about.
     """
     stored = dict(model.decision)
     one_logit = len(model.classes) == 1
@@ -97,7 +108,14 @@ def rule_of(model: EEGDM, **changes: Any) -> Rule:
             f"the model's decision has an unknown setting {min(unknown)!r}; a newer eegdm may"
             " know it"
         )
-    return Rule(classes=classes, **(stored | {"event_classes": tuple(stored["event_classes"])}))
+    rule = Rule(classes=classes, **(stored | {"event_classes": tuple(stored["event_classes"])}))
+    idle = [name for name in OF_EVENTS if changes.get(name) is not None]
+    if rule.decide == RECORDING and idle:
+        raise UserError(
+            f"{idle[0]}={changes[idle[0]]:g} has no effect with decide={RECORDING}, which gives a"
+            f" recording the class of the highest mean probability; decide={EVENTS} marks stretches"
+        )
+    return rule
 
 
 def window_table(
@@ -110,6 +128,77 @@ def window_table(
     onset = windows.onset_s + (windows.n_times / windows.sfreq - rule.resolution_s) / 2
     columns = {name: probability[:, i] for i, name in enumerate(rule.classes)}
     return pd.DataFrame({"onset_s": onset, "duration_s": rule.resolution_s, **columns})
+
+
+class RecordingDecision(NamedTuple):
+    """What a classifier says of a whole recording, or of all recordings of a person."""
+
+    label: str
+    """The class of the highest probability."""
+    probability: dict[str, float]
+    """Of each class, the mean over windows."""
+    n_windows: int
+
+    @classmethod
+    def of_windows(cls, windows: pd.DataFrame, rule: Rule) -> RecordingDecision:
+        """Decide by the windows of :func:`window_table`."""
+        mean = mean_probability(windows[list(rule.classes)].to_numpy(np.float64))
+        return cls._of_mean(rule.classes, mean, len(windows))
+
+    @classmethod
+    def of_recordings(cls, decisions: Sequence[RecordingDecision]) -> RecordingDecision:
+        """Decide by the windows of several recordings, of which there are decisions."""
+        classes = tuple(decisions[0].probability)
+        n_windows = np.array([one.n_windows for one in decisions])
+        means = np.array([[one.probability[name] for name in classes] for one in decisions])
+        return cls._of_mean(classes, mean_probability(means, n_windows), int(n_windows.sum()))
+
+    @classmethod
+    def _of_mean(
+        cls, classes: Sequence[str], mean: Float[ndarray, " class"], n_windows: int
+    ) -> RecordingDecision:
+        return cls(
+            classes[int(mean.argmax())],
+            dict(zip(classes, map(float, mean), strict=True)),
+            n_windows,
+        )
+
+    def sentence(self) -> str:
+        """Return the class and all probabilities, for people to read."""
+        others = ", ".join(
+            f"{name} {value:.2f}" for name, value in self.probability.items() if name != self.label
+        )
+        windows = "1 window" if self.n_windows == 1 else f"{self.n_windows} windows"
+        return (
+            f"{self.label}, mean probability {self.probability[self.label]:.2f} over {windows}"
+            f" ({others})"
+        )
+
+
+def mean_probability(
+    probability: Float[ndarray, "window class"], weight: Shaped[ndarray, " window"] | None = None
+) -> Float[ndarray, " class"]:
+    """Return what is said of a recording or a person by the windows: their mean."""
+    return np.average(probability, axis=0, weights=weight)
+
+
+def apply_rule(
+    windows: pd.DataFrame, rule: Rule, duration_s: float
+) -> tuple[RecordingDecision | None, pd.DataFrame]:
+    """Return what a rule makes of the windows of a recording: the decision about the whole of it,
+    None where the rule decides about stretches; and its events, as :func:`find_events`.
+
+    A whole recording is one event if its class is an event class, else there is none.
+
+    Args:
+        duration_s: length of the recording.
+    """
+    if rule.decide == EVENTS:
+        return None, find_events(windows, rule)
+    decision = RecordingDecision.of_windows(windows, rule)
+    row = (0.0, duration_s, decision.label, decision.probability[decision.label])
+    rows = [row] if decision.label in rule.event_classes else []
+    return decision, _event_table(rows)
 
 
 def find_events(windows: pd.DataFrame, rule: Rule) -> pd.DataFrame:
@@ -134,10 +223,14 @@ def find_events(windows: pd.DataFrame, rule: Rule) -> pd.DataFrame:
         for first, stop in zip(edges[:-1], edges[1:], strict=True)
         if label[first] >= 0
     ]
-    events = pd.DataFrame(rows, columns=EVENT_COLUMNS).astype(
+    events = _event_table(rows)
+    return events[events.duration_s >= rule.min_duration_s - 1e-9].reset_index(drop=True)
+
+
+def _event_table(rows: list[tuple[float, float, str, float]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=EVENT_COLUMNS).astype(
         {"onset_s": float, "duration_s": float, "probability": float}
     )
-    return events[events.duration_s >= rule.min_duration_s - 1e-9].reset_index(drop=True)
 
 
 def smoothed(windows: pd.DataFrame, rule: Rule) -> Float[ndarray, "window event_class"]:

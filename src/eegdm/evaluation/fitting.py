@@ -19,8 +19,21 @@ from jaxtyping import Float, Int
 from eegdm.config import Config
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import WINDOW_KEY, WindowGrid
-from eegdm.evaluation.decision import Rule, find_events, smoothed, window_table
-from eegdm.evaluation.event_scores import EventCounts, count_events, cover_recordings, event_scores
+from eegdm.evaluation.decision import (
+    EVENTS,
+    RECORDING,
+    Rule,
+    find_events,
+    smoothed,
+    window_table,
+)
+from eegdm.evaluation.event_scores import (
+    EventCounts,
+    count_events,
+    cover_recordings,
+    event_scores,
+    labels_are_of_recordings,
+)
 from eegdm.evaluation.metrics import fit_event_threshold, fit_temperature
 from eegdm.evaluation.scoring import logits_from_table
 
@@ -48,6 +61,11 @@ class FittedDecision(NamedTuple):
     def sentence(self, which: str = "validation recordings") -> str:
         """Return what the rule does to the recordings it was fitted on, for people to read."""
         rule = self.rule
+        if rule.decide == RECORDING:
+            return (
+                "labels are of whole recordings, so each recording gets one class: the likeliest by"
+                " the mean probability of its windows"
+            )
         how = (
             f"threshold {rule.threshold:.3f}, smoothing {rule.smoothing_s:g} s, shortest event"
             f" {rule.min_duration_s:g} s"
@@ -71,13 +89,16 @@ class GridRecording(NamedTuple):
     duration_s: float
 
 
-def fit_decision(config: Config, val: pd.DataFrame, recordings: Recordings) -> FittedDecision:
+def fit_decision(
+    config: Config, val: pd.DataFrame, recordings: Recordings, decide: str = EVENTS
+) -> FittedDecision:
     """Fit temperature, threshold, smoothing and shortest event on the validation samples.
 
     Args:
         val: validation samples with their logits, see
             :func:`eegdm.evaluation.scoring.score_samples`.
         recordings: those that the samples were cut from.
+        decide: what the rule decides about, see :func:`decided_about`.
     """
     resolution_s = _resolution_s(config)
     rule = Rule(
@@ -86,6 +107,7 @@ def fit_decision(config: Config, val: pd.DataFrame, recordings: Recordings) -> F
         smoothing_s=resolution_s,
         min_duration_s=resolution_s,
         resolution_s=resolution_s,
+        decide=decide,
     )
     if val.label.nunique() < 2:
         return FittedDecision(rule, None)
@@ -93,6 +115,16 @@ def fit_decision(config: Config, val: pd.DataFrame, recordings: Recordings) -> F
     rule = replace(rule, temperature=float(fit_temperature(logits, label)))
     on_grid = _on_grid(config, val, recordings, rule)
     return fit_rule(rule, logits, label, on_grid, recordings.events, recordings.table)
+
+
+def decided_about(samples: pd.DataFrame, events: pd.DataFrame, recordings: pd.DataFrame) -> str:
+    """Return what a classifier that learned from these labels decides about.
+
+    Args:
+        samples, events, recordings: as in
+            :func:`eegdm.evaluation.event_scores.labels_are_of_recordings`.
+    """
+    return RECORDING if labels_are_of_recordings(samples, events, recordings) else EVENTS
 
 
 def fit_rule(
@@ -115,7 +147,11 @@ def fit_rule(
     """
     if on_grid:
         own = events[events.label.isin(rule.event_classes)]
-        countable = len(rule.event_classes) == 1 and not cover_recordings(own, recordings)
+        countable = (
+            rule.decide == EVENTS
+            and len(rule.event_classes) == 1
+            and not cover_recordings(own, recordings)
+        )
         return _fit_on_grid(rule, on_grid, countable)
     columns = window_table(WindowGrid(np.zeros(len(label), int), 1, 1.0), logits, rule)
     is_event = _is_event(rule, label)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
+from eegdm.evaluation.decision import mean_probability
 from eegdm.evaluation.event_scores import EventCounts, average_over_subjects
 from eegdm.evaluation.metrics import Scores, class_probabilities, scores
 
@@ -38,6 +39,20 @@ class RunResult:
     """Of each subject, what ``events`` was averaged from."""
     fold: int | None = None
     """The fold that it was tested on, None without folds."""
+    folds: Sequence[RunResult] = ()
+    """The results that this one joins, in the order of its windows."""
+
+    @property
+    def probability(self) -> Float[np.ndarray, "window class"]:
+        """Of each class, calibrated by the temperature where there is one, as `eegdm predict` gives
+        it.
+        """
+        return np.concatenate(
+            [
+                class_probabilities(part.logits, part.temperature or 1.0)
+                for part in self.folds or (self,)
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ def _joined(name: str, runs: Sequence[RunResult]) -> RunResult:
         recording,
         events=average_over_subjects(counts) if counts else None,
         event_counts=counts or None,
+        folds=runs,
     )
 
 
@@ -105,8 +121,8 @@ def of_units(run: RunResult, unit: str) -> RunResult | None:
     label = run.label[first]
     if (label[of_unit] != run.label).any():
         return None
-    probability = class_probabilities(run.logits)
-    mean = np.stack([probability[of_unit == k].mean(axis=0) for k in range(len(names))])
+    probability = run.probability
+    mean = np.stack([mean_probability(probability[of_unit == k]) for k in range(len(names))])
     logits = np.log(np.maximum(mean, np.finfo(float).tiny))
     if run.logits.shape[1] == 1:
         logits = logits[:, 1:] - logits[:, :1]

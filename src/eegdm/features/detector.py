@@ -33,7 +33,13 @@ from eegdm.evaluation.cross_fitting import (
     marks,
 )
 from eegdm.evaluation.decision import BACKGROUND, Rule, window_table
-from eegdm.evaluation.fitting import FittedDecision, GridRecording, both_kinds, fit_rule
+from eegdm.evaluation.fitting import (
+    FittedDecision,
+    GridRecording,
+    both_kinds,
+    decided_about,
+    fit_rule,
+)
 from eegdm.features.extractors import TOKENS
 from eegdm.features.extractors import Tokens as TokenExtractor
 from eegdm.features.labels import share
@@ -419,6 +425,7 @@ def _decide(
         min_duration_s=step_s,
         smoothing_s=step_s,
         resolution_s=step_s,
+        decide=_decided_about(marked),
     )
     is_event = np.isin(windows.label, [rule.classes.index(name) for name in rule.event_classes])
     own_events = store.events[store.events.label.isin(rule.event_classes)]
@@ -441,6 +448,13 @@ def _decide(
         store.events,
         store.recordings,
     )
+
+
+def _decided_about(marked: MarkedStore) -> str:
+    """What the labels of windows are of."""
+    samples = marked.store.windows[["recording"]].assign(label=marked.windows.label)
+    labelled = samples[samples.label >= 0]
+    return decided_about(labelled, marked.store.events, marked.store.recordings)
 
 
 def _step_s(store: FeatureStore) -> float:

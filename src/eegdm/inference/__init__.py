@@ -1,5 +1,6 @@
 """Models applied to recordings: events, embeddings, and synthetic recordings."""
 
+from eegdm.evaluation.decision import RecordingDecision
 from eegdm.inference.embedding import Embeddings, EmbedOptions, embed
 from eegdm.inference.generation import Generated, generate
 from eegdm.inference.prediction import Options, Prediction, annotate, predict, predict_signal
@@ -11,6 +12,7 @@ __all__ = [
     "Generated",
     "Options",
     "Prediction",
+    "RecordingDecision",
     "Surprise",
     "SurpriseOptions",
     "annotate",

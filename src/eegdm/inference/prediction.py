@@ -17,7 +17,13 @@ from eegdm.checkpoints.load import load_classifier
 from eegdm.data.signal import robust_spread
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
-from eegdm.evaluation.decision import Rule, find_events, rule_of, window_table
+from eegdm.evaluation.decision import (
+    RecordingDecision,
+    Rule,
+    apply_rule,
+    rule_of,
+    window_table,
+)
 from eegdm.evaluation.surprise import LEAST_SFREQ, Population, surprise_of
 from eegdm.inference.chunks import (
     BATCH_SIZE,
@@ -60,6 +66,9 @@ class Options:
         smoothing_s: length in seconds over which probabilities are averaged; 0 for none.
         temperature: what logits are divided by.
         event_classes: names of the classes that make events.
+        decide: "events" marks stretches; "recording" gives the whole recording one class, the
+            likeliest by the mean probability of its windows. By default "recording" if the model
+            learned from labels of whole recordings.
         channels: "montage" derives the model's channels; "file" takes the file's own as they are,
             each for the nearest of the model's by electrode position. The model learned from those
             of the montage: expect less of it. A model that learned from a file's own channels finds
@@ -84,6 +93,7 @@ class Options:
     smoothing_s: float | None = None
     temperature: float | None = None
     event_classes: tuple[str, ...] | None = None
+    decide: str | None = None
     channels: str = "montage"
     missing: str = "error"
     rate: str = "resample"
@@ -112,6 +122,7 @@ class Options:
                 "smoothing_s",
                 "temperature",
                 "event_classes",
+                "decide",
             )
         }
 
@@ -132,12 +143,16 @@ class Prediction(NamedTuple):
     Attributes:
         windows: a row per window: onset_s and duration_s (of the stretch that it speaks for), and a
             column per class with its probability.
-        events: a row per event: onset_s, duration_s, label, probability.
+        events: a row per event: onset_s, duration_s, label, probability. Where there is a decision,
+            the whole recording is the event, if its class is an event class.
         quality: a row per channel, see :func:`quality_table`.
         ch_names: the channels that the model was shown.
         duration_s: length of the recording.
         steps: what was done to the signal, in the order of doing.
         notes: what a reader of the result must know.
+        surprise: see `eegdm.inference.surprising`; no seconds below 100 Hz.
+        decision: label, probability of each class and n_windows of the recording as a whole; None
+            where the model marks stretches.
     """
 
     windows: pd.DataFrame
@@ -147,15 +162,15 @@ class Prediction(NamedTuple):
     duration_s: float
     steps: list[str]
     notes: list[str]
-    surprise: Float[
-        ndarray, "second channel"
-    ]  # see `eegdm.inference.surprising`; no seconds below 100 Hz
+    surprise: Float[ndarray, "second channel"]
+    decision: RecordingDecision | None
 
 
 def predict(
     recording: mne.io.BaseRaw | str | Path, model: EEGDM | str | Path, **options: Any
 ) -> Prediction:
-    """Mark the events in a recording of any length, in bounded memory.
+    """Mark the events in a recording of any length, or decide about the whole of it, in bounded
+    memory.
 
     Args:
         recording: an MNE Raw in volts, or a file that MNE reads. It is not changed.
@@ -271,15 +286,17 @@ def predict_in(
         raise UserError(f"{name}: {error}") from error
     surprise, unlike = _surprise(model, prepared)
     notes = [*prepared.notes, *_model_notes(model, options), *unlike]
+    decision, events = apply_rule(table, rule, prepared.duration_s)
     prediction = Prediction(
         table,
-        find_events(table, rule),
+        events,
         quality_table(prepared),
         prepared.ch_names,
         prepared.duration_s,
         prepared.steps,
         notes,
         surprise,
+        decision,
     )
     return prediction, prepared
 
@@ -314,7 +331,7 @@ def predict_signal(
         for chunk in runs_of_windows(windows)
     ]
     table = window_table(windows, np.concatenate(logits), rule)
-    return table, find_events(table, rule)
+    return table, apply_rule(table, rule, signal.shape[1] / model.sfreq)[1]
 
 
 def refuse_unused_calibration(model: EEGDM, options: Options) -> None:

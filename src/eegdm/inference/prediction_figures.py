@@ -5,6 +5,7 @@ function returns a matplotlib Figure.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from matplotlib.ticker import MultipleLocator
 from numpy import ndarray
 
 from eegdm.console import clock
-from eegdm.evaluation.decision import Rule, smoothed
+from eegdm.evaluation.decision import RECORDING, Rule, smoothed
 from eegdm.report.charts import STYLE, colour, short
 from eegdm.report.traces import draw_scale_bar, draw_traces, scale_uv
 
@@ -31,7 +32,8 @@ _BAR = 0.7
 @rc_context(STYLE)
 def timeline(windows: pd.DataFrame, events: pd.DataFrame, rule: Rule, duration_s: float) -> Figure:
     """Events of each class as bars; below, the smoothed probabilities of the event classes,
-    stacked, and the threshold.
+    stacked, and the threshold. Where the whole recording is decided about, its class is the bar,
+    and probabilities are not smoothed; the line is then the mean of the first event class.
 
     Where the recording has more windows than the picture has columns, each column shows the window
     most like an event.
@@ -41,12 +43,18 @@ def timeline(windows: pd.DataFrame, events: pd.DataFrame, rule: Rule, duration_s
     figure = Figure(figsize=(9.6, 2.9 + lanes))
     above, below = figure.subplots(2, 1, height_ratios=(lanes, 2.2), sharex=True)
     _draw_lanes(above, events, rule.event_classes, colours, duration_s)
+    if rule.decide == RECORDING:
+        first = rule.event_classes[0]
+        level, name = float(windows[first].mean()), f"mean of {short(first)}"
+        rule = replace(rule, smoothing_s=0.0)
+    else:
+        level, name = rule.threshold, "threshold"
     times, probability = _columns(windows, smoothed(windows, rule))
     below.stackplot(times, probability.T, colors=list(colours.values()), step="mid", lw=0)
-    below.axhline(rule.threshold, color="black", linestyle="--", linewidth=1.2)
+    below.axhline(level, color="black", linestyle="--", linewidth=1.2)
     below.annotate(
-        f"threshold {rule.threshold:.2f}",
-        (1, rule.threshold),
+        f"{name} {level:.2f}",
+        (1, level),
         xycoords=("axes fraction", "data"),
         ha="right",
         va="bottom",

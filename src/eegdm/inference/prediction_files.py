@@ -1,5 +1,6 @@
 """What `eegdm predict` leaves of a recording: events, probabilities, a page, a copy, and the
-sidecar that says how they came about.
+sidecar that says how they came about; and the tables of a folder whose recordings were decided
+about.
 
 The sidecar is written last. With it a recording is finished, and the same command does not do it
 again.
@@ -7,6 +8,7 @@ again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ import pandas as pd
 
 from eegdm import __version__, artifacts
 from eegdm.errors import UserError
+from eegdm.evaluation.decision import RecordingDecision
 from eegdm.inference.prediction import Prediction
 
 NO_DEVICE = (
@@ -30,7 +33,12 @@ _COLUMN_DESCRIPTIONS = {
             "class of the event; sz: seizure; bckg: the whole recording, no event was found"
         )
     },
-    "confidence": {"Description": "highest smoothed probability of the class within the event"},
+    "confidence": {
+        "Description": (
+            "highest smoothed probability of the class within the event; of a whole recording that"
+            " was decided about, the mean probability of its windows"
+        )
+    },
     "channels": {"Description": "always all: the model judges all channels together"},
     "dateTime": {"Description": "always n/a: the date of the recording is left out"},
     "recordingDuration": {"Description": "length of the recording", "Units": "s"},
@@ -129,11 +137,40 @@ def write_sidecar(places: Places, prediction: Prediction, plan: dict[str, Any]) 
             "Steps": prediction.steps,
             "Notes": prediction.notes,
             "Channels": quality.to_dict("records"),
+            "Decision": prediction.decision and prediction.decision._asdict(),
             "Events": len(prediction.events),
             "RecordingDuration": prediction.duration_s,
             "Plan": plan,
         },
     )
+
+
+def write_decisions(
+    path: Path, rows: Sequence[tuple[dict[str, str], RecordingDecision | None]]
+) -> None:
+    """Write a table of decisions: what names each, label, n_windows and the probability of each
+    class, mean over windows.
+
+    Args:
+        rows: what names a recording or person, by column, and its decision; None: it failed, and
+            n/a stands in the table.
+    """
+    table = pd.DataFrame(
+        [
+            {
+                **named,
+                "label": decision and decision.label,
+                "n_windows": decision.n_windows if decision else 0,
+                **{
+                    f"probability_{k}": p
+                    for k, p in (decision.probability if decision else {}).items()
+                },
+            }
+            for named, decision in rows
+        ]
+    )
+    with artifacts.atomic_path(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6f")
 
 
 def finished_sidecar(

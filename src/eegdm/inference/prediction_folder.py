@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import functools
 import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -15,14 +17,20 @@ from eegdm import artifacts
 from eegdm.checkpoints.load import load_classifier
 from eegdm.config import CorpusConfig
 from eegdm.console import as_options, say, track
-from eegdm.data.corpora import survey
+from eegdm.data.corpora import describe_people, survey
 from eegdm.data.files import signal_state
 from eegdm.errors import UserError, failure_reason
-from eegdm.evaluation.decision import rule_of
+from eegdm.evaluation.decision import EVENTS, RECORDING, RecordingDecision, rule_of
 from eegdm.executor import map_unordered
 from eegdm.inference.annotated_copy import copy_name, refuse_copy, write_copy
 from eegdm.inference.prediction import Options, predict_in, refuse_unused_calibration
-from eegdm.inference.prediction_files import Places, finished_sidecar, write_sidecar, write_tables
+from eegdm.inference.prediction_files import (
+    Places,
+    finished_sidecar,
+    write_decisions,
+    write_sidecar,
+    write_tables,
+)
 from eegdm.inference.unfinished import unfinished_work
 
 if TYPE_CHECKING:
@@ -49,11 +57,12 @@ class Outputs:
 
 
 class PredictionJob(NamedTuple):
-    """A recording and where its results go: ``folder / stem``."""
+    """A recording, where its results go (``folder / stem``), and whose it is, if that is known."""
 
     file: Path
     folder: Path
     stem: str
+    subject: str = ""
 
 
 class PredictionOutcome(NamedTuple):
@@ -61,6 +70,7 @@ class PredictionOutcome(NamedTuple):
 
     files: list[Path]
     n_events: int
+    decision: RecordingDecision | None
     duration_s: float
     notes: list[str]
     was_finished: bool
@@ -76,8 +86,8 @@ def predict_path(
     strict: bool = False,
     cluster: str | None = None,
 ) -> list[Path]:
-    """Mark the events in a file, or in every recording below a folder; return the files that hold
-    the results.
+    """Mark the events in a file, or in every recording below a folder, or decide about each as a
+    whole; return the files that hold the results.
 
     Args:
         path: a recording, or a folder.
@@ -96,13 +106,14 @@ def predict_path(
     if not path.is_dir():
         return _printed(work(PredictionJob(path, out or path.parent, path.stem), progress=True))
     # Faults of the rule and of the folder are reported once, not for each recording.
-    rule_of(_classifier(model), **options.rule)
+    rule = rule_of(_classifier(model), **options.rule)
     refuse_unused_calibration(_classifier(model), options)
     if out is not None:
         artifacts.make_folder(out, "--out")
-    jobs = find_jobs(path, out)
+    jobs = find_jobs(path, out, say_people=rule.decide == RECORDING)
     say(f"predict: {len(jobs)} recordings below {path}")
     written, failed, events, hours = [], 0, 0, 0.0
+    decisions: dict[PredictionJob, RecordingDecision] = {}
     for job, result in track(map_unordered(work, jobs, workers, cluster), "predict", len(jobs)):
         if isinstance(result, BaseException):
             failed += 1
@@ -113,11 +124,17 @@ def predict_path(
             state = "finished before" if result.was_finished else "done"
             noted = f"; notes: {len(result.notes)}, in its sidecar" if result.notes else ""
             counted = f"{result.n_events} events in {result.duration_s:.0f} s"
+            if result.decision is not None:
+                decisions[job] = result.decision
+                counted = result.decision.sentence()
             say(f"  {state}   {job.stem}: {counted}{noted}")
+    found = counted_labels(decisions.values()) if decisions else f"{events} events"
     say(
-        f"predict: {len(jobs) - failed} of {len(jobs)} recordings, {hours:.2f} h, {events} events;"
+        f"predict: {len(jobs) - failed} of {len(jobs)} recordings, {hours:.2f} h, {found};"
         f" {failed} failed"
     )
+    if decisions:
+        written += _write_summary(out or path, path, jobs, decisions)
     if failed == len(jobs) or (strict and failed):
         raise UserError(
             f"{path}: {failed} of {len(jobs)} recordings failed, the reasons are above; mend them"
@@ -126,20 +143,61 @@ def predict_path(
     return written
 
 
-def find_jobs(folder: Path, out: Path | None) -> list[PredictionJob]:
+def _write_summary(
+    folder: Path,
+    source: Path,
+    jobs: Sequence[PredictionJob],
+    decisions: Mapping[PredictionJob, RecordingDecision],
+) -> Iterator[Path]:
+    """Write a row per recording and, where somebody has several, a row per person; yield the
+    files.
+    """
+    path = folder / "eegdm_recordings.tsv"
+    rows = [
+        (
+            {"file": job.file.relative_to(source).as_posix(), "subject": job.subject},
+            decisions.get(job),
+        )
+        for job in jobs
+    ]
+    write_decisions(path, rows)
+    yield path
+    own: dict[str, list[RecordingDecision]] = {}
+    for job in jobs:
+        if job in decisions:
+            own.setdefault(job.subject, []).append(decisions[job])
+    if len(own) < len(decisions):
+        people = {who: RecordingDecision.of_recordings(each) for who, each in own.items()}
+        path = folder / "eegdm_people.tsv"
+        write_decisions(path, [({"subject": who}, people[who]) for who in people])
+        say(f"predict: {len(people)} people, {counted_labels(people.values())}")
+        yield path
+
+
+def counted_labels(decisions: Iterable[RecordingDecision]) -> str:
+    """Say how many decisions are of each class."""
+    count = Counter(one.label for one in decisions)
+    return ", ".join(f"{label} {n}" for label, n in sorted(count.items()))
+
+
+def find_jobs(folder: Path, out: Path | None, say_people: bool = False) -> list[PredictionJob]:
     """List the recordings below a folder, as preprocess does: without the copies that eegdm wrote
     there and the later parts of split recordings.
+
+    Args:
+        say_people: print whose they are taken to be.
     """
-    listing = survey(
-        CorpusConfig(name="folder", source=str(folder), events="none", pattern="(?P<subject>.+)")
-    )
-    if listing.left_out:
-        say(f"predict: {listing.left_out}")
+    found = survey(CorpusConfig(name="folder", source=str(folder), events="none"))
+    for line in describe_people(found) if say_people else filter(None, [found.left_out]):
+        say(f"predict: {line}")
     return [
         PredictionJob(
-            s.file, out / Path(s.recording).parent if out else s.file.parent, Path(s.recording).name
+            s.file,
+            out / Path(s.recording).parent if out else s.file.parent,
+            Path(s.recording).name,
+            s.subject,
         )
-        for s in listing.sources
+        for s in found.sources
     ]
 
 
@@ -182,6 +240,8 @@ def _predict_job(
         if outputs.copy
         else []
     )
+    if rule.decide == EVENTS:
+        del plan["options"]["decide"]  # as 0.1.0 wrote it, whose work is not done again
     done = finished_sidecar(places, plan, wanted)
     if done is None:
         artifacts.make_folder(places.events.parent, "--out")
@@ -210,7 +270,10 @@ def _predict_job(
     n_events, duration_s, notes = (
         sidecar[name] for name in ("Events", "RecordingDuration", "Notes")
     )
-    return PredictionOutcome(wanted, n_events, duration_s, notes, was_finished=done is not None)
+    decision = RecordingDecision(**sidecar["Decision"]) if sidecar.get("Decision") else None
+    return PredictionOutcome(
+        wanted, n_events, decision, duration_s, notes, was_finished=done is not None
+    )
 
 
 def _input_state(job: PredictionJob, model: EEGDM, options: Options) -> dict[str, Any]:
@@ -238,6 +301,8 @@ def _classifier(model: str) -> EEGDM:
 def _printed(outcome: PredictionOutcome) -> list[Path]:
     if outcome.was_finished:
         say("predict: finished before; remove its *_events.json to do it again")
+    if outcome.decision is not None:
+        say(f"predict: {outcome.decision.sentence()}")
     for note in outcome.notes:
         say(f"  noted    {note}")
     return outcome.files

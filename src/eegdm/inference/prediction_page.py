@@ -14,7 +14,7 @@ import pandas as pd
 
 from eegdm import __version__
 from eegdm.console import clock
-from eegdm.evaluation.decision import Rule, smoothed
+from eegdm.evaluation.decision import RECORDING, RecordingDecision, Rule, smoothed
 from eegdm.inference.prediction import Prediction
 from eegdm.inference.prediction_figures import timeline, traces
 from eegdm.inference.prediction_files import NO_DEVICE
@@ -37,11 +37,22 @@ def write_page(
     path: Path, name: str, prediction: Prediction, prepared: Prepared, model: EEGDM, rule: Rule
 ) -> None:
     """Write a self-contained HTML page about the recording called ``name``."""
+    decision = prediction.decision
     parts = {
-        "Result": _result(name, prediction, rule),
+        "Result": (
+            _result(name, prediction, rule)
+            if decision is None
+            else _decided(name, prediction, decision)
+        ),
         "The whole recording": _whole_recording(prediction, rule),
-        "The strongest events": _strongest(prediction, prepared, rule),
-        "List of events": _event_list(prediction),
+        **(
+            {
+                "The strongest events": _strongest(prediction, prepared, rule),
+                "List of events": _event_list(prediction),
+            }
+            if decision is None
+            else {"The strongest window": _strongest_window(prediction, decision, prepared, rule)}
+        ),
         "Surprise": _surprise_section(prediction),
         "Signal quality": _quality(prediction),
         "What was done to the signal": what_was_done(prediction.steps, prediction.notes),
@@ -51,7 +62,7 @@ def write_page(
     filled = {title: list(elements) for title, elements in parts.items()}
     write_html(
         path,
-        f"Events in {name}",
+        f"Events in {name}" if decision is None else f"{name}: {decision.label}",
         [Section(title, elements) for title, elements in filled.items() if elements],
     )
 
@@ -81,6 +92,18 @@ def _result(name: str, prediction: Prediction, rule: Rule) -> Iterator[Element]:
     yield Table(["class", "events", "together", "of the recording"], rows)
 
 
+def _decided(name: str, prediction: Prediction, decision: RecordingDecision) -> Iterator[Element]:
+    yield Text(f"{name}: {decision.sentence()}.")
+    yield Text(NO_DEVICE)
+    yield Text(
+        f"The recording lasts {clock(prediction.duration_s)}. The model decides about whole"
+        " recordings: its class is that of the highest probability, mean over all windows. The mean"
+        " is not a share of time."
+    )
+    rows = [[label, f"{value:.3f}"] for label, value in decision.probability.items()]
+    yield Table(["class", "mean probability"], rows)
+
+
 def _n_events_found(n: int) -> str:
     return "1 event was" if n == 1 else f"{n} events were"
 
@@ -90,10 +113,9 @@ def _or(names: tuple[str, ...]) -> str:
 
 
 def _whole_recording(prediction: Prediction, rule: Rule) -> Iterator[Element]:
-    caption = (
-        "Bars: the events. Below: how probable the model holds each event class at each time,"
-        " stacked, smoothed as for the rule."
-    )
+    caption = "Bars: the events." if prediction.decision is None else "Bar: the recording's class."
+    caption += " Below: how probable the model holds each event class at each time, stacked"
+    caption += ", smoothed as for the rule." if prediction.decision is None else "."
     if (unjudged := float(prediction.windows.onset_s.iloc[0])) > 0:
         caption += (
             f" A window speaks for its middle only, so nothing is said of the first {unjudged:g} s,"
@@ -120,7 +142,7 @@ def _strongest(prediction: Prediction, prepared: Prepared, rule: Rule) -> Iterat
             "There is none. The stretch that is most like one, though below the rule, is this."
             f" {POLARITY}"
         )
-        yield _picture(_most_like_an_event(prediction, rule), prepared, rule)
+        yield _picture(_most_like_an_event(prediction, rule), prepared, "Not an event", GREY)
         return
     strongest = _by_probability(prediction).head(SHOWN)
     yield Text(
@@ -128,7 +150,24 @@ def _strongest(prediction: Prediction, prepared: Prepared, rule: Rule) -> Iterat
         f" filtered signal that the model saw. The event is shaded. {POLARITY}"
     )
     for number, (_, event) in enumerate(strongest.iterrows(), 1):
-        yield _picture(event, prepared, rule, number)
+        ink = colour(rule.event_classes.index(event.label))
+        yield _picture(event, prepared, str(number), ink)
+
+
+def _strongest_window(
+    prediction: Prediction, decision: RecordingDecision, prepared: Prepared, rule: Rule
+) -> Iterator[Element]:
+    label = decision.label
+    yield Text(
+        f"Of all windows, the one that is most probably {label}, in the filtered signal that the"
+        f" model saw. {POLARITY}"
+    )
+    window = prediction.windows.iloc[int(prediction.windows[label].argmax())]
+    shown = window[["onset_s", "duration_s"]]
+    event = pd.concat([shown, pd.Series({"label": label, "probability": window[label]})])
+    is_event = label in rule.event_classes
+    ink = colour(rule.event_classes.index(label)) if is_event else GREY
+    yield _picture(event, prepared, "Window", ink)
 
 
 def _by_probability(prediction: Prediction) -> pd.DataFrame:
@@ -151,18 +190,14 @@ def _most_like_an_event(prediction: Prediction, rule: Rule) -> pd.Series:
     )
 
 
-def _picture(
-    event: pd.Series, prepared: Prepared, rule: Rule, number: int | None = None
-) -> Picture:
+def _picture(event: pd.Series, prepared: Prepared, lead: str, ink: str) -> Picture:
     # Near the end of the recording the stretch is moved back, so that it stays as long.
     last = max(prepared.n_times / prepared.sfreq - STRETCH_S, 0)
     start = round(float(np.clip(event.onset_s - LEAD_S, 0, last)) * prepared.sfreq)
     microvolts = 100 * prepared.read(start, start + round(STRETCH_S * prepared.sfreq))
-    ink = GREY if number is None else colour(rule.event_classes.index(event.label))
     figure = traces(
         microvolts, prepared.ch_names, prepared.sfreq, start / prepared.sfreq, event, ink
     )
-    lead = "Not an event" if number is None else str(number)
     words = (
         f"{lead}: {event.label} at {clock(event.onset_s)}, {event.duration_s:.1f} s long,"
         f" probability {event.probability:.2f}"
@@ -271,22 +306,7 @@ def _model(model: EEGDM, rule: Rule) -> Iterator[Element]:
     window_s = model.n_times / model.sfreq
     yield Points(
         [
-            (
-                "an event",
-                (
-                    f"neighbouring windows in which {_or(rule.event_classes)} together reach a"
-                    f" probability of {rule.threshold:.2f}"
-                ),
-            ),
-            ("shortest event", f"{rule.min_duration_s:g} s"),
-            (
-                "smoothing",
-                (
-                    f"probabilities are averaged over {rule.smoothing_s:g} s"
-                    if rule.smoothing_s
-                    else "none"
-                ),
-            ),
+            *_rule(rule),
             ("calibration", f"logits are divided by {rule.temperature:.3g}"),
             (
                 "windows",
@@ -306,6 +326,21 @@ def _model(model: EEGDM, rule: Rule) -> Iterator[Element]:
     if facts:
         yield Text("What its model card says:")
         yield Points(facts)
+
+
+def _rule(rule: Rule) -> list[tuple[str, str]]:
+    if rule.decide == RECORDING:
+        return [("decision", "the class of the highest mean probability over all windows")]
+    event = (
+        f"neighbouring windows in which {_or(rule.event_classes)} together reach a probability of"
+        f" {rule.threshold:.2f}"
+    )
+    averaged = f"probabilities are averaged over {rule.smoothing_s:g} s"
+    return [
+        ("an event", event),
+        ("shortest event", f"{rule.min_duration_s:g} s"),
+        ("smoothing", averaged if rule.smoothing_s else "none"),
+    ]
 
 
 def _fact(value: Any) -> str:

@@ -18,7 +18,7 @@ from eegdm.data.windows import WINDOW_KEY
 from eegdm.effects import finished_line
 from eegdm.errors import UserError
 from eegdm.evaluation.centring import refuse_removed_labels, with_references
-from eegdm.evaluation.fitting import fit_decision
+from eegdm.evaluation.fitting import decided_about, fit_decision
 from eegdm.evaluation.metrics import scores
 from eegdm.evaluation.scoring import logits_from_table, score_samples
 from eegdm.evaluation.surprise import Population, population_facts
@@ -202,7 +202,8 @@ def _write_model(folder: Path, config: Config, data: LabelledData, module: Fusio
     )
     # The rule for events is fitted on what is saved: by the best epoch's averaged weights
     val = score_samples(config, data, model, data.part("val"))
-    decision = fit_decision(config, val, data.recordings)
+    decide = decided_about(data.samples, data.recordings.events, data.recordings.table)
+    decision = fit_decision(config, val, data.recordings, decide)
     model.decision = decision.settings
     of_val = scores(val.label.to_numpy(), logits_from_table(val))
     metrics = {name: of_val[name] for name in module.monitored}

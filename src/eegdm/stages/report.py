@@ -25,7 +25,7 @@ from eegdm.evaluation.comparisons import (
     require_comparisons,
     score_classifier,
 )
-from eegdm.evaluation.decision import find_events, rule_of
+from eegdm.evaluation.decision import apply_rule, rule_of
 from eegdm.evaluation.event_scores import (
     EventCounts,
     average_over_subjects,
@@ -155,9 +155,9 @@ def _event_counts(
     counts: dict[str, list[EventCounts]] = {}
     for row, windows in event_windows(config, predictions, data.recordings, rule):
         annotated = events[events.recording == row.recording]
-        counts.setdefault(str(row.subject), []).append(
-            count_events(annotated, find_events(windows, rule), row.n_times / row.sfreq)
-        )
+        duration_s = row.n_times / row.sfreq
+        found = apply_rule(windows, rule, duration_s)[1]
+        counts.setdefault(str(row.subject), []).append(count_events(annotated, found, duration_s))
     return counts
 
 
