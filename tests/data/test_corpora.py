@@ -453,7 +453,7 @@ def test_open_rows_of_a_table_are_kept_apart_and_refused_where_they_would_be_bac
     corpora.refuse_open_rows(with_table(tmp_path, TABLE + "b/z.edf,,,,zoe,,,\n"))
     corpus = with_table(tmp_path, TABLE + "a/x.edf,7,2,,anna,,,\nb/z.edf,4,1,,zoe,,,\n")
     x, _, z = find_sources(corpus)
-    assert corpora.table_events(x, corpus, 60.0).label.tolist() == ["late", "early", ""]
+    assert corpora.events_beside(x, corpus, 60.0).label.tolist() == ["late", "early", ""]
     assert z.subject == "zoe" and corpora.table_labels(corpus) == ["early", "late", "left"]
     with pytest.raises(
         UserError, match=r"of a/x.edf at 7 s is empty \(and 1 more such rows\); fill"

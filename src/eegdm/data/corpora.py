@@ -490,21 +490,6 @@ def _table_events(source: Source, corpus: CorpusConfig) -> pd.DataFrame:
     return rows.loc[rows.onset_s.notna(), list(events.Event._fields)].reset_index(drop=True)
 
 
-def table_events(source: Source, corpus: CorpusConfig, duration_s: float) -> pd.DataFrame:
-    """Return the events that the corpus's table gives one recording, as :func:`read_events` does,
-    without opening it; its open rows are among them, with the label "".
-
-    Args:
-        source: one of :func:`find_sources`.
-        corpus: the settings that it was found with, with ``events="table"``.
-        duration_s: the length of the recording in seconds.
-
-    Raises:
-        UserError: all events start after the end of the recording.
-    """
-    return _within(_table_events(source, corpus), source, corpus, duration_s)
-
-
 def refuse_open_rows(corpus: CorpusConfig) -> None:
     """Refuse a table with open rows, where what they leave open would be taken for background."""
     rows = pd.concat(_rows_by_file(corpus).values()).sort_index()

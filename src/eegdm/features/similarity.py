@@ -57,10 +57,10 @@ def backgrounds(parts: Iterable[Part]) -> dict[str, Background]:
         values = np.asarray(part.values, np.float64)
         moments = (np.full(values.shape[2], len(values)), values.sum(0), (values**2).sum(0))
         for c, name in enumerate(part.ch_names):
-            own = [moments[0], moments[1][c], moments[2][c]]
+            added = [moments[0], moments[1][c], moments[2][c]]
             before = sums.get((part.person, name))
             sums[part.person, name] = (
-                own if before is None else [a + b for a, b in zip(before, own, strict=True)]
+                added if before is None else [a + b for a, b in zip(before, added, strict=True)]
             )
     center = {key: total / n for key, (n, total, _) in sums.items()}
     spread = {
