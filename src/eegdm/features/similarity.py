@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -52,16 +52,14 @@ def backgrounds(parts: Iterable[Part]) -> dict[str, Background]:
     Args:
         parts: recordings, of which one is in memory at a time.
     """
-    sums: dict[tuple[str, str], list[ndarray]] = {}
+    # Number, sum and sum of squares of each person's channel
+    sums: dict[tuple[str, str], tuple[int, Any, Any]] = {}
     for part in parts:
         values = np.asarray(part.values, np.float64)
-        moments = (np.full(values.shape[2], len(values)), values.sum(0), (values**2).sum(0))
+        n, total, squares = len(values), values.sum(axis=0), (values**2).sum(axis=0)
         for c, name in enumerate(part.ch_names):
-            added = [moments[0], moments[1][c], moments[2][c]]
-            before = sums.get((part.person, name))
-            sums[part.person, name] = (
-                added if before is None else [a + b for a, b in zip(before, added, strict=True)]
-            )
+            before = sums.get((part.person, name), (0, 0.0, 0.0))
+            sums[part.person, name] = (before[0] + n, before[1] + total[c], before[2] + squares[c])
     center = {key: total / n for key, (n, total, _) in sums.items()}
     spread = {
         key: np.sqrt(np.maximum(squares / n - center[key] ** 2, 0))
