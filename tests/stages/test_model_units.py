@@ -153,6 +153,22 @@ def test_a_model_of_braindecode_scales_and_whitens_each_window(backbone: Path) -
     assert again.model_units == model.model_units == units
 
 
+def test_the_population_is_told_in_the_units_of_surprise(words: list[str], backbone: Path) -> None:
+    """Most seconds of the recordings that a model learned from lie inside, and those of one ten
+    times too loud outside, though it is shown both alike.
+    """
+    recordings = Recordings(backbone.parent / "recordings")
+    splits = assign_splits(recordings.table, "folder", WindowConfig(split="subject"), None)
+    learned = recordings.table.recording[splits == "train"].iloc[0]
+    raw = mne.io.read_raw_edf(file_of(words, learned), preload=True, verbose="ERROR")
+    outside = []
+    for factor in (1.0, 10.0):
+        louder = raw.copy().apply_function(lambda x, k=factor: k * x, verbose="ERROR")
+        found = eegdm.surprise(louder, str(backbone), missing="drop")
+        outside.append(float((found.seconds.population > 1).mean()))
+    assert outside[0] < 0.1 and outside[1] > 0.5
+
+
 def test_other_units_than_the_backbone_s_are_refused(words: list[str], backbone: Path) -> None:
     with pytest.raises(UserError, match=r"signal\.spread=0\.35, not 1\.0"):
         run_stage("cache", [*words, "signal.spread=1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -127,6 +128,12 @@ class Recordings:
     def signal(self, recording: str) -> np.ndarray:
         """Return the memory-mapped float32 signal (channel, time), in 100 µV, before companding."""
         return _open_signal(self._files[recording])
+
+    def in_units(self, units: ModelUnits) -> Recordings:
+        """Return the same recordings, whose windows are in other model units."""
+        other = copy.copy(self)
+        other.units, other._measured = units, {}
+        return other
 
     def typical_spread(self, recordings: Iterable[str]) -> float:
         """Return the median of the robust spreads of some recordings, in 100 µV."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from eegdm.data.signal import ModelUnits
 from eegdm.errors import UserError
 from eegdm.evaluation.baselines import BANDS, band_power
 from eegdm.models.pretrained import POPULATION
@@ -127,6 +128,8 @@ class Population:
         sfreq = recordings.sfreq
         if sfreq < LEAST_SFREQ or windows.n_times.min() < round(sfreq):
             return None
+        # Scaled by its spread, every recording would look alike
+        recordings = recordings.in_units(ModelUnits(recordings.units.mu))
         places = windows[["recording", "start_sample", "n_times"]].drop_duplicates()
         n = min(len(places), _MOST_WINDOWS)
         chosen = places.iloc[np.linspace(0, len(places) - 1, n).round().astype(int)]
