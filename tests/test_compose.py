@@ -34,7 +34,7 @@ PUBLISHED = {
     "base_chbmit",
     "base_chbmit_bin_filt",
 }
-OURS = {"small", "demo", "demo_random", "random_weights", "mini", "mini_a", "people"}
+OURS = {"small", "demo", "demo_random", "random_weights", "mini_a", "people"}
 
 
 def test_the_recipes_are_all_there() -> None:
@@ -365,7 +365,7 @@ def test_paths_and_patterns_stay_the_text_that_was_typed(name: str, value: str) 
 
 
 def test_null_is_no_backbone_and_commas_divide_a_sweep() -> None:
-    assert compose(["recipe=mini", "backbone=null"]).run.backbone is None
+    assert compose(["recipe=mini_a", "backbone=null"]).run.backbone is None
     assert expand_sweep(["backbone=a,b"]) == [["run.backbone=a"], ["run.backbone=b"]]
 
 

@@ -135,7 +135,7 @@ def test_predict_notes_it_too(tmp_path: Path) -> None:
 
 def test_the_backbone_of_the_package_describes_its_population() -> None:
     population = Population.from_info(eegdm.load("mini").info)
-    assert population is not None and "EEGMAT" in population.data
+    assert population is not None and population.n_recordings > 60
     assert len(population.center) == len(population.spread) == 5 and min(population.spread) > 0
 
 

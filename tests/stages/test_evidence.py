@@ -223,7 +223,7 @@ def test_the_evidence_on_real_eeg_runs_through(shared: Path, tmp_path: Path) -> 
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m eegdm "$@"\n')
     program.chmod(0o755)
     env = {**one_thread(), "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
-    made = ["bash", SCRIPTS / "mini.sh", shared / "data", tmp_path / "m", *NETWORK]
+    made = ["bash", SCRIPTS / "mini_a.sh", shared / "data", tmp_path / "m", *NETWORK]
     subprocess.run(made, check=True, cwd=tmp_path, env=env, timeout=800)
     mini = tmp_path / "m" / "mini_a" / "folder" / "mini_a"
     held_out, chbmit = (
