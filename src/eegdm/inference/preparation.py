@@ -25,6 +25,7 @@ from eegdm.data.reading import checked, open_recording, opening_of
 from eegdm.data.signal import Filtering, preprocess, robust_spread
 from eegdm.data.units import refuse_unknown_unit
 from eegdm.errors import UserError
+from eegdm.inference.channel_prices import price_notes
 
 if TYPE_CHECKING:
     import mne
@@ -205,12 +206,13 @@ def prepare(
             out=lambda shape: artifacts.memory_map(temporary, shape),
         )
         n_times = done.signal.shape[1]
+    origins = _origins(raw, derivations, taken_for, settings)
     prepared = Prepared(
         path=folder / SIGNAL,
         ch_names=[d.name for d in derivations],
         taken_for=taken_for,
         distance_mm=distance_mm,
-        origins=_origins(raw, derivations, taken_for, settings),
+        origins=origins,
         sfreq=done.sfreq,
         n_times=n_times,
         file_sfreq=float(raw.info["sfreq"]),
@@ -222,6 +224,7 @@ def prepare(
             *opening_of(raw).notes,
             *sidecars.notes_of(raw),
             *notes,
+            *_price_notes(origins, settings),
             *notch_notes,
             *([low_note] if low_note else []),
             *done.notes,
@@ -312,6 +315,15 @@ def _origins(
         else "derived"
         for d in derivations
     ]
+
+
+def _price_notes(origins: Sequence[str], settings: PreparationSettings) -> list[str]:
+    """What the channels cost that are not as the model learned them."""
+    if settings.taken_for is not None:
+        # It learned from these, whatever they are taken for
+        return price_notes(["exact"] * len(origins), len(settings.channels) - len(origins))
+    by_montage = settings.channel_source == "montage"
+    return price_notes(origins, len(settings.channels) - len(origins) if by_montage else 0)
 
 
 def _notch(
