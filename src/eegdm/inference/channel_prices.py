@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-MEASURED_ON = "8 people of EEGMAT, backbone mini"
+MEASURED_ON = "8 people of EEGMAT with the backbone mini of 0.1.0"
 OF_CHANNELS = 20
 """How many channels each window had."""
 BETWEEN_WINDOWS = 0.044
