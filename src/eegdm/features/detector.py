@@ -41,14 +41,14 @@ from eegdm.evaluation.fitting import (
     fit_rule,
 )
 from eegdm.features.extractors import TOKENS
-from eegdm.features.extractors import Tokens as TokenExtractor
 from eegdm.features.labels import share
 from eegdm.features.making import (
-    ORIGIN,
     is_store,
     model_of,
     open_store,
+    origin_of,
     store_folder,
+    tokens_of,
 )
 from eegdm.features.store import FeatureStore
 from eegdm.inference.embedding import BackboneReader
@@ -178,15 +178,10 @@ def backbone_of(store: FeatureStore, model: Any) -> BackboneReader:
     Raises:
         UserError: they are not, or a linear head can't take them.
     """
-    tokens = TokenExtractor(model)
-    if store.features[TOKENS].fingerprint != tokens.describe().fingerprint:
-        raise UserError(
-            f"{store.path}: its tokens are not those of model={model}, which has changed since;"
-            " remove the folder, or give the model that it was made with"
-        )
-    options = artifacts.read_json(store.path / ORIGIN)["options"]
-    if options["rate"] != "resample" or options["notch"] == "auto":
-        said = "rate=native" if options["rate"] != "resample" else "notch=auto"
+    tokens = tokens_of(store, model)
+    options = origin_of(store.path).options
+    if options.rate != "resample" or options.notch == "auto":
+        said = "rate=native" if options.rate != "resample" else "notch=auto"
         raise UserError(
             f"{store.path}: was made with {said}, which differs between recordings; make it again"
             " with one rate and one notch filter"
@@ -197,7 +192,7 @@ def backbone_of(store: FeatureStore, model: Any) -> BackboneReader:
             f"model={model}: has tokens of pool {', '.join(reader.spec.pool)}; fit takes the log of"
             " tokens, which have to be standard deviations (pool std)"
         )
-    notch = options["notch"]
+    notch = options.notch
     signal = asdict(reader.signal_config)
     signal["notch"] = list(signal["notch"] if notch is None else notch)
     return replace(reader, signal=signal)

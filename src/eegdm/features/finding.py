@@ -21,13 +21,14 @@ from eegdm.data.montage import CHANNEL_ID
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
 from eegdm.features.classical import BandPower
-from eegdm.features.extractors import TOKENS, Extractor, Tokens
+from eegdm.features.extractors import TOKENS, Extractor
 from eegdm.features.making import (
     is_store,
     model_of,
     open_store,
     origin_of,
     store_folder,
+    tokens_of,
 )
 from eegdm.features.similarity import (
     Background,
@@ -51,7 +52,6 @@ BAND_POWER = "band_power"
 FEATURES = (BAND_POWER, TOKENS)
 TRIAL_TYPE = "similar"
 TOP = 20
-RANKED_BY = "distance"
 _TOKEN_FLOOR = 1e-6  # keeps the log of a silent channel finite
 LEAST_WINDOWS = 5
 """Of a person; fewer are no background."""
@@ -231,12 +231,7 @@ def open_features(
             f"{store.path}: the recordings that it was made from are not at {origin.source}; name"
             " the folder of recordings instead"
         )
-    tokens = Tokens(model_of(store.path) if model is None else model)
-    if store.features[TOKENS].fingerprint != tokens.describe().fingerprint:
-        raise UserError(
-            f"{store.path}: its tokens are not those of model={tokens.model}, which has changed"
-            " since; remove the folder, or give the model that it was made with"
-        )
+    tokens = tokens_of(store, model_of(store.path) if model is None else model)
     extractor = BandPower() if features == BAND_POWER else tokens
     return store, Reading(features, extractor, tokens.reader, origin.source, origin.options)
 
@@ -286,7 +281,7 @@ def find_in(
     table["nearness"] = table.groupby("subject").distance.transform(
         lambda own: nearness(own.to_numpy(), own.to_numpy())
     )
-    ordered = table.sort_values(RANKED_BY, ascending=RANKED_BY == "distance", kind="stable")
+    ordered = table.sort_values("distance", kind="stable")
     matches = first_apart(ordered, query.window_s, top)
     return Found(
         query,

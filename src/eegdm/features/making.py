@@ -20,7 +20,7 @@ from eegdm.console import as_options, say, track
 from eegdm.data.corpora import Survey, describe_people, survey, table_path
 from eegdm.errors import UserError
 from eegdm.executor import map_unordered
-from eegdm.features.extractors import Description, Extractor, Tokens
+from eegdm.features.extractors import TOKENS, Description, Extractor, Tokens
 from eegdm.features.recording import (
     PARTS,
     WORK,
@@ -200,6 +200,21 @@ def origin_of(folder: Path) -> Origin:
     if isinstance(options["notch"], list):
         options["notch"] = tuple(options["notch"])
     return Origin(Path(origin["source"]), origin["model"], EmbedOptions(**options))
+
+
+def tokens_of(store: FeatureStore, model: Any) -> Tokens:
+    """Return what makes the tokens in a folder, from the model that made them.
+
+    Raises:
+        UserError: the model is another one, or has changed.
+    """
+    tokens = Tokens(model)
+    if store.features[TOKENS].fingerprint != tokens.describe().fingerprint:
+        raise UserError(
+            f"{store.path}: its tokens are not those of model={model}, which has changed since;"
+            " remove the folder, or give the model that it was made with"
+        )
+    return tokens
 
 
 def is_store(path: Path) -> bool:

@@ -20,10 +20,9 @@ from eegdm.features.detector import (
     say_open_rows,
     touched,
 )
-from eegdm.features.making import ORIGIN, default_name, model_of
+from eegdm.features.making import default_name, model_of, origin_of
 from eegdm.features.store import FeatureStore
 from eegdm.features.suggestions import Suggestions, choose_windows, learnable, think
-from eegdm.inference.embedding import EmbedOptions
 from eegdm.inference.preparation import PreparationSettings
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def suggest(
         int(is_open.sum()),
         folder,
     )
-    _write(found, recordings, reader.preparation(_embed_options(store)))
+    _write(found, recordings, reader.preparation(origin_of(store.path).options))
     say(f"suggest: {found.sentence()}")
     return found
 
@@ -112,16 +111,9 @@ def suggest(
 # ------------------------------------------------------------------------------------------- files
 
 
-def _embed_options(store: FeatureStore) -> EmbedOptions:
-    """How the recordings of a store were read."""
-    options = artifacts.read_json(store.path / ORIGIN)["options"]
-    notch = options["notch"]
-    return EmbedOptions(**{**options, "notch": tuple(notch) if isinstance(notch, list) else notch})
-
-
 def _recordings_of(store: FeatureStore) -> Path:
     """The folder of the recordings, whose traces are to be shown."""
-    folder = Path(artifacts.read_json(store.path / ORIGIN)["source"])
+    folder = origin_of(store.path).source
     if not folder.is_dir():
         raise UserError(
             f"{store.path}: the folder {folder} that it was made from is not there, and traces of"
