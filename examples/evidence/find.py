@@ -29,7 +29,6 @@ from eegdm.data.montage import TCP
 from eegdm.data.synthetic.simulate import CLASSES, SimulatedEvent, record, six_classes
 from eegdm.features import embed_folder
 from eegdm.features.classical import BandPower
-from eegdm.features.evaluation import random_twin
 from eegdm.features.extractors import Tokens
 from eegdm.features.finding import Query, Reading, Stretch, open_features, parts_of, read_query
 from eegdm.features.similarity import (
@@ -41,6 +40,7 @@ from eegdm.features.similarity import (
     nearness,
 )
 from eegdm.features.store import FeatureStore
+from eegdm.features.twins import twin_tokens
 from eegdm.synthetic import write_folder
 
 WINDOW_S, TOP, MINUTES, SHRINKAGE = 5.0, 20, 2.0, 0.1
@@ -58,7 +58,7 @@ N_EYES = 5
 
 
 def extractors() -> list[BandPower | Tokens]:
-    return [BandPower(), Tokens(random_twin("mini", 0), name="random-0")]
+    return [BandPower(), twin_tokens("mini", 0)]
 
 
 def make(data: Path, out: Path) -> None:

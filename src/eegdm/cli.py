@@ -578,6 +578,10 @@ def fit(
             ),
         ),
     ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option(help="what band power and random weights reach on the same marks"),
+    ] = True,
     step: Annotated[float | None, STEP] = None,
     channels: Annotated[
         str | None,
@@ -601,6 +605,7 @@ def fit(
 
     The folder is a classifier for `eegdm predict`; more marks replace it.
     """
+    from eegdm.features.detector import PAGE
     from eegdm.features.detector import fit as fit_detector
 
     found = fit_detector(
@@ -611,6 +616,7 @@ def fit(
         background=background,
         events=events.split(",") if events else None,
         centre=centre,
+        compare=compare,
         device=device,
         batch_size=batch_size,
         workers=workers,
@@ -621,6 +627,7 @@ def fit(
         notch=_frequencies(notch),
     )
     typer.echo(str(found.path))
+    typer.echo(str(out / PAGE))
 
 
 @app.command(rich_help_panel="Recordings and models")

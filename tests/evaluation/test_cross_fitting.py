@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
 
 from eegdm.errors import UserError
 from eegdm.evaluation.cross_fitting import (
@@ -115,7 +116,7 @@ def test_windows_without_a_label_are_judged_and_not_learned_from() -> None:
 def test_what_is_expected_is_counted_window_by_window() -> None:
     marked, tokens = made(effect=0.6)
     found = cross_fit(marked, reader(tokens))
-    expected = expect(marked, found)
+    expected = expect(marked, {"own": found})
     margin = found.decisions[:, 1] - found.decisions[:, 0]
     pairs = list(itertools.product(margin[marked.label == 1], margin[marked.label == 0]))
     auroc = np.mean([(a > b) + (a == b) / 2 for a, b in pairs])
@@ -126,14 +127,50 @@ def test_what_is_expected_is_counted_window_by_window() -> None:
     assert list(expected.recall.values()) == pytest.approx(recalls)
     assert 0.5 < auroc < 1 and (scores.low < scores.value).all()
     assert (expected.across, expected.n_groups) == ("people", 4)
-    few = expect(made(people=2)[0], cross_fit(made(people=2)[0], reader(made(people=2)[1])))
+    two, tokens = made(people=2)
+    few = expect(two, {"own": cross_fit(two, reader(tokens))})
     assert few.scores.low.isna().all() and "too few for an interval" in few.sentence()
+
+
+def test_a_recording_is_judged_by_the_mean_probability_of_its_windows() -> None:
+    marked, tokens = made(people=6, recordings=4, effect=0.25)
+    marked.label[:] = marked.group["recordings"] % 2
+    tokens[..., 0, :] *= torch.from_numpy(np.exp(0.2 * marked.label))[:, None, None, None]
+    found = cross_fit(marked, reader(tokens))
+    expected = expect(marked, {"own": found}, "recordings")
+    probability = class_probabilities(found.decisions * found.calibration(marked))[:, 1]
+    of_recording = [probability[marked.group["recordings"] == k].mean() for k in range(24)]
+    truth = np.arange(24) % 2
+    scores = expected.scores.set_index("score").value
+    assert scores["auroc"] == pytest.approx(roc_auc_score(truth, of_recording))
+    right = (np.array(of_recording) > 0.5) == truth
+    assert scores["balanced_accuracy"] == pytest.approx(right.mean()) and 0.5 < right.mean() < 1
+    assert expected.n_units == {"rest": 12, "task": 12} and expected.across == "people"
+
+
+def test_other_features_are_compared_on_the_same_draws() -> None:
+    marked, tokens = made(people=12, effect=1.0)
+    noise = torch.from_numpy(np.random.default_rng(1).lognormal(size=tokens.shape)).float()
+    found = cross_fit(marked, reader(tokens))
+    every = {"own": found, "twin": found, "noise": cross_fit(marked, reader(noise))}
+    expected = expect(marked, every)
+    assert list(expected.scores.features) == 2 * ["own"] + 2 * ["twin"] + 2 * ["noise"]
+    by_name = expected.differences.set_index(["minus", "score"])
+    assert (by_name.loc["twin"] == 0).all(axis=None)
+    alone = expect(marked, {"noise": every["noise"]}).scores.set_index("score").value
+    value = expected.scores[expected.scores.features == "own"].set_index("score").value
+    assert by_name.loc["noise"].value.to_dict() == pytest.approx((value - alone).to_dict())
+    assert (by_name.loc["noise"].low > 0).all()
+    same, worse = expected.comparisons()
+    assert "not shown to differ" in same and "tokens of own are better, +0." in worse
+    assert expect(marked, {"own": found}).comparisons() == []
 
 
 def test_by_chance_heads_expect_chance() -> None:
     """Heads that are chosen and tested on the same people would expect much more."""
     marked, tokens = made(people=12, recordings=1, runs=10, length=2, effect=0.0)
-    score = expect(marked, cross_fit(marked, reader(tokens))).scores.set_index("score")
+    found = {"own": cross_fit(marked, reader(tokens))}
+    score = expect(marked, found).scores.set_index("score")
     assert abs(score.value["auroc"] - 0.5) < 0.1
     everybody = fit_head(marked, np.arange(len(marked.label)), tokens).decide(tokens)
     assert np.mean(everybody.argmax(1) == marked.label) > score.value["balanced_accuracy"]

@@ -20,11 +20,12 @@ from eegdm import artifacts, cli
 from eegdm.data.signal import ModelUnits
 from eegdm.data.windows import WindowGrid
 from eegdm.errors import UserError
+from eegdm.evaluation.cross_fitting import cross_fit, expect
 from eegdm.evaluation.metrics import class_probabilities
 from eegdm.evaluation.results import RunResult, of_units
 from eegdm.evaluation.scoring import logits_from_table
 from eegdm.features import FeatureStore, embed_folder
-from eegdm.features.detector import Detector, fit
+from eegdm.features.detector import Detector, _marked, fit
 from eegdm.inference.chunks import read_batches
 from eegdm.inference.embedding import prepare_windows
 from eegdm.inference.prediction import Options, preparation_settings
@@ -144,6 +145,62 @@ def test_the_marked_events_are_found_and_expected(detector: Detector, source: Pa
     assert events.duration_s[0] == pytest.approx(BURST_S, abs=5)
 
 
+def test_band_power_and_random_weights_are_judged_on_the_same_marks(
+    detector: Detector, store: Path, model: Path
+) -> None:
+    """The rows beside the detector's own are those of heads on arrays that lie in the store."""
+    scores = detector.expectation.scores
+    assert list(scores.features.unique()) == [model.name, "band power", "random weights"]
+    opened, channels = FeatureStore.open(store), detector.model.channels
+    windows = _marked(opened, "rest").windows
+    power = torch.from_numpy(opened.stack("band_power", channels).values)
+    random = torch.from_numpy(opened.stack("random-0", channels).values)
+    tokens = {
+        "band power": (10 ** (power / 2))[:, None, None],
+        "random weights": random.permute(0, 2, 1, 3)[:, :, None],
+    }
+    for name, values in tokens.items():
+        found = cross_fit(windows, lambda rows, values=values: values[torch.from_numpy(rows)])
+        by_hand = expect(windows, {name: found}).scores
+        own = scores[scores.features == name].reset_index(drop=True)
+        pd.testing.assert_frame_equal(own, by_hand, rtol=1e-4)
+    page = (detector.path / "expectation.html").read_text()
+    for sentence in detector.expectation.comparisons():
+        assert sentence in page
+    assert "small minus band power" in page and "of whom nothing was learned" in page
+
+
+def test_only_what_is_marked_goes_through_random_weights(
+    source: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Later marks add the recordings that they are in; a store whose recordings are gone, and
+    somebody who does not want it, get a detector all the same.
+    """
+    shutil.copytree(source, tmp_path / "recordings")
+    rows = [f"{name}.edf,{on:g},15,alpha,{name[0]}" for name, on in list(ONSETS.items())[:3]]
+    marks = write_marks(tmp_path, rows)
+    store = embed_folder(tmp_path / "recordings", model, tmp_path / "store", missing="drop").path
+    names = {"alone": fit(store, marks, background="rest", compare=False).expectation}
+    assert set(FeatureStore.open(store).features) == {"tokens"}
+    names["compared"] = fit(store, marks, background="rest").expectation
+    for name in ("band_power", "random-0"):
+        made = [path.stem for path in sorted((store / "arrays" / name).glob("*.npy"))]
+        assert made == ["a_1", "a_2", "b_1"]
+    rows.append(f"c_1.edf,{ONSETS['c_1']:g},15,alpha,c")
+    fit(store, write_marks(tmp_path, rows), background="rest")
+    assert (store / "arrays" / "random-0" / "c_1.npy").is_file()
+    shutil.rmtree(tmp_path / "recordings")
+    capsys.readouterr()
+    names["gone"] = fit(store, background="rest").expectation
+    assert "the recordings are not where they were" in capsys.readouterr().out
+    compared = {name: list(found.scores.features.unique()) for name, found in names.items()}
+    assert compared == {
+        "alone": ["small"],
+        "compared": ["small", "band power", "random weights"],
+        "gone": ["small"],
+    }
+
+
 def test_a_detector_finds_events_in_a_recording_of_somebody_new(
     detector: Detector, tmp_path: Path
 ) -> None:
@@ -155,7 +212,7 @@ def test_it_is_a_classifier_as_others_are(detector: Detector, source: Path, tmp_
     from eegdm.sklearn import EEGDMFeatures
 
     described = CliRunner().invoke(cli.app, ["info", str(detector.path), "--verify"])
-    assert "classifier, 3 files" in described.stdout and "intact" in described.stdout
+    assert "classifier, 4 files" in described.stdout and "intact" in described.stdout
     assert "across 4 people" in described.stdout
     embedded = eegdm.embed(source / "a_1.edf", detector.path)
     assert embedded.about.ch_names == list(detector.model.channels)
@@ -231,7 +288,7 @@ def test_a_window_that_a_mark_touches_is_not_background(copy: Path, tmp_path: Pa
     """Of 10..15 s half is marked, of 25..30 s two of five seconds are, of 5..10 s nothing."""
     rows = [f"{name}.edf,12.5,14.5,alpha,{name[0]}" for name in ONSETS]
     found = fit(copy, write_marks(tmp_path, rows), background="rest")
-    assert found.expectation.n_windows == {"rest": 5 * 8, "alpha": 5 * 3}
+    assert found.expectation.n_units == {"rest": 5 * 8, "alpha": 5 * 3}
 
 
 def test_without_a_background_the_rest_is_nobodys(copy: Path, tmp_path: Path) -> None:
@@ -241,7 +298,7 @@ def test_without_a_background_the_rest_is_nobodys(copy: Path, tmp_path: Path) ->
         for on, label in ((ONSETS[name], "alpha"), ((ONSETS[name] + 30) % 60, "still"))
     ]
     found = fit(copy, write_marks(tmp_path, rows))
-    assert found.expectation.n_windows == {"alpha": 10, "still": 10}
+    assert found.expectation.n_units == {"alpha": 10, "still": 10}
     assert found.decision.rule.event_classes == ("alpha", "still")
     assert found.decision.counts is None  # windows do not cover the recordings
     chosen = fit(copy, events=["alpha"])

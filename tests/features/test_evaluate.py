@@ -18,8 +18,9 @@ from eegdm.errors import UserError
 from eegdm.evaluation.covariance import covariances
 from eegdm.features import FeatureStore, embed_folder
 from eegdm.features.classical import BandPower, Covariance
-from eegdm.features.evaluation import MAX_STUDY_WINDOWS, _labelled, random_twin
+from eegdm.features.evaluation import MAX_STUDY_WINDOWS, _labelled
 from eegdm.features.labels import share
+from eegdm.features.twins import random_twin
 from eegdm.inference.chunks import Batch
 from stages.tiny import command_line
 

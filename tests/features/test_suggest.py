@@ -155,7 +155,7 @@ def test_a_row_without_a_label_is_not_background(store: Path, tmp_path: Path) ->
     marks = tmp_path / "marks.csv"
     marks.write_text("\n".join(["file,onset_s,duration_s,label", *rows]))
     found = fit(store, marks, background="rest")
-    assert found.expectation.n_windows == {"alpha": 15, "rest": 5 * 9 - 2}
+    assert found.expectation.n_units == {"alpha": 15, "rest": 5 * 9 - 2}
 
 
 @pytest.mark.usefixtures("without_page")

@@ -15,21 +15,22 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.special import softmax
 from torch import Tensor
 
 from eegdm.errors import UserError
 from eegdm.evaluation import people_scores
 from eegdm.evaluation.across_people import LabelledWindows
 from eegdm.evaluation.metrics import fit_temperature
-from eegdm.evaluation.people_scores import Units
 from eegdm.evaluation.ridge import fit_ridge, inner_products, standardisation
 from eegdm.models.linear import LinearHead
 
 GROUP_LEVELS = ("people", "recordings", "marks")
 """What may be left out to test a head, the most telling first; a mark is an unbroken run of windows
 of one label in a recording."""
-WINDOWS = "windows"
-"""What is left out to choose a penalty where nothing else is left."""
+RECORDINGS, WINDOWS = "recordings", "windows"
+"""What may be scored; windows are also what is left out to choose a penalty where nothing else is
+left."""
 N_FOLDS, MOST_GROUPS = 5, 8
 LEAST_FOR_INTERVAL = 3
 FLOOR = 1e-3
@@ -95,6 +96,11 @@ class CrossFitted(NamedTuple):
     decisions: Float[np.ndarray, "window class"]
     """NaN where no head was asked."""
     heads: list[Fitted]
+
+    def calibration(self, marked: Marked) -> float:
+        """Return what the decisions are to be multiplied by to be logits."""
+        learn = np.flatnonzero(marked.learn)
+        return calibrate(self.decisions[learn], marked.label[learn])
 
 
 def marks(
@@ -170,7 +176,7 @@ def fit_calibrated(marked: Marked, read: ReadRows) -> tuple[Fitted, CrossFitted]
     found = cross_fit(marked, read)
     learn = np.flatnonzero(marked.learn)
     fitted = fit_head(marked, learn, read(learn))
-    factor = calibrate(found.decisions[learn], marked.label[learn])
+    factor = found.calibration(marked)
     scale_logits(fitted.head, factor)
     return fitted, found._replace(decisions=found.decisions * factor)
 
@@ -231,63 +237,122 @@ def scale_logits(head: LinearHead, factor: float) -> None:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What to expect of a detector: scores of heads on what they did not learn from.
+    """What to expect of a detector: scores of heads on what they did not learn from, beside heads
+    that were chosen and judged alike on other features of the same windows.
 
     Attributes:
         across: what was left out in turn: people, recordings or marks.
         n_groups: how many of them.
-        n_windows: labelled windows that were judged, of each class.
-        scores: a row for AUROC and balanced accuracy: score, value, low, high (95 % of draws of
-            the groups with replacement; missing where a class has fewer than three).
-        recall: share of each class's windows that are decided rightly.
+        unit: what is scored: windows, or recordings by the mean probability of their windows.
+        n_units: how many of each class were judged.
+        scores: features, score (auroc, balanced_accuracy), value, low, high (95 %, from draws of
+            the groups with replacement, widened as those of `eegdm evaluate` are; missing where
+            fewer than three groups hold a class). The detector's own features come first.
+        differences: the detector's own features minus others, on the same draws: minus, score,
+            value, low, high.
+        recall: share of each class's units that the detector's heads decide rightly.
     """
 
     across: str
     n_groups: int
-    n_windows: dict[str, int]
+    unit: str
+    n_units: dict[str, int]
     scores: pd.DataFrame
+    differences: pd.DataFrame
     recall: dict[str, float]
 
     def sentence(self) -> str:
-        """Return the scores, for people to read."""
-        found = ", ".join(_said(row) for row in self.scores.itertuples())
-        own = "; neighbours in a recording are alike, so expect less of other recordings"
+        """Return the detector's own scores, for people to read."""
+        own = self.scores[self.scores.features == self.scores.features.iloc[0]]
+        of = " of whole recordings" if self.unit == RECORDINGS else ""
+        found = ", ".join(f"{score_words(row.score)}{of} {_said(row)}" for row in own.itertuples())
+        alike = "; neighbours in a recording are alike, so expect less of other recordings"
         return (
             f"across {self.n_groups} {self.across}: {found}"
-            f"{own if self.across == GROUP_LEVELS[-1] else ''}"
+            f"{alike if self.across == GROUP_LEVELS[-1] else ''}"
         )
+
+    def comparisons(self) -> list[str]:
+        """Return a sentence for each of the other features: AUROC, and whether the detector's own
+        are better.
+        """
+        said = []
+        own = self.scores.features.iloc[0]
+        for row in self.differences[self.differences.score == "auroc"].itertuples():
+            known = self.scores[self.scores.score == "auroc"].set_index("features")
+            ranked = f"{row.minus}, with a head chosen alike: AUROC {known.value[row.minus]:.2f}"
+            if pd.isna(row.low):
+                verdict = "there are too few to say which is better"
+            else:
+                interval = f"{row.value:+.2f} ({row.low:+.2f} to {row.high:+.2f})"
+                word = (
+                    "better" if row.low > 0 else "worse" if row.high < 0 else "not shown to differ"
+                )
+                verdict = f"tokens of {own} are {word}, {interval}"
+            said.append(f"{ranked}; {verdict}")
+        return said
+
+
+def score_words(score: str) -> str:
+    """Return what a score is called in a sentence."""
+    return "AUROC" if score == "auroc" else score.replace("_", " ")
 
 
 def _said(row: Any) -> str:
-    name = "AUROC" if row.score == "auroc" else row.score.replace("_", " ")
     if pd.isna(row.low):
-        return f"{name} {row.value:.2f} (too few for an interval)"
-    return f"{name} {row.value:.2f} ({row.low:.2f} to {row.high:.2f})"
+        return f"{row.value:.2f} (too few for an interval)"
+    return f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})"
 
 
-def expect(marked: Marked, found: CrossFitted) -> Expectation:
-    """Score the decisions on labelled windows."""
+def expect(marked: Marked, found: Mapping[str, CrossFitted], unit: str = WINDOWS) -> Expectation:
+    """Score decisions about labelled windows, or about recordings that have one label each.
+
+    Args:
+        marked: the windows.
+        found: by name of the features behind them, the detector's own first.
+        unit: windows or recordings.
+    """
     rows = np.flatnonzero(marked.label >= 0)
-    label, decisions = marked.label[rows], found.decisions[rows]
-    names, group = np.unique(marked.group[found.level][rows], return_inverse=True)
-    counted = people_scores.count_people(Units(label, group, np.arange(len(rows))), decisions)
-    holders = (counted.n > 0).sum(axis=0)
-    if holders.min() < LEAST_FOR_INTERVAL:
-        weight = np.ones((1, len(names)))
-    else:
-        windows = LabelledWindows(label, group, group, marked.classes)
-        weight = people_scores.draws(windows).weight
-    drawn = people_scores.score(counted, weight)
-    scores = [
-        {"score": name, **people_scores.interval(drawn[name])}
-        for name in ("auroc", "balanced_accuracy")
-    ]
-    recall = counted.hits.sum(axis=0) / counted.n.sum(axis=0)
+    own = next(iter(found.values()))
+    names, group = np.unique(marked.group[own.level][rows], return_inverse=True)
+    label, recording = marked.label[rows], marked.group[RECORDINGS][rows]
+    units = (
+        people_scores.joined(label, group, recording)
+        if unit == RECORDINGS
+        else people_scores.Units(label, group, np.arange(len(rows)))
+    )
+    counts = {}
+    for name, one in found.items():
+        # Of recordings the mean probability decides, as the detector's rule does
+        logits = one.decisions[rows] * one.calibration(marked)
+        counts[name] = people_scores.count_people(units, units.mean(softmax(logits, axis=1)))
+    first = next(iter(counts.values()))
+    holders = (first.n > 0).sum(axis=0)
+    weight = (
+        np.ones((1, len(names)))
+        if holders.min() < LEAST_FOR_INTERVAL
+        else people_scores.draws(LabelledWindows(label, group, recording, marked.classes)).weight
+    )
+    drawn = {name: people_scores.score(counted, weight) for name, counted in counts.items()}
+    wider = people_scores.widening(len(own.heads))
+    scores, differences = [], []
+    of_own = next(iter(drawn.values()))
+    for name, values in drawn.items():
+        for score in ("auroc", "balanced_accuracy"):
+            interval = people_scores.interval(values[score], wider, (0.0, 1.0))
+            scores.append({"features": name, "score": score, **interval})
+            if values is not of_own:
+                interval = people_scores.interval(of_own[score] - values[score], wider)
+                differences.append({"minus": name, "score": score, **interval})
+    recall = first.hits.sum(axis=0) / first.n.sum(axis=0)
+    numbers = {"value": float, "low": float, "high": float}
     return Expectation(
-        found.level,
+        own.level,
         len(names),
-        {name: int((label == k).sum()) for k, name in enumerate(marked.classes)},
-        pd.DataFrame(scores).astype({"low": float, "high": float}),
+        unit,
+        {name: int(n) for name, n in zip(marked.classes, first.n.sum(axis=0), strict=True)},
+        pd.DataFrame(scores).astype(numbers),
+        pd.DataFrame(differences, columns=["minus", "score", *numbers]).astype(numbers),
         dict(zip(marked.classes, map(float, recall), strict=True)),
     )
 

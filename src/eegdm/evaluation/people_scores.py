@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from eegdm.evaluation.across_people import Decisions, LabelledWindows
 
@@ -52,7 +52,15 @@ def units_of(
     _, person = np.unique(windows.person, return_inverse=True)
     if level == "window":
         return Units(label, person, np.arange(len(person)))
-    place = windows.recording if level == "recording" else windows.person
+    return joined(label, person, windows.recording if level == "recording" else windows.person)
+
+
+def joined(
+    label: Int[np.ndarray, " window"],
+    person: Int[np.ndarray, " window"],
+    place: Shaped[np.ndarray, " window"],
+) -> Units:
+    """Return units of the windows of a person that share place and label."""
     _, number = np.unique(place, return_inverse=True)
     key = np.stack([person, number, label], axis=1)
     _, first, of = np.unique(key, axis=0, return_index=True, return_inverse=True)

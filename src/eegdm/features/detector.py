@@ -22,17 +22,20 @@ from eegdm.data.windows import WindowGrid, evenly
 from eegdm.errors import UserError
 from eegdm.evaluation.centring import refuse_removed_labels
 from eegdm.evaluation.cross_fitting import (
+    RECORDINGS,
+    WINDOWS,
     CrossFitted,
     Expectation,
     Fitted,
     Marked,
     ReadRows,
     StoredTokens,
+    cross_fit,
     expect,
     fit_calibrated,
     marks,
 )
-from eegdm.evaluation.decision import BACKGROUND, Rule, window_table
+from eegdm.evaluation.decision import BACKGROUND, RECORDING, Rule, window_table
 from eegdm.evaluation.fitting import (
     FittedDecision,
     GridRecording,
@@ -40,10 +43,13 @@ from eegdm.evaluation.fitting import (
     decided_about,
     fit_rule,
 )
-from eegdm.features.extractors import TOKENS
+from eegdm.evaluation.study import BAND_POWER, RANDOM
+from eegdm.features.classical import BandPower
+from eegdm.features.extractors import TOKENS, Extractor, Tokens
 from eegdm.features.labels import share
 from eegdm.features.making import (
     is_store,
+    model_name,
     model_of,
     open_store,
     origin_of,
@@ -51,6 +57,7 @@ from eegdm.features.making import (
     tokens_of,
 )
 from eegdm.features.store import FeatureStore
+from eegdm.features.twins import twin_tokens
 from eegdm.inference.embedding import BackboneReader
 from eegdm.layout import MODEL_UNITS
 from eegdm.models.centring import CENTRES, joint_reference, reference_of
@@ -62,6 +69,7 @@ if TYPE_CHECKING:
 
 MAX_MARKED_WINDOWS = 1000
 """Windows to learn from: of each label of a person as many as keep all together at this number."""
+PAGE = "expectation.html"
 FIT = "fit"
 """In a plan: that this command wrote the folder, which the next marks may replace."""
 
@@ -94,6 +102,7 @@ def fit(
     background: str | None = None,
     events: Sequence[str] | None = None,
     centre: str | None = None,
+    compare: bool = True,
     **options: Any,
 ) -> Detector:
     """Fit a linear head to a model's tokens of marked windows, and the rule that makes events of
@@ -101,6 +110,10 @@ def fit(
 
     Every recording below ``source`` goes through the model once; that takes the time. With the
     tokens stored, heads take seconds. A window has the label that covers at least half of it.
+
+    What to expect is said beside heads that are chosen in the same way on log band power, and on
+    tokens of the same network with random weights; the recordings with marks go through that one
+    too. A page in the folder, `expectation.html`, shows it all.
 
     Args:
         source: a folder with recordings at any depth, or one that `eegdm embed` wrote of them.
@@ -115,6 +128,7 @@ def fit(
         events: the labels that are events; by default all but the background.
         centre: divide tokens by what is usual in their "recording", or in all marked recordings of
             the "subject", see :mod:`eegdm.models.centring`; None: not at all.
+        compare: whether to compare with band power and random weights.
         options: those of :func:`eegdm.embed_folder`, such as channels, missing, notch, step_s,
             device or workers.
 
@@ -128,9 +142,10 @@ def fit(
         raise UserError(f"centre={centre!r} is unknown; choose from {', '.join(CENTRES)}")
     if table is not None and not is_store(source):
         _refuse_table(source, table, background)
-    store = open_tokens(source, table, model, options)
+    given, model = model, model_of(source) if model is None else model
+    beside = _beside(source, model, options.get("device", "auto")) if compare else {}
+    store = open_tokens(source, table, given, options, list(beside.values()))
     begun = time.monotonic()
-    model = model_of(source) if model is None else model
     reader = backbone_of(store, model)
     marked = _marked(store, background)
     _say_marks(marked, model)
@@ -140,13 +155,18 @@ def fit(
         refuse_removed_labels(centre, groups[learned], marked.windows.label[learned])
     read = marked.read(len(reader.spec.query), centre)
     fitted, found = fit_calibrated(marked.windows, read)
-    expectation = expect(marked.windows, found)
+    every = {model_name(model): found}
+    for name, extractor in beside.items():
+        n_queries = len(reader.spec.query) if isinstance(extractor, Tokens) else 1
+        every[name] = cross_fit(marked.windows, marked.read(n_queries, centre, extractor.name))
+    unit = RECORDINGS if _decided_about(marked) == RECORDING else WINDOWS
+    expectation = expect(marked.windows, every, unit)
     decision = _decide(marked, found.decisions, background, events)
     classifier = _as_classifier(reader, marked, fitted, decision, centre)
     _say_expectation(fitted, found, expectation, decision)
     detector = Detector(classifier, expectation, decision, None if out is None else Path(out))
     if detector.path is not None:
-        _save(detector.path, detector, store, marked, fitted, background)
+        _save(detector, store, marked, fitted, background)
     where = "" if out is None else f"; wrote {out}"
     say(f"fit: {time.monotonic() - begun:.1f} s with the tokens stored{where}")
     return detector
@@ -155,8 +175,28 @@ def fit(
 # ------------------------------------------------------------------------------------------ tokens
 
 
-def open_tokens(source: Path, table: Any, model: Any, options: dict[str, Any]) -> FeatureStore:
-    """Return the tokens of all recordings, made where they are missing.
+def _beside(source: Path, model: Any, device: str) -> dict[str, Extractor]:
+    """What makes the features that the model's tokens are compared with, by the names that a reader
+    sees.
+    """
+    if is_store(source) and not origin_of(source).source.is_dir():
+        say(
+            "fit: the recordings are not where they were, so nothing is compared with band power"
+            " and random weights"
+        )
+        return {}
+    return {BAND_POWER: BandPower(), RANDOM: twin_tokens(model, 0, device)}
+
+
+def open_tokens(
+    source: Path,
+    table: Any,
+    model: Any,
+    options: dict[str, Any],
+    of_labelled: Sequence[Extractor] = (),
+) -> FeatureStore:
+    """Return the tokens of all recordings, made where they are missing; and other features of the
+    recordings that have labels.
 
     Raises:
         UserError: as :func:`eegdm.features.open_store`; recordings would be notched by their own
@@ -167,9 +207,9 @@ def open_tokens(source: Path, table: Any, model: Any, options: dict[str, Any]) -
             "notch=auto: a detector has one notch filter for all recordings; give its frequencies"
         )
     if is_store(source):
-        return open_store(source, table=table, model=model, **options)
+        return open_store(source, (), of_labelled, table=table, model=model, **options)
     folder = store_folder(source, "mini" if model is None else model, options)
-    return open_store(source, table=table, model=model, out=folder, **options)
+    return open_store(source, (), of_labelled, table=table, model=model, out=folder, **options)
 
 
 def backbone_of(store: FeatureStore, model: Any) -> BackboneReader:
@@ -215,13 +255,18 @@ class MarkedStore:
     windows: Marked
     ch_names: list[str]
 
-    def read(self, n_queries: int, centre: str | None = None) -> ReadRows:
-        """Return what reads the tokens of windows, whose rows are in order; centred, if asked."""
+    def read(self, n_queries: int, centre: str | None = None, array: str = TOKENS) -> ReadRows:
+        """Return what reads the tokens of windows, whose rows are in order; centred, if asked.
+
+        Band power is read as tokens of a single block, which are amplitudes.
+        """
         rows = self.store.recordings.itertuples()
         places = {r.recording: [list(r.ch_names).index(c) for c in self.ch_names] for r in rows}
 
         def of(name: str, window: Int[np.ndarray, " window"]) -> StoredTokens:
-            values = self.store.array(TOKENS, name)[window][:, places[name]]
+            values = self.store.array(array, name)[window][:, places[name]]
+            if array == BandPower.name:
+                values = 10 ** (values[:, :, None] / 2)
             split = values.reshape(*values.shape[:3], n_queries, -1)
             return torch.from_numpy(np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4)))
 
@@ -497,14 +542,16 @@ def _as_classifier(
 
 
 def _save(
-    folder: Path,
     detector: Detector,
     store: FeatureStore,
     marked: MarkedStore,
     fitted: Fitted,
     background: str | None,
 ) -> None:
-    model, expectation = detector.model, detector.expectation
+    from eegdm.features.detector_page import write_expectation
+
+    folder, model, expectation = detector.path, detector.model, detector.expectation
+    assert folder is not None
     window_s = model.n_times / model.sfreq
     plan = {
         "windows": {
@@ -537,7 +584,11 @@ def _save(
             "chosen over": f"{fitted.chosen_over} left out",
             **({} if model.centre is None else {"centred": f"per {model.centre}"}),
         },
-        "metrics": {"cross-validated": expectation.sentence(), "recall": expectation.recall},
+        "metrics": {
+            "cross-validated": expectation.sentence(),
+            **({"beside": expectation.comparisons()} if len(expectation.differences) else {}),
+            "recall": expectation.recall,
+        },
         "licence": (
             "The licences of the recordings and of the backbone decide whether these weights may be"
             " redistributed."
@@ -550,6 +601,7 @@ def _save(
     ):
         artifacts.reopen(folder)
         model.save_pretrained(folder, info=facts)
+        write_expectation(folder / PAGE, expectation, decision_words(detector.decision), facts)
         counts = detector.decision.counts
         summary = {
             "classes": list(model.classes),
@@ -598,4 +650,11 @@ def _say_expectation(
             " people expect less"
         )
     say(f"fit: {expectation.sentence()}")
-    say(f"fit: {decision.sentence('marked recordings')}")
+    for sentence in expectation.comparisons():
+        say(f"fit: {sentence}")
+    say(f"fit: {decision_words(decision)}")
+
+
+def decision_words(decision: FittedDecision) -> str:
+    """Return what the rule does with the marked recordings."""
+    return decision.sentence("marked recordings")

@@ -4,7 +4,6 @@ are worth for them.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,10 +29,11 @@ from eegdm.evaluation.study import (
     study,
 )
 from eegdm.features.classical import BandPower, Covariance
-from eegdm.features.extractors import TOKENS, Tokens
+from eegdm.features.extractors import TOKENS
 from eegdm.features.labels import share
 from eegdm.features.making import default_name, is_store, model_name, model_of, open_store
 from eegdm.features.store import FeatureStore
+from eegdm.features.twins import twin_tokens
 from eegdm.models.pretrained import PEOPLE
 from eegdm.report.evaluation_page import PAGE, read_evaluation, write_evaluation
 
@@ -101,14 +101,14 @@ def evaluate(
     given, model = model, model_of(source) if model is None else model
     name = model_name(model)
     folder = Path(out) if out is not None else EVALUATIONS / default_name(source, model)
-    own = (
+    own: dict[str, Any] = (
         {"table": table, "model": given}
         if is_store(source)
         else {"table": table, "model": model, "out": folder / STORE}
     )
     device = options.get("device", "auto")
     loaded = load_model(model)  # once for all twins
-    twins = [Tokens(random_twin(loaded, k), device, _twin_array(k)) for k in range(N_TWINS)]
+    twins = [twin_tokens(loaded, k, device) for k in range(N_TWINS)]
     store = open_store(source, [*twins, BandPower(), Covariance()], **options, **own)
     labelled = _labelled(store, by, classes, windows)
     n_people = len(labelled.windows.people)
@@ -130,7 +130,9 @@ def evaluate(
         f"evaluate: {len(labelled.rows)} windows of {n_people} people"
         f" ({', '.join(labelled.windows.classes)}); heads learn from some and judge others"
     )
-    found = study(_features(store, labelled, networks), labelled.windows, networks, permutations)
+    arrays = [TOKENS, *(twin.name for twin in twins)]
+    features = _features(store, labelled, networks, arrays)
+    found = study(features, labelled.windows, networks, permutations)
     about = _describe_study(store, labelled, networks, by, model, settings)
     evaluation = Evaluation(about, found, folder / PAGE)
     write_evaluation(evaluation)
@@ -139,29 +141,6 @@ def evaluate(
 
 
 # -------------------------------------------------------------------------------------- features
-
-
-def random_twin(model: SSMDP | EEGDM | str | Path, seed: int) -> SSMDP | EEGDM:
-    """Return the same network as before its training: other weights, drawn by the seed, and all
-    else alike.
-    """
-    import torch
-
-    from eegdm.checkpoints.load import load_backbone, load_model
-    from eegdm.processes import own_random_state
-
-    twin = copy.deepcopy(load_model(model))
-    backbone = load_backbone(twin)
-    with own_random_state():
-        torch.manual_seed(seed)
-        untrained = type(backbone)(**backbone.config)
-    backbone.load_state_dict(untrained.state_dict())
-    return twin
-
-
-def _twin_array(seed: int) -> str:
-    """Name of a twin's tokens in the store."""
-    return f"random-{seed}"
 
 
 class _Labelled(NamedTuple):
@@ -206,9 +185,13 @@ def _labelled(
 
 
 def _features(
-    store: FeatureStore, labelled: _Labelled, networks: Networks
+    store: FeatureStore, labelled: _Labelled, networks: Networks, arrays: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """All feature arrays of the chosen windows, by name."""
+    """All features of the chosen windows, by name.
+
+    Args:
+        arrays: where the store has the tokens of each network.
+    """
     channels, n = store.common_channels(), len(labelled.rows)
     power = store.stack(BandPower().name, channels).values[labelled.rows]
     matrices = _matrices(store, channels)[labelled.rows]
@@ -216,7 +199,6 @@ def _features(
         BAND_POWER: power.reshape(n, -1),
         COVARIANCE: log_covariance(matrices, channels),
     }
-    arrays = [TOKENS, *map(_twin_array, range(len(networks.twins)))]
     for name, array in zip((*networks.trained, *networks.twins), arrays, strict=True):
         found |= readouts(name, store.stack(array, channels).values[labelled.rows])
     return found

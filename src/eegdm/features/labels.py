@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -56,6 +57,13 @@ def label_windows(
         labels[own.index] = pd.array(found, dtype="string")
     events = pd.concat(every, ignore_index=True)[LABEL_COLUMNS]
     return Labels(labels, events.astype({"recording": "string", "label": "string"}))
+
+
+def has_label(source: Source, corpus: CorpusConfig) -> bool:
+    """Whether a table gives a recording, or a stretch of it, a label."""
+    if corpus.table is None:
+        return False
+    return bool((events_beside(source, corpus, math.inf).label != "").any())
 
 
 def share(sizes: Sequence[int], together: int) -> int:

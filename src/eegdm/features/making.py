@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,10 +17,11 @@ import pandas as pd
 from eegdm import artifacts
 from eegdm.config import CorpusConfig
 from eegdm.console import as_options, say, track
-from eegdm.data.corpora import Survey, describe_people, survey, table_path
+from eegdm.data.corpora import Source, Survey, describe_people, survey, table_path
 from eegdm.errors import UserError
 from eegdm.executor import map_unordered
 from eegdm.features.extractors import TOKENS, Description, Extractor, Tokens
+from eegdm.features.labels import has_label
 from eegdm.features.recording import (
     PARTS,
     WORK,
@@ -68,6 +69,7 @@ def embed_folder(
     cluster: str | None = None,
     strict: bool = False,
     extractors: Sequence[Extractor] = (),
+    of_labelled: Sequence[Extractor] = (),
     **options: Any,
 ) -> FeatureStore:
     """Embed all recordings below a folder; return the features, open for reading.
@@ -86,6 +88,7 @@ def embed_folder(
         cluster: address of a dask scheduler whose workers do it instead.
         strict: raise an error at the end if any recording failed.
         extractors: features to make beside the model's tokens.
+        of_labelled: features to make of recordings that have a label, and of no others.
         options: those of :class:`eegdm.inference.EmbedOptions`, except tokens.
 
     Raises:
@@ -114,7 +117,8 @@ def embed_folder(
         with artifacts.building(folder, STORE_KIND, identity, inputs):
             artifacts.write_json(folder / ORIGIN, _origin(source, model, chosen))
             is_relabelled = _keep_table(folder, corpus)
-            _make(folder, source, found, corpus, cut, every, is_relabelled, workers, cluster)
+            work = _Work(folder, source, found, corpus, cut, every, tuple(of_labelled))
+            _make(work, is_relabelled, workers, cluster)
     store = FeatureStore.open(folder)
     _say_result(store)
     n_failed = int((store.recordings.status != "ok").sum())
@@ -144,13 +148,17 @@ def _say_result(store: FeatureStore) -> None:
 
 
 def open_store(
-    source: str | Path, extractors: Sequence[Extractor] = (), **settings: Any
+    source: str | Path,
+    extractors: Sequence[Extractor] = (),
+    of_labelled: Sequence[Extractor] = (),
+    **settings: Any,
 ) -> FeatureStore:
     """Return the features of ``source``, made where they are missing.
 
     Args:
         source: a folder of recordings, or a folder that :func:`embed_folder` wrote.
         extractors: features that are needed beside the model's tokens.
+        of_labelled: features that are needed of recordings that have a label.
         settings: those of :func:`embed_folder`. For a folder that it wrote, model, out and options
             are that folder's, and only table, workers, cluster, strict and device are taken.
 
@@ -161,7 +169,7 @@ def open_store(
     source = Path(source)
     settings = {name: value for name, value in settings.items() if value is not None}
     if not is_store(source):
-        return embed_folder(source, extractors=extractors, **settings)
+        return embed_folder(source, extractors=extractors, of_labelled=of_labelled, **settings)
     of_folder = {"model", "out", *EmbedOptions.__dataclass_fields__} - {"device", "batch_size"}
     if fixed := sorted(of_folder & settings.keys()):
         raise UserError(
@@ -170,7 +178,12 @@ def open_store(
         )
     if artifacts.is_finished(source) and "table" not in settings:
         store = FeatureStore.open(source)
-        if all(_is_whole(store, extractor) for extractor in extractors):
+        labelled = store.labelled_names
+        if all(
+            _is_whole(store, extractor, names)
+            for several, names in ((extractors, store.names), (of_labelled, labelled))
+            for extractor in several
+        ):
             return store
     origin = origin_of(source)
     if origin.model is None or not origin.source.is_dir():
@@ -179,8 +192,11 @@ def open_store(
             f"{source}: features are to be added, and {what} that it was made from is not there;"
             " run `eegdm embed` on the folder of recordings with --out for this one"
         )
+    if artifacts.is_finished(source):
+        tokens_of(FeatureStore.open(source), origin.model)
     options = {**asdict(origin.options), **settings}
-    return embed_folder(origin.source, origin.model, source, extractors=extractors, **options)
+    more: dict[str, Any] = {"extractors": extractors, "of_labelled": of_labelled}
+    return embed_folder(origin.source, origin.model, source, **more, **options)
 
 
 class Origin(NamedTuple):
@@ -240,12 +256,12 @@ def model_of(source: Path) -> str:
     return found
 
 
-def _is_whole(store: FeatureStore, extractor: Extractor) -> bool:
-    """Whether a folder has the features of all of its recordings."""
+def _is_whole(store: FeatureStore, extractor: Extractor, names: Iterable[str]) -> bool:
+    """Whether a folder has the features of these recordings."""
     if extractor.name not in store.features:
         return False
     _refuse_other_features(store.path, {extractor.name: extractor.describe()})
-    return all(array_path(store.path, extractor.name, name).is_file() for name in store.names)
+    return all(array_path(store.path, extractor.name, name).is_file() for name in names)
 
 
 # -------------------------------------------------------------------------------------- settings
@@ -343,23 +359,32 @@ def _keep_table(folder: Path, corpus: CorpusConfig) -> bool:
 # ------------------------------------------------------------------------------- all recordings
 
 
-def _make(
-    folder: Path,
-    root: Path,
-    found: Survey,
-    corpus: CorpusConfig,
-    cut: Cut,
-    extractors: Sequence[Extractor],
-    is_relabelled: bool,
-    workers: int,
-    cluster: str | None,
-) -> None:
+class _Work(NamedTuple):
+    """What a folder is to hold."""
+
+    folder: Path
+    root: Path
+    found: Survey
+    corpus: CorpusConfig
+    cut: Cut
+    extractors: tuple[Extractor, ...]
+    of_labelled: tuple[Extractor, ...]
+
+    def wanted(self, source: Source) -> tuple[Extractor, ...]:
+        """The features of a recording."""
+        is_labelled = self.of_labelled and has_label(source, self.corpus)
+        return self.extractors + (self.of_labelled if is_labelled else ())
+
+
+def _make(work: _Work, is_relabelled: bool, workers: int, cluster: str | None) -> None:
     """Do what is left to do in a folder that is held."""
-    described = {extractor.name: extractor.describe() for extractor in extractors}
+    folder, cut = work.folder, work.cut
+    every = work.extractors + work.of_labelled
+    described = {extractor.name: extractor.describe() for extractor in every}
     _refuse_other_features(folder, described)
     run = artifacts.run_of(folder)
-    jobs = [Job(source, root, folder, run) for source in found.sources]
-    jobs = [job._replace(lacking=_lacking(job, described)) for job in jobs]
+    jobs = [Job(source, work.root, folder, run) for source in work.found.sources]
+    jobs = [job._replace(lacking=_lacking(job, work.wanted(job.source))) for job in jobs]
     todo = [job for job in jobs if job.lacking]
     if artifacts.is_finished(folder) and not todo and not is_relabelled:
         return
@@ -368,14 +393,14 @@ def _make(
     for name, description in described.items():
         artifacts.write_json(folder / ARRAYS / name / ABOUT, asdict(description))
     _sweep(folder, jobs, todo)
-    work = functools.partial(process, cut=cut, extractors=extractors)
-    with closing(map_unordered(work, todo, workers, cluster)) as results:
+    make_one = functools.partial(process, cut=cut, extractors=every)
+    with closing(map_unordered(make_one, todo, workers, cluster)) as results:
         for job, result in track(results, "embed", len(todo)):
             if isinstance(result, BaseException):
                 give_up(job, result)
-    recordings = write_store_tables(folder, jobs, corpus, cut)
+    recordings = write_store_tables(folder, jobs, work.corpus, cut)
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    artifacts.finish(folder, _store_summary(folder, found, recordings), (PARTS, WORK, ORIGIN))
+    artifacts.finish(folder, _store_summary(folder, work.found, recordings), (PARTS, WORK, ORIGIN))
 
 
 def _refuse_other_features(folder: Path, described: dict[str, Description]) -> None:
@@ -390,17 +415,15 @@ def _refuse_other_features(folder: Path, described: dict[str, Description]) -> N
             )
 
 
-def _lacking(job: Job, described: dict[str, Description]) -> tuple[str, ...]:
+def _lacking(job: Job, wanted: Iterable[Extractor]) -> tuple[str, ...]:
     """The features that are to be made of a recording."""
-    part = read_part(job)
+    names, part = tuple(extractor.name for extractor in wanted), read_part(job)
     if part is None or is_changed(job, part):
-        return tuple(described)
+        return names
     if part["row"]["status"] != "ok":
         return ()
     recording = job.source.recording
-    return tuple(
-        name for name in described if not array_path(job.folder, name, recording).is_file()
-    )
+    return tuple(name for name in names if not array_path(job.folder, name, recording).is_file())
 
 
 def _sweep(folder: Path, jobs: Sequence[Job], todo: Sequence[Job]) -> None:

@@ -87,6 +87,12 @@ class FeatureStore:
         """The recordings that have features."""
         return list(self.recordings.recording[self.recordings.status == "ok"])
 
+    @property
+    def labelled_names(self) -> list[str]:
+        """Those of them to which, or to a stretch of which, the table gave a label."""
+        labelled = set(self.events.recording[self.events.label != ""])
+        return [name for name in self.names if name in labelled]
+
     def array(self, name: str, recording: str) -> Float[np.memmap, "window ..."]:
         """Return the features of a recording, memory-mapped; the axes are those of
         ``features[name]``, and the channels the recording's ch_names.
