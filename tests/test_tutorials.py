@@ -116,6 +116,26 @@ def test_few_marks(tmp_path: Path) -> None:
 
 
 @pytest.mark.ci
+@pytest.mark.real
+def test_real_people(shared: Path, tmp_path: Path) -> None:
+    """Five of the people; the download of the set has tests of its own."""
+    (tmp_path / "data" / "eegmat").mkdir(parents=True)
+    for who in ("01", "03", "04", "07", "09"):
+        for file in (shared / "data" / "people" / "eegmat").glob(f"Subject{who}_?.edf"):
+            (tmp_path / "data" / "eegmat" / file.name).symlink_to(file)
+    said = run_page("real-people", tmp_path)
+    assert "across 4 people: AUROC" in said and "across 5 people: AUROC" in said
+    assert said.count("band power, with a head chosen alike: AUROC") == 2
+    assert said.count("what such channels cost") == 4  # read for tokens, by predict and surprise
+    for page in (
+        "detector/expectation", "found/Subject09_2_report", "next/suggest", "alike/found",
+        "strange", "worth/evaluation",
+    ):  # fmt: skip
+        assert (tmp_path / f"{page}.html").stat().st_size > 100_000, page
+        assert re.search(rf"`{page}\.html`", (TUTORIALS / "real-people.md").read_text()), page
+
+
+@pytest.mark.ci
 def test_few_labels(tmp_path: Path) -> None:
     said = run_page(
         "few-labels", tmp_path, *(f"corpus.{name}={value}" for name, value in MADE_UP.items())

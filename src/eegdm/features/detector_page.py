@@ -44,8 +44,9 @@ def _in_words(found: Expectation, rule: str) -> list[tuple[str, str]]:
         said.append(
             (
                 "What follows",
-                "Where band power is not shown to be worse, the model's tokens are not what makes"
-                f" this work. Where {RANDOM} are not shown to be worse, its pretraining is not.",
+                "Where band power is not shown to be worse, nothing shows that the model's tokens"
+                f" are needed. Where {RANDOM} are not shown to be worse, nothing shows that its"
+                " pretraining is.",
             )
         )
     level = {
@@ -128,7 +129,7 @@ def _how(found: Expectation, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "Head",
-            f"linear, on {recipe['blocks']} of the blocks and {recipe['channels']}; penalty"
+            f"linear; blocks: {recipe['blocks']}; channels: {recipe['channels']}; penalty"
             f" {recipe['penalty']:g}, chosen with {recipe['chosen over']}",
         ),
     ]

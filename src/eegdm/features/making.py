@@ -118,9 +118,9 @@ def embed_folder(
             artifacts.write_json(folder / ORIGIN, _origin(source, model, chosen))
             is_relabelled = _keep_table(folder, corpus)
             work = _Work(folder, source, found, corpus, cut, every, tuple(of_labelled))
-            _make(work, is_relabelled, workers, cluster)
+            n_read = _make(work, is_relabelled, workers, cluster)
     store = FeatureStore.open(folder)
-    _say_result(store)
+    _say_result(store, n_read)
     n_failed = int((store.recordings.status != "ok").sum())
     if strict and n_failed:
         raise UserError(
@@ -130,11 +130,13 @@ def embed_folder(
     return store
 
 
-def _say_result(store: FeatureStore) -> None:
+def _say_result(store: FeatureStore, n_read: int) -> None:
     recordings, summary = store.recordings, store.artifact.summary
     for r in recordings[recordings.status != "ok"].itertuples():
         say(f"  failed   {as_options(f'{r.file}: {r.reason}', STORE_OPTIONS)}")
-    notes = recordings[["file", "notes"]].explode("notes").dropna()
+    # Said when recordings are read, not again by each command that finds them stored
+    notes = recordings[["file", "notes"]].head(len(recordings) if n_read else 0)
+    notes = notes.explode("notes").dropna()
     for note, rows in notes.groupby("notes", sort=False):
         more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
         say(f"  noted    {rows.file.iloc[0]}{more}: {note}")
@@ -376,8 +378,8 @@ class _Work(NamedTuple):
         return self.extractors + (self.of_labelled if is_labelled else ())
 
 
-def _make(work: _Work, is_relabelled: bool, workers: int, cluster: str | None) -> None:
-    """Do what is left to do in a folder that is held."""
+def _make(work: _Work, is_relabelled: bool, workers: int, cluster: str | None) -> int:
+    """Do what is left to do in a folder that is held; return how many recordings that read."""
     folder, cut = work.folder, work.cut
     every = work.extractors + work.of_labelled
     described = {extractor.name: extractor.describe() for extractor in every}
@@ -387,7 +389,7 @@ def _make(work: _Work, is_relabelled: bool, workers: int, cluster: str | None) -
     jobs = [job._replace(lacking=_lacking(job, work.wanted(job.source))) for job in jobs]
     todo = [job for job in jobs if job.lacking]
     if artifacts.is_finished(folder) and not todo and not is_relabelled:
-        return
+        return 0
     artifacts.reopen(folder)
     shutil.rmtree(folder / WORK, ignore_errors=True)  # signals of a run that was killed
     for name, description in described.items():
@@ -401,6 +403,7 @@ def _make(work: _Work, is_relabelled: bool, workers: int, cluster: str | None) -
     recordings = write_store_tables(folder, jobs, work.corpus, cut)
     shutil.rmtree(folder / WORK, ignore_errors=True)
     artifacts.finish(folder, _store_summary(folder, work.found, recordings), (PARTS, WORK, ORIGIN))
+    return len(todo)
 
 
 def _refuse_other_features(folder: Path, described: dict[str, Description]) -> None:
