@@ -445,6 +445,12 @@ def _claim(path: Path, plan: dict[str, Any]) -> None:
     write_json(path / PLAN, plan)
 
 
+def whole_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a pattern in order, without what a killed run left half-written."""
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if not _TEMPORARY.fullmatch(path.name)]
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove what a killed run left half-written; the lock is held, so nobody else is writing."""
     for leftover in _own_files(path):

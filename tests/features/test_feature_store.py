@@ -345,18 +345,20 @@ def test_a_killed_run_resumes_to_the_same_bytes(many: Path, model: Path, tmp_pat
     words = ["embed", str(many), "--model", str(model), "--out", str(killed)]
     command = [sys.executable, "-m", "eegdm", *words]
     process = subprocess.Popen(command, env=one_thread(), stdout=subprocess.DEVNULL)
-    while len(list(killed.glob("parts/*.json"))) < 2:
+    while len(artifacts.whole_files(killed, "parts/*.json")) < 2:
         assert process.poll() is None
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     time.sleep(1.0)  # its worker ends
     before = arrays(killed)
-    n_parts = len(list(killed.glob("parts/*.json")))
+    n_parts = len(artifacts.whole_files(killed, "parts/*.json"))
     assert 2 <= n_parts < 8 and not artifacts.is_finished(killed)
     with pytest.raises(UserError, match="is unfinished: run its command again"):
         FeatureStore.open(killed)
-    finished = {f"features/tokens/{path.stem}.npy" for path in killed.glob("parts/*.json")}
+    finished = {
+        f"features/tokens/{path.stem}.npy" for path in artifacts.whole_files(killed, "parts/*.json")
+    }
     resumed = command_line(*words)
     assert resumed.returncode == 0, resumed.stderr
     after = arrays(killed)
@@ -364,6 +366,20 @@ def test_a_killed_run_resumes_to_the_same_bytes(many: Path, model: Path, tmp_pat
     one, other = (artifacts.read_json(f / artifacts.MANIFEST) for f in (tmp_path / "whole", killed))
     assert one["files"] == other["files"] and one["fingerprint"] == other["fingerprint"]
     assert artifacts.verify(killed) == []
+
+
+def test_what_a_killed_run_left_half_written_is_swept_and_not_read(
+    store: Path, source: Path, model: Path
+) -> None:
+    whole = artifacts.read_json(store / artifacts.MANIFEST)["files"]
+    artifacts.reopen(store)
+    part = artifacts.whole_files(store, "parts/*.json")[0]
+    half = part.with_name(f".{part.name}.123.tmp.json")
+    half.write_text(part.read_text()[:20])
+    assert part in artifacts.whole_files(store, "parts/*") and half in store.glob("parts/*.json")
+    embed_folder(source, model, store)
+    assert not half.exists()
+    assert artifacts.read_json(store / artifacts.MANIFEST)["files"] == whole
 
 
 @pytest.mark.ci

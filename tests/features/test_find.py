@@ -24,7 +24,7 @@ from scipy.stats import median_abs_deviation
 from typer.testing import CliRunner
 
 import eegdm
-from eegdm import cli
+from eegdm import artifacts, cli
 from eegdm.data.files import is_copy
 from eegdm.data.montage import TCP
 from eegdm.data.reading import open_recording
@@ -392,7 +392,7 @@ def test_the_command_makes_features_is_killed_and_resumes(
     words = ["find", str(source), "--like", f"{A}@40-45", "--model", str(model), "--out", "found"]
     command = [sys.executable, "-m", "eegdm", *words]
     process = subprocess.Popen(command, env=one_thread(), cwd=tmp_path, stdout=subprocess.DEVNULL)
-    while not list(tmp_path.glob("runs/embeddings/*/parts/*.json")):
+    while not artifacts.whole_files(tmp_path, "runs/embeddings/*/parts/*.json"):
         assert process.poll() is None
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)

@@ -102,9 +102,9 @@ def pieces(stage: str, folder: Path) -> list[Path]:
     if stage == "preprocess":
         return [
             folder / artifacts.read_json(part)["row"]["signal"]
-            for part in sorted(folder.glob("parts/*.json"))
+            for part in artifacts.whole_files(folder, "parts/*.json")
         ]
-    return sorted(folder.glob("shards/shard-*.npy")) if stage == "cache" else []
+    return artifacts.whole_files(folder, "shards/shard-*.npy") if stage == "cache" else []
 
 
 def progress(stage: str, folder: Path) -> int:
@@ -207,7 +207,7 @@ def test_a_run_does_not_begin_beside_the_workers_of_a_killed_one(
     assert workers
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)  # a worker that is slow to notice that it is alone
-    done = len(list(folder.glob("parts/*.json")))
+    done = len(artifacts.whole_files(folder, "parts/*.json"))
     first.kill()
     first.wait()
     run = artifacts.run_of(folder)
@@ -216,9 +216,9 @@ def test_a_run_does_not_begin_beside_the_workers_of_a_killed_one(
     try:
         wait_until(lambda: artifacts.run_of(folder) not in ("", run) or second.poll() is not None)
         time.sleep(2)
-        assert second.poll() is None and len(list(folder.glob("parts/*.json"))) == done, (
-            log.read_text()
-        )
+        assert (
+            second.poll() is None and len(artifacts.whole_files(folder, "parts/*.json")) == done
+        ), log.read_text()
     finally:
         for worker in workers:
             os.kill(worker, signal.SIGCONT)

@@ -461,7 +461,7 @@ def _accept_files(
     begun = artifacts.read_json(plan) if plan.is_file() else {}
     if begun.get("kind") != STORE_KIND or artifacts.differences(begun["config"], identity):
         return inputs  # `building` refuses it
-    parts = [artifacts.read_json(path) for path in sorted((folder / PARTS).glob("*.json"))]
+    parts = [artifacts.read_json(path) for path in artifacts.whole_files(folder / PARTS, "*.json")]
     known = {part["row"]["file"]: part for part in parts}
     if artifacts.is_finished(folder):
         changed = [
