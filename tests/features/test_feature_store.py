@@ -377,7 +377,7 @@ def test_what_a_killed_run_left_half_written_is_swept_and_not_read(
     half = part.with_name(f".{part.name}.123.tmp.json")
     half.write_text(part.read_text()[:20])
     assert part in artifacts.whole_files(store, "parts/*") and half in store.glob("parts/*.json")
-    embed_folder(source, model, store)
+    embed_folder(source, model, store, missing="drop")
     assert not half.exists()
     assert artifacts.read_json(store / artifacts.MANIFEST)["files"] == whole
 
