@@ -9,7 +9,7 @@ INSTALL = $(IN) -m pip install -q --disable-pip-version-check
 # beside a torch without CUDA, the compiled part of PyPI's torchaudio does not load (docs/braindecode.md)
 TORCHAUDIO = $(1)/bin/python -c "import torchaudio" 2>/dev/null || rm -f $(1)/lib/python*/site-packages/torchaudio/lib/*.so
 
-.PHONY: demo test test-ci test-versions test-lowest test-newest test-faults lint docs bench bench-smoke bench-gpu clean help
+.PHONY: demo test test-ci test-versions test-lowest test-newest test-faults lint docs release bench bench-smoke bench-gpu clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -36,12 +36,13 @@ test-lowest:  ## the lowest of these; TORCH=2.4.0 takes the lowest torch too, wh
 	$(call IN,lowest) tests/versions/smoke.py braindecode
 	rm -rf .versions/lowest
 
-test-newest:  ## the newest of these, with the torch of requirements.lock or TORCH=VERSION
+test-newest:  ## the newest of these, the package as its wheel, with the torch of requirements.lock or TORCH=VERSION
 	$(PYTHON) -m venv --clear .versions/newest
 	$(call INSTALL,newest) torch==$(TORCH)
-	$(call INSTALL,newest) 'torchaudio<=$(TORCH)' -e '.[braindecode,dask,slurm,tensorboard,wandb]'
+	$(call IN,newest) -m pip wheel -q --disable-pip-version-check --no-deps -w .versions/newest/wheel .
+	$(call INSTALL,newest) 'torchaudio<=$(TORCH)' "$$(echo .versions/newest/wheel/eegdm-*.whl)[braindecode,dask,slurm,tensorboard,wandb]"
 	$(call TORCHAUDIO,.versions/newest)
-	$(call IN,newest) tests/versions/smoke.py core braindecode
+	$(call IN,newest) tests/versions/smoke.py core installed braindecode
 	rm -rf .versions/newest
 
 test-faults: $(READY)  ## hours: every stage killed a hundred times, at random and inside every kind of write
@@ -52,6 +53,13 @@ lint: $(READY)  ## style and types
 
 docs: $(READY)  ## the site, into dist/site
 	$(BIN)/python -m mkdocs build --strict --quiet
+
+release: $(READY)  ## wheel, sdist and their list of materials (CycloneDX), into dist
+	rm -rf dist .versions/release && $(PYTHON) -m venv .versions/release
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(call INSTALL,release) cyclonedx-bom
+	.versions/release/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/eegdm.cdx.json requirements.lock
+	cd dist && sha256sum * | tee SHA256SUMS
 
 bench: $(READY)  ## every stage against a plain implementation and this machine's floor (about 20 minutes)
 	PYTHONPATH=. $(BIN)/python -m benchmarks --out runs/benchmarks

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
+import subprocess
 import sys
+import tarfile
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -86,6 +91,33 @@ def test_the_wheel_holds_every_file_of_the_package() -> None:
     files = {path for path in (ROOT / "src" / "eegdm").rglob("*") if path.is_file()}
     assert {path for path in files if path.suffix != ".pyc"} == packed
     assert ROOT / "src" / "eegdm" / "report" / "templates" / "section.html.j2" in packed
+
+
+def test_a_release_can_be_built_again_to_the_same_bytes(tmp_path: Path) -> None:
+    """From another folder at another time; and the wheel from the sdist is that of the checkout."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for copy, day in (("one", 1), ("other", 2)):
+        for name in filter(None, listed.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                path = tmp_path / copy / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, path)
+                os.utime(path, (86400 * 365 * 40, 86400 * 365 * 40 * day))
+
+    def built(builder: type, folder: Path) -> Path:
+        (path,) = builder(str(folder)).build(directory=str(folder / "dist"))
+        return Path(path)
+
+    sdists = [built(SdistBuilder, tmp_path / copy) for copy in ("one", "other")]
+    wheels = [built(WheelBuilder, tmp_path / copy) for copy in ("one", "other")]
+    with tarfile.open(sdists[0]) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    wheels.append(built(WheelBuilder, unpacked))
+    for several in (sdists, wheels):
+        assert len({path.name for path in several}) == len({*map(Path.read_bytes, several)}) == 1
 
 
 def test_what_continuous_integration_calls_is_there() -> None:

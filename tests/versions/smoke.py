@@ -16,6 +16,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS)]
@@ -31,6 +32,8 @@ def main(parts: list[str]) -> None:
             classifier, backbone, recording = run_stages(Path(folder))
             predict_and_embed(classifier, backbone, recording, Path(folder))
             generate(backbone, Path(folder))
+        if "installed" in parts:
+            run_what_readme_shows(classifier, recording)
         if "braindecode" in parts:
             train_in_braindecode()
     print(f"{' and '.join(parts)}: every part runs")
@@ -117,6 +120,25 @@ def generate(backbone: Path, folder: Path) -> None:
     run("generate", "--model", backbone, "--out", folder / "drawn_raw.fif")
     raw = mne.io.read_raw(folder / "drawn_raw.fif", verbose="ERROR")
     assert len(raw.ch_names) == 22 and np.isfinite(raw.get_data()).all()
+
+
+def run_what_readme_shows(classifier: Path, recording: Path) -> None:
+    """README's first lines of Python, with the package installed and not read from a checkout."""
+    import eegdm
+
+    assert TESTS.parent not in Path(eegdm.__file__).parents, eegdm.__file__
+    readme = (TESTS.parent / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"## In Python\n\n```python\n(.*?)```", readme, re.DOTALL)
+    for shown, real in (
+        ("runs/synthetic/demo/classifier/seed=0", classifier),
+        ("recording.edf", recording),
+    ):
+        assert shown in block, shown
+        block = block.replace(shown, str(real))
+    found: dict[str, Any] = {}
+    exec(block, found)
+    assert len(found["prediction"].windows) and found["embeddings"].values.size
+    run("embed", recording.parent, "--model", "mini", "--out", recording.parents[1] / "embedded")
 
 
 def train_in_braindecode() -> None:
