@@ -18,7 +18,8 @@ of a set if the 95 % interval over repetitions (t distribution) of the differenc
 and in general only if it is so on all sets.
 
 Recordings are embedded by `mini` once: windows of 5 s, every 15 s of EEGMAT, every 30 s of
-Guinea-Bissau, every 2.5 s of twelve synthetic people.
+Guinea-Bissau, every 2.5 s of twelve synthetic people, whose stretches of about seven seconds show
+one of six classes each and are labelled as a whole.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from eegdm.console import run_main
+from eegdm.data.synthetic.simulate import Segment, record, six_classes
 from eegdm.evaluation.choosing import uncertainty
 from eegdm.evaluation.cross_fitting import Marked, ReadRows, fit_head, in_parts
 from eegdm.features import FeatureStore, embed_folder
@@ -45,6 +47,7 @@ from eegdm.features.suggestions import Thought, choose_windows, learnable, think
 from eegdm.synthetic import write_folder
 
 N_ROUNDS, N_EACH = 3, 10
+N_SYNTHETIC, MINUTES, SEED = 12, 2.0, 21
 SETS = {
     "synthetic": {"step_s": 2.5},
     "eegmat": {"step_s": 15.0, "missing": "drop"},
@@ -73,13 +76,37 @@ class Windows(NamedTuple):
         return as_marked(self.store, learnable(known, self.store.windows.recording)).windows
 
 
+def recordings_of(name: str, data: Path, out: Path) -> Path:
+    """The folder of a set; the synthetic one is written if it is not there."""
+    if name != "synthetic":
+        return data / name
+    table = out / name / "events.csv"
+    if not table.is_file():
+        write_folder(out / name, "annotations", N_SYNTHETIC, 1, MINUTES, SEED)
+        rows = [row for n in range(N_SYNTHETIC) for row in stretches(f"s{n + 1:02d}")]
+        columns = ["file", "onset_s", "duration_s", "label", "subject"]
+        pd.DataFrame(rows, columns=columns).to_csv(table, index=False)
+    return out / name
+
+
+def stretches(subject: str) -> list[tuple[str, float, float, str, str]]:
+    """What each stretch of a synthetic recording shows; its events last a second of it."""
+    drawn: list[Segment] = []
+
+    def plan(rng: np.random.Generator) -> list[Segment]:
+        drawn.extend(six_classes(rng, MINUTES))
+        return drawn
+
+    record(SEED, subject, 1, 160, plan)
+    return [(f"{subject}_run1.edf", *_about(segment), subject) for segment in drawn]
+
+
+def _about(segment: Segment) -> tuple[float, float, str]:
+    return segment.start_s, segment.stop_s - segment.start_s, segment.label
+
+
 def open_set(name: str, data: Path, out: Path) -> Windows:
-    folder = data / name
-    if name == "synthetic":
-        folder = out / name
-        if not (folder / "events.csv").is_file():
-            write_folder(folder, n_subjects=12, n_runs=1, minutes=2.0, seed=21)
-    store = out / f"{name}-mini"
+    folder, store = recordings_of(name, data, out), out / f"{name}-mini"
     return Windows.of(embed_folder(folder, "mini", store, table="events.csv", **SETS[name]))
 
 

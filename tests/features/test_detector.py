@@ -170,6 +170,13 @@ def test_band_power_and_random_weights_are_judged_on_the_same_marks(
     assert "small minus band power" in page and "of whom nothing was learned" in page
 
 
+@pytest.mark.parametrize("centre", [None, "subject"])
+def test_tokens_come_in_the_order_of_the_rows(store: Path, centre: str | None) -> None:
+    read = _marked(FeatureStore.open(store), "rest").read(1, centre)
+    rows = np.random.default_rng(0).permutation(60)[:40]
+    assert torch.equal(read(rows), read(np.arange(60))[torch.from_numpy(rows)])
+
+
 def test_only_what_is_marked_goes_through_random_weights(
     source: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -256,7 +256,7 @@ class MarkedStore:
     ch_names: list[str]
 
     def read(self, n_queries: int, centre: str | None = None, array: str = TOKENS) -> ReadRows:
-        """Return what reads the tokens of windows, whose rows are in order; centred, if asked.
+        """Return what reads the tokens of windows; centred, if asked.
 
         Band power is read as tokens of a single block, which are amplitudes.
         """
@@ -273,11 +273,13 @@ class MarkedStore:
         references = {} if centre is None else self._references(of, centre)
 
         def read(rows: Int[np.ndarray, " row"]) -> StoredTokens:
-            parts = []
-            for name, own in self.store.windows.iloc[rows].groupby("recording", sort=False):
-                tokens = of(str(name), own.window.to_numpy())
+            table = self.store.windows.iloc[rows]
+            parts, order = [], []
+            for name, own in table.groupby("recording", sort=False).indices.items():
+                tokens = of(str(name), table.window.to_numpy()[own])
                 parts.append(tokens / references[str(name)] if references else tokens)
-            return torch.cat(parts)
+                order.append(own)
+            return torch.cat(parts)[np.argsort(np.concatenate(order))]
 
         return read
 
