@@ -32,8 +32,7 @@ from eegdm.data.signal import ModelUnits
 from eegdm.errors import UserError
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM as Classifier
-from eegdm.models.eegdm import noise_of
-from eegdm.models.fusion import LatentFusionTransformer
+from eegdm.models.eegdm import make_fusion, noise_of
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.locate import CONFIG_FILE, WEIGHTS_FILE
 from eegdm.models.pooling import pool_bounds
@@ -80,7 +79,8 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         published.
     fusion : dict or None
         Those of the arguments of :class:`eegdm.LatentFusionTransformer` that do not follow from the
-        others, such as `depth`.
+        others, such as `depth`. With `kind` "linear" there is no transformer: the final layer is
+        given the logs of tokens, averaged over channels, or with `per_channel` of each channel.
     unit : str
         Unit of the windows: V (as MNE has them), mV or uV. They should have been filtered to 0.1-75
         Hz.
@@ -155,9 +155,10 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         self._reading = json.dumps(
             [self.backbone.config, self.spec.to_dict(), self._channel_ids, self.sfreq, names]
         )
-        self.fusion = LatentFusionTransformer(**(self._token_shape() | (fusion or {})))
+        self.fusion = make_fusion(self._token_shape(), fusion or {})
+        n_features = self.fusion.out.in_features
         self.fusion.out = nn.Identity()  # type: ignore[assignment]  # the decision is braindecode's final_layer
-        self.final_layer = nn.Linear(self.fusion.config["d_model"], self.n_outputs)
+        self.final_layer = nn.Linear(n_features, self.n_outputs)
 
     @classmethod
     def from_backbone(
@@ -215,7 +216,7 @@ class EEGDM(  # type: ignore[call-arg]  # mypy takes the mixin for an object
         Returns
         -------
         tensor of shape (batch, n_outputs), or dict
-            Logits; with ``return_features`` a dict of `features` (batch, d_model) and `cls_token`,
+            Logits; with ``return_features`` a dict of `features` (batch, feature) and `cls_token`,
             which is None.
 
         Raises

@@ -226,6 +226,31 @@ def test_a_trained_backbone_reads_known_channels_as_ever(x: torch.Tensor, tmp_pa
     assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
 
 
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_linear_readout_gives_the_final_layer_the_logs_of_tokens(
+    x: torch.Tensor, tmp_path: Path, per_channel: bool
+) -> None:
+    """Nothing but the final layer is untrained, so that a frozen backbone is probed as it is."""
+    torch.manual_seed(0)
+    backbone = SSMDP(**SIZE["backbone"]).eval()
+    heeding(backbone)
+    fusion = {"kind": "linear", "per_channel": per_channel}
+    model = EEGDM.from_backbone(backbone, **SIGNAL, fusion=fusion).eval()
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        "final_layer.weight",
+        "final_layer.bias",
+    }
+    with torch.no_grad():
+        logs = (model._tokens(model._model_units(x)).mean(2)[:, :, 0] + 1e-3).log()
+        features = model(x, return_features=True)["features"]
+    logs = logs.transpose(1, 2).flatten(2)
+    expected = logs.flatten(1) if per_channel else logs.mean(1)
+    torch.testing.assert_close(features, expected)
+    torch.testing.assert_close(model(x), model.final_layer(features))
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(EEGDM.from_pretrained(tmp_path).eval()(x), model(x))
+
+
 def test_channels_without_a_place_take_the_mean_of_the_22(x: torch.Tensor) -> None:
     with pytest.warns(UserWarning, match=f"3 of 3 {NO_PLACE}"):
         model = EEGDM(**{**SIGNAL, "chs_info": None}, n_chans=3, **SIZE).eval()

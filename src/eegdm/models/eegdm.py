@@ -82,7 +82,7 @@ class EEGDM(Pretrained, nn.Module):
             _check_centre(centre, self.spec)
         shape = self._token_shape()
         if not isinstance(fusion, LatentFusionTransformer | LinearHead):
-            fusion = _make_fusion(shape, fusion or {})
+            fusion = make_fusion(shape, fusion or {})
         self.fusion = fusion
         _check_fit(shape, fusion.config)
 
@@ -263,7 +263,7 @@ def noise_of(backbone: SSMDP) -> dict[str, Any]:
     return published | stated
 
 
-def _make_fusion(
+def make_fusion(
     shape: dict[str, int], arguments: dict[str, Any]
 ) -> LatentFusionTransformer | LinearHead:
     if arguments.get("kind") != LINEAR:
