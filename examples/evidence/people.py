@@ -3,11 +3,13 @@ whom they never met, beside random weights and classical features?
 
     examples/evidence/people.sh ../shared/data runs/protocol    # backbones and twins: three hours
     python examples/evidence/people.py features --data ../shared/data/people --root runs/protocol
+    python examples/evidence/people.py heads --root runs/protocol
     python examples/evidence/people.py table --root runs/protocol
 
 `features` makes the features of the chosen windows by every backbone that is finished; what is
-stored is not computed again. `table` fits the heads, writes scores.csv and differences.csv and
-prints the tables. Both can be run while backbones are still being trained.
+stored is not computed again. `heads` fits the heads of a set and scores them, of all features that
+are there; sets may be given one by one with --sets. `table` writes scores.csv and differences.csv
+and prints the tables. All can be run while backbones are still being trained.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 from ledger import markdown
@@ -324,8 +327,17 @@ def decide_parts(
 # ---------------------------------------------------------------------------------------- tables
 
 
-def score_set(root: Path, chosen: TestSet) -> tuple[dict[str, Scored], pd.DataFrame]:
-    """Scores of each draw by treatment, and how many seeds each row has."""
+class ScoredSet(NamedTuple):
+    """What came of the heads of a set."""
+
+    of_treatment: dict[str, Scored]
+    """Scores of each draw."""
+    networks: dict[str, int]
+    """How many networks each row is the mean of."""
+
+
+def score_set(root: Path, chosen: TestSet) -> ScoredSet:
+    """Fit the heads of a set and score them."""
     folder = root / "features" / chosen.name
     table = pd.read_csv(folder / "windows.csv")
     of = HALVES if chosen.is_halved else (None,)
@@ -335,8 +347,11 @@ def score_set(root: Path, chosen: TestSet) -> tuple[dict[str, Scored], pd.DataFr
     for treatment in chosen.treatments:
         windows, decided = decide_parts(parts, rows, treatment)
         found[treatment] = drawn_scores(windows, decided, rows.members, draws(windows))
-    n = pd.DataFrame({"features": rows.members.keys(), "networks": map(len, rows.members.values())})
-    return found, n
+    return ScoredSet(found, {row: len(members) for row, members in rows.members.items()})
+
+
+def scored_path(root: Path, chosen: TestSet) -> Path:
+    return root / "heads" / f"{chosen.name}.joblib"
 
 
 def tables(root: Path) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -344,11 +359,11 @@ def tables(root: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     wider = widening(N_FOLDS)
     scores, differences, drawn = [], [], {}
     for chosen in SETS:
-        if not (root / "features" / chosen.name / "windows.csv").is_file():
+        if not scored_path(root, chosen).is_file():
             continue
-        by_treatment, n_networks = score_set(root, chosen)
-        size = n_networks.set_index("features").networks
-        for treatment, scored in by_treatment.items():
+        found = ScoredSet(*joblib.load(scored_path(root, chosen)))
+        size = found.networks
+        for treatment, scored in found.of_treatment.items():
             for (row, level, n_people, score), values in scored.items():
                 if (level, score) not in (chosen.score, chosen.second):
                     continue
@@ -375,15 +390,22 @@ def tables(root: Path) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=("features", "table"))
+    parser.add_argument("what", choices=("features", "heads", "table"))
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--sets", default=",".join(chosen.name for chosen in SETS))
     arguments = parser.parse_args()
-    if arguments.what == "features":
-        for chosen in SETS:
-            if chosen.name in arguments.sets.split(","):
-                make_features(arguments.data, arguments.root, chosen)
+    for chosen in SETS:
+        if chosen.name not in arguments.sets.split(","):
+            continue
+        if arguments.what == "features":
+            make_features(arguments.data, arguments.root, chosen)
+        if arguments.what == "heads":
+            path = scored_path(arguments.root, chosen)
+            path.parent.mkdir(exist_ok=True)
+            with artifacts.atomic_path(path) as temporary:
+                joblib.dump(tuple(score_set(arguments.root, chosen)), temporary)
+    if arguments.what != "table":
         return
     for name, table in tables(arguments.root):
         table.to_csv(arguments.root / f"{name}.csv", index=False)
