@@ -118,6 +118,18 @@ def test_a_planted_burst_is_found_first_in_the_other_person(store: Path, feature
     assert found.n_people == 3 and found.n_windows == 3 * 12 - 1 and not found.notes
 
 
+def test_tokens_are_made_when_they_are_compared(
+    source: Path, store: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for features, made in (("band_power", {"band_power"}), ("tokens", {"band_power", "tokens"})):
+        found = eegdm.find(source, f"{A}@40-45", model=model, features=features)
+        (folder,) = (tmp_path / "runs" / "embeddings").iterdir()
+        assert set(FeatureStore.open(folder).features) == made
+        expected = eegdm.find(store, f"{A}@40-45", features=features)
+        pd.testing.assert_frame_equal(found.matches, expected.matches)
+
+
 def test_a_channel_is_found_in_another_channel(store: Path) -> None:
     found = eegdm.find(store, f"{A}@20-25", channel=TCP[3])
     first = found.matches.iloc[0]

@@ -213,9 +213,11 @@ def open_features(
     """
     if features not in FEATURES:
         raise UserError(f"features={features!r} is unknown; choose from {', '.join(FEATURES)}")
-    extractors = [BandPower()] if features == BAND_POWER else []
+    needed: dict[str, Any] = (
+        {"extractors": [BandPower()], "with_tokens": False} if features == BAND_POWER else {}
+    )
     if is_store(source):
-        store = open_store(source, extractors, model=model, **options)
+        store = open_store(source, **needed, model=model, **options)
     else:
         # Before hours of work
         if not (source / _below(source, stretch.file)).is_file():
@@ -224,7 +226,7 @@ def open_features(
             )
         model = "mini" if model is None else model
         folder = store_folder(source, model, options)
-        store = open_store(source, extractors, model=model, out=folder, **options)
+        store = open_store(source, **needed, model=model, out=folder, **options)
     origin = origin_of(store.path)
     if not origin.source.is_dir():
         raise UserError(

@@ -70,6 +70,7 @@ def embed_folder(
     strict: bool = False,
     extractors: Sequence[Extractor] = (),
     of_labelled: Sequence[Extractor] = (),
+    with_tokens: bool = True,
     **options: Any,
 ) -> FeatureStore:
     """Embed all recordings below a folder; return the features, open for reading.
@@ -89,6 +90,8 @@ def embed_folder(
         strict: raise an error at the end if any recording failed.
         extractors: features to make beside the model's tokens.
         of_labelled: features to make of recordings that have a label, and of no others.
+        with_tokens: whether the model's tokens are among the features; without them the model only
+            decides how recordings are prepared and cut into windows, and nothing else.
         options: those of :class:`eegdm.inference.EmbedOptions`, except tokens.
 
     Raises:
@@ -103,7 +106,7 @@ def embed_folder(
         )
     identity, cut = _store_settings(model, chosen)
     folder = Path(out) if out is not None else EMBEDDINGS / default_name(source, model)
-    every = (Tokens(model, chosen.device), *extractors)
+    every = (*([Tokens(model, chosen.device)] if with_tokens else []), *extractors)
     with artifacts.storage_faults(folder, "--out"):
         corpus = CorpusConfig(name="folder", source=str(source), events="none")
         found = survey(corpus)
@@ -153,6 +156,7 @@ def open_store(
     source: str | Path,
     extractors: Sequence[Extractor] = (),
     of_labelled: Sequence[Extractor] = (),
+    with_tokens: bool = True,
     **settings: Any,
 ) -> FeatureStore:
     """Return the features of ``source``, made where they are missing.
@@ -161,6 +165,7 @@ def open_store(
         source: a folder of recordings, or a folder that :func:`embed_folder` wrote.
         extractors: features that are needed beside the model's tokens.
         of_labelled: features that are needed of recordings that have a label.
+        with_tokens: whether the model's tokens are needed.
         settings: those of :func:`embed_folder`. For a folder that it wrote, model, out and options
             are that folder's, and only table, workers, cluster, strict and device are taken.
 
@@ -170,8 +175,13 @@ def open_store(
     """
     source = Path(source)
     settings = {name: value for name, value in settings.items() if value is not None}
+    wanted: dict[str, Any] = {
+        "extractors": extractors,
+        "of_labelled": of_labelled,
+        "with_tokens": with_tokens,
+    }
     if not is_store(source):
-        return embed_folder(source, extractors=extractors, of_labelled=of_labelled, **settings)
+        return embed_folder(source, **wanted, **settings)
     of_folder = {"model", "out", *EmbedOptions.__dataclass_fields__} - {"device", "batch_size"}
     if fixed := sorted(of_folder & settings.keys()):
         raise UserError(
@@ -181,7 +191,7 @@ def open_store(
     if artifacts.is_finished(source) and "table" not in settings:
         store = FeatureStore.open(source)
         labelled = store.labelled_names
-        if all(
+        if (not with_tokens or _has(store, TOKENS, store.names)) and all(
             _is_whole(store, extractor, names)
             for several, names in ((extractors, store.names), (of_labelled, labelled))
             for extractor in several
@@ -197,8 +207,7 @@ def open_store(
     if artifacts.is_finished(source):
         tokens_of(FeatureStore.open(source), origin.model)
     options = {**asdict(origin.options), **settings}
-    more: dict[str, Any] = {"extractors": extractors, "of_labelled": of_labelled}
-    return embed_folder(origin.source, origin.model, source, **more, **options)
+    return embed_folder(origin.source, origin.model, source, **wanted, **options)
 
 
 class Origin(NamedTuple):
@@ -221,15 +230,15 @@ def origin_of(folder: Path) -> Origin:
 
 
 def tokens_of(store: FeatureStore, model: Any) -> Tokens:
-    """Return what makes the tokens in a folder, from the model that made them.
+    """Return what makes the tokens in a folder, from the model that made it.
 
     Raises:
         UserError: the model is another one, or has changed.
     """
     tokens = Tokens(model)
-    if store.features[TOKENS].fingerprint != tokens.describe().fingerprint:
+    if store.artifact.config["model"] != _model_identity(tokens.reader):
         raise UserError(
-            f"{store.path}: its tokens are not those of model={model}, which has changed since;"
+            f"{store.path}: its features are not those of model={model}, which has changed since;"
             " remove the folder, or give the model that it was made with"
         )
     return tokens
@@ -259,11 +268,16 @@ def model_of(source: Path) -> str:
 
 
 def _is_whole(store: FeatureStore, extractor: Extractor, names: Iterable[str]) -> bool:
-    """Whether a folder has the features of these recordings."""
-    if extractor.name not in store.features:
+    """Whether a folder has the features of these recordings, made in this way."""
+    if not _has(store, extractor.name, names):
         return False
     _refuse_other_features(store.path, {extractor.name: extractor.describe()})
-    return all(array_path(store.path, extractor.name, name).is_file() for name in names)
+    return True
+
+
+def _has(store: FeatureStore, features: str, names: Iterable[str]) -> bool:
+    """Whether a folder has features of that name of these recordings."""
+    return all(array_path(store.path, features, name).is_file() for name in names)
 
 
 # -------------------------------------------------------------------------------------- settings
@@ -279,9 +293,8 @@ def _store_settings(model: Any, options: EmbedOptions) -> tuple[dict[str, Any], 
     reader = Tokens(model).reader
     settings = reader.preparation(options)
     step_s = options.step_s or reader.window_s
-    about = reader.identity()
     identity = {
-        "model": {"weights": about["weights"], "settings": artifacts.fingerprint(about)},
+        "model": _model_identity(reader),
         "window_s": reader.window_s,
         "step_s": step_s,
         "channels": options.channels,
@@ -291,6 +304,11 @@ def _store_settings(model: Any, options: EmbedOptions) -> tuple[dict[str, Any], 
         "notch": list(options.notch) if isinstance(options.notch, tuple) else options.notch,
     }
     return identity, Cut(settings, reader.window_s, step_s, options.batch_size)
+
+
+def _model_identity(reader: BackboneReader) -> dict[str, str]:
+    about = reader.identity()
+    return {"weights": about["weights"], "settings": artifacts.fingerprint(about)}
 
 
 def default_name(source: Path, model: Any) -> str:
