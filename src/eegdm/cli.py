@@ -546,6 +546,35 @@ def evaluate(
 
 @app.command(rich_help_panel="Recordings and models")
 @_naming_options
+def evaluate_events(
+    reference: Annotated[
+        Path,
+        typer.Argument(help="folder of annotated seizures: sub-*/.../*_events.tsv, as SzCORE has"),
+    ],
+    hypothesis: Annotated[
+        Path,
+        typer.Argument(help="folder of found seizures, laid out alike; `eegdm predict` writes one"),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="X.json or X.csv: also the scores of recordings and subjects"),
+    ] = None,
+) -> None:
+    """Score folders of seizure events as SzCORE does: each event and each second, over subjects."""
+    from eegdm.evaluation import szcore
+
+    if out is not None:
+        szcore.refuse_suffix(out)
+    found = szcore.evaluate_folders(reference, hypothesis)
+    for line in szcore.describe(found):
+        typer.echo(line)
+    if out is not None:
+        szcore.write_evaluation(out, found)
+        typer.echo(str(out))
+
+
+@app.command(rich_help_panel="Recordings and models")
+@_naming_options
 def fit(
     source: Annotated[Path, SOURCE],
     out: Annotated[Path, typer.Option("--out", help="folder for the classifier")],

@@ -29,7 +29,9 @@ EVENT_SCORES = ("sensitivity", "precision", "f1", "false_alarms_per_day")
 
 
 class EventCounts(NamedTuple):
-    """What was counted in a recording, or in several."""
+    """What was counted in a recording, or in several: events, or seconds as SzCORE's sample-based
+    scores do.
+    """
 
     annotated: int
     found: int  # of the annotated ones
@@ -91,7 +93,8 @@ def average_over_subjects(counts: Mapping[str, Sequence[EventCounts]]) -> dict[s
 
     Returns:
         The mean of each of :data:`EVENT_SCORES` over the subjects that have it (None if none has),
-        ``defined``: how many those are, ``subjects``, and the totals ``annotated``, ``found``,
+        ``std``: its standard deviation over them (of a population, as SzCORE has it), ``defined``:
+        how many those are, ``subjects``, and the totals ``annotated``, ``found``,
         ``false_alarms``, ``hours``.
     """
     of_subject = [event_scores(EventCounts.total(recordings)) for recordings in counts.values()]
@@ -102,6 +105,10 @@ def average_over_subjects(counts: Mapping[str, Sequence[EventCounts]]) -> dict[s
     }
     return {
         **{name: float(np.mean(defined)) if defined else None for name, defined in values.items()},  # type: ignore[arg-type]
+        "std": {
+            name: float(np.std(defined)) if defined else None  # type: ignore[arg-type]
+            for name, defined in values.items()
+        },
         "defined": {name: len(defined) for name, defined in values.items()},
         "subjects": len(of_subject),
         "annotated": total.annotated,

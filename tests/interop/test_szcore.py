@@ -1,0 +1,291 @@
+"""`eegdm evaluate-events` gives the scores of SzCORE's package szcore-evaluation.
+
+The package itself needs a newer Python. What it does with the counts of timescoring is written
+down here from its public description, and everything below that is done by the two libraries that
+it uses, epilepsy2bids and timescoring.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from epilepsy2bids.annotations import Annotations
+from timescoring import scoring
+from timescoring.annotations import Annotation
+from typer.testing import CliRunner
+
+from eegdm.cli import app
+from eegdm.errors import UserError
+from eegdm.evaluation.szcore import as_json, describe, evaluate_folders, write_evaluation
+
+HEADER = "onset\tduration\teventType\tconfidence\tchannels\tdateTime\trecordingDuration\n"
+METRICS = ("sensitivity", "precision", "f1", "fpRate")
+METHODS = {"sample_results": scoring.SampleScoring, "event_results": scoring.EventScoring}
+
+
+# --------------------------------------------------------------------------------- the framework
+
+
+def mask_of(path: Path) -> np.ndarray:
+    return Annotations.loadTsv(str(path)).getMask(1)
+
+
+def framework(reference: Path, hypothesis: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """What szcore-evaluation makes of two folders: the scores of each subject, whose counts are
+    summed over recordings, and under "" their mean and standard deviation.
+
+    Both sides become masks of 1 Hz. Where the file of the same path is missing, has no rows or is
+    of another length, nothing was found.
+    """
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    for kind, method in METHODS.items():
+        results[kind] = {}
+        for subject in sorted(reference.glob("sub-*")):
+            total = scoring._Scoring()
+            total.tp = total.fp = total.refTrue = total.numSamples = 0
+            for path in sorted(subject.glob("**/*.tsv")):
+                truth = mask_of(path)
+                found, other = np.zeros(len(truth)), hypothesis / path.relative_to(reference)
+                if other.exists():
+                    with suppress(IndexError):
+                        found = mask_of(other)
+                if len(found) != len(truth):
+                    found = np.zeros(len(truth))
+                score = method(Annotation(truth, 1), Annotation(found, 1))
+                for name in ("tp", "fp", "refTrue", "numSamples"):
+                    setattr(total, name, getattr(total, name) + getattr(score, name))
+                total.fs = score.fs
+            total.computeScores()
+            results[kind][subject.name] = {name: getattr(total, name) for name in METRICS}
+        of_subjects = pd.DataFrame(results[kind]).T
+        results[kind][""] = {
+            **{name: np.nanmean(of_subjects[name]) for name in METRICS},
+            **{f"{name}_std": np.nanstd(of_subjects[name]) for name in METRICS},
+        }
+    return results
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, float]) -> None:
+    for name, value in theirs.items():
+        if np.isnan(value):
+            assert ours[name] is None, name
+        else:
+            assert ours[name] == pytest.approx(value, rel=1e-12, abs=1e-12), name
+
+
+def assert_equals_framework(reference: Path, hypothesis: Path) -> dict[str, Any]:
+    theirs, ours = (
+        framework(reference, hypothesis),
+        as_json(evaluate_folders(reference, hypothesis)),
+    )
+    for kind in METHODS:
+        assert list(ours[kind]) == [n for name in METRICS for n in (name, f"{name}_std")]
+        assert_same(ours[kind], theirs[kind][""])
+        assert [*ours["subjects"], ""] == list(theirs[kind])
+        for subject, scores in ours["subjects"].items():
+            assert_same(scores[kind], theirs[kind][subject])
+    return ours
+
+
+# ------------------------------------------------------------------------------- event files
+
+
+def write(
+    path: Path, events: list[tuple[float, float]], seconds: float, kind: str = "sz", header=HEADER
+) -> None:
+    """Write an event file: seizures by onset and duration, or one row of background."""
+    rows = [(*event, kind) for event in events] or [(0, seconds, "bckg")]
+    lines = [f"{a}\t{b}\t{c}\tn/a\tn/a\tn/a\t{seconds}\n" for a, b, c in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(header + "".join(lines))
+
+
+def name_of(subject: int, run: int) -> str:
+    stem = f"sub-{subject:02}_ses-01_task-szMonitoring_run-{run:02}_events.tsv"
+    return f"sub-{subject:02}/ses-01/eeg/{stem}"
+
+
+def random_events(rng: np.random.Generator, n: int, seconds: float) -> list[tuple[float, float]]:
+    """Onset and duration to the hundredth of a second; in any order, overlapping, some longer than
+    the five minutes after which events are cut, some shorter than a second.
+    """
+    onset = rng.uniform(0, seconds, n).round(2)
+    duration = rng.choice([0.4, 1.3, 20, 60, 400], n) * rng.uniform(0.5, 1.5, n)
+    return list(zip(onset.tolist(), duration.round(2).tolist(), strict=True))
+
+
+def random_folders(folder: Path, seed: int) -> tuple[Path, Path]:
+    """20 recordings of five subjects, the last of whom has no seizures."""
+    rng, reference, hypothesis = np.random.default_rng(seed), folder / "ref", folder / "hyp"
+    for i in range(20):
+        subject, seconds = i % 5, round(float(rng.uniform(900, 7200)), 2)
+        truth = random_events(rng, int(rng.integers(0, 4)) if subject < 4 else 0, seconds)
+        near = [(max(0.0, a + round(float(rng.normal(0, 40)), 2)), b) for a, b in truth]
+        found = [event for event in near if rng.random() < 0.7]
+        found += random_events(rng, int(rng.integers(0, 3)), seconds)
+        write(reference / name_of(subject, i), truth, seconds, str(rng.choice(["sz", "sz_foc_ia"])))
+        write(hypothesis / name_of(subject, i), found, seconds)
+    return reference, hypothesis
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_of_20_recordings_are_those_of_the_framework(tmp_path: Path, seed: int) -> None:
+    reference, hypothesis = random_folders(tmp_path, seed)
+    ours = assert_equals_framework(reference, hypothesis)
+    assert ours["totals"]["recordings"] == 20 and ours["totals"]["subjects"] == 5
+    found = ours["totals"]["event_results"]
+    assert 0 < found["found"] < found["annotated"] and found["false_alarms"] > 0
+    assert ours["subjects"]["sub-04"]["event_results"]["sensitivity"] is None
+    for row in ours["recordings"]:
+        masks = [Annotation(mask_of(side / row["file"]), 1) for side in (reference, hypothesis)]
+        for kind, method in METHODS.items():
+            score = method(*masks)
+            assert_same(row[kind], {name: getattr(score, name) for name in METRICS})
+            counted = [row[kind][name] for name in ("annotated", "found", "false_alarms")]
+            assert counted == [score.refTrue, score.tp, score.fp]
+
+
+def test_what_was_not_found_is_scored_as_the_framework_does_and_said(tmp_path: Path) -> None:
+    reference, hypothesis = random_folders(tmp_path, 9)
+    files = sorted(path.relative_to(reference).as_posix() for path in reference.rglob("*.tsv"))
+    for missing in files[:4]:
+        (hypothesis / missing).unlink()
+    (hypothesis / files[4]).write_text(HEADER)
+    write(hypothesis / files[5], [(10.0, 50.0)], 600.0)
+    write(hypothesis / "sub-09" / "x_events.tsv", [], 600.0)
+    (hypothesis / "sub-09" / "._y_events.tsv").write_bytes(b"\0")  # macOS leaves such beside copies
+    evaluation = evaluate_folders(reference, hypothesis)
+    assert [row.unread for row in evaluation.recordings if row.file in files[:7]] == [
+        *["missing"] * 4,
+        "no rows",
+        "other length",
+        "",
+    ]
+    ours = assert_equals_framework(reference, hypothesis)
+    assert ours["without_reference"] == ["sub-09/x_events.tsv"]
+    said = "\n".join(describe(evaluation))
+    unfound = "scored as if nothing had been found in them"
+    assert (
+        f"no file among the hypotheses: 4 of 20 recordings, {unfound}"
+        f" ({files[0]}, {files[1]}, {files[2]} and so on)\n" in said
+    )
+    assert f"hypothesis without rows: 1 of 20 recordings, {unfound} ({files[4]})\n" in said
+    assert f"another recordingDuration: 1 of 20 recordings, {unfound} ({files[5]})\n" in said
+    assert "hypotheses without a reference: 1, not scored (sub-09/x_events.tsv)" in said
+    assert "events: of 5 subjects 4 with sensitivity" in said
+
+
+def test_scores_that_can_be_counted_by_hand(tmp_path: Path) -> None:
+    """Two subjects of an hour each. The first has two seizures of 60 s: one is found 10 s late and
+    20 s short, the other is not; one minute elsewhere is a false alarm. In the other nothing is.
+    """
+    write(tmp_path / "ref" / name_of(1, 0), [(600, 60), (2000.0, 60)], 3600)
+    write(tmp_path / "hyp" / name_of(1, 0), [(610.9, 30), (3000, 60)], 3600)
+    write(tmp_path / "ref" / name_of(2, 0), [], 3600)
+    write(tmp_path / "hyp" / name_of(2, 0), [], 3600)
+    ours = as_json(evaluate_folders(tmp_path / "ref", tmp_path / "hyp"))
+    assert ours["event_results"] == {
+        "sensitivity": 0.5,
+        "sensitivity_std": 0.0,
+        "precision": 0.5,
+        "precision_std": 0.0,
+        "f1": 0.5,
+        "f1_std": 0.0,
+        "fpRate": 12.0,  # 24 a day in one subject, none in the other
+        "fpRate_std": 12.0,
+    }
+    seconds = ours["subjects"]["sub-01"]["sample_results"]
+    assert [seconds[name] for name in ("annotated", "found", "false_alarms")] == [120, 30, 60]
+    assert ours["totals"]["event_results"]["subjects_with"] == {
+        "sensitivity": 1,
+        "precision": 1,
+        "f1": 1,
+        "fpRate": 2,
+    }
+
+
+def test_the_command_prints_a_table_and_writes_json_and_csv(tmp_path: Path) -> None:
+    reference, hypothesis = random_folders(tmp_path, 3)
+    words = ["evaluate-events", str(reference), str(hypothesis), "--out"]
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "new" / "scores.json")])
+    assert done.exit_code == 0, done.output
+    numbers = json.loads((tmp_path / "new" / "scores.json").read_text())
+    assert numbers == as_json(evaluate_folders(reference, hypothesis))
+    events = numbers["event_results"]
+    header, first, second, about, *_, last = done.output.splitlines()
+    assert re.split(r"  +", header.strip()) == [
+        "sensitivity",
+        "precision",
+        "F1",
+        "false alarms per day",
+    ]
+    shown = [f"{events[name]:.3f} ± {events[name + '_std']:.3f}" for name in METRICS[:3]]
+    assert re.split(r"  +", first)[:4] == ["events", *shown] and second.startswith("seconds ")
+    assert "5 subjects, 20 recordings" in about and last == str(tmp_path / "new" / "scores.json")
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "scores.csv")])
+    assert done.exit_code == 0
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert table.level.value_counts().to_dict() == {
+        "recording": 20,
+        "subject": 5,
+        "mean": 1,
+        "std": 1,
+    }
+    mean = table[table.level == "mean"].iloc[0]
+    of_recordings = table[table.level == "recording"]
+    annotated = numbers["totals"]["event_results"]["annotated"]
+    assert of_recordings["event_results.annotated"].sum() == annotated
+    assert mean["event_results.f1"] == pytest.approx(events["f1"])
+    assert table.set_index("subject").loc["sub-04"]["event_results.sensitivity"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace("\tsz\t", "\tseizure\t", 1), r":2: eventType='seizure' must be"),
+        (lambda text: text.replace("\tsz\t", "\tn/a\t", 1), r":2: eventType='n/a' must be bckg or"),
+        (lambda text: text.replace("\n600\t", "\nn/a\t"), r":2: onset='n/a' must be a number"),
+        (lambda text: text.replace("\n600\t", "\n-1\t"), r":2: onset='-1' must be a number"),
+        (lambda text: text.replace("\t60\t", "\tlong\t"), r":2: duration='long'.*1 more bad rows"),
+        (lambda text: text.replace("\t3600", "\t0.5"), r":2: recordingDuration=0.5 must be at"),
+        (lambda text: text.replace("recordingDuration", "length"), "no column 'recordingDuration'"),
+        (lambda text: "", "is empty"),
+    ],
+)
+@pytest.mark.parametrize("side", ["ref", "hyp"])
+def test_a_bad_row_is_named(tmp_path: Path, side: str, change: Any, said: str) -> None:
+    for folder in ("ref", "hyp"):
+        write(tmp_path / folder / name_of(1, 0), [(600, 60), (900, 60)], 3600)
+    path = tmp_path / side / name_of(1, 0)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(UserError, match=said) as fault:
+        evaluate_folders(tmp_path / "ref", tmp_path / "hyp")
+    assert str(fault.value).startswith(str(path)) and "\n" not in str(fault.value)
+
+
+def test_folders_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
+    reference, hypothesis = tmp_path / "ref", tmp_path / "hyp"
+    with pytest.raises(UserError, match="ref: is not a folder"):
+        evaluate_folders(reference, hypothesis)
+    reference.mkdir()
+    hypothesis.mkdir()
+    with pytest.raises(UserError, match=r"ref: holds no event files .* sub-\*/\*\*/\*_events.tsv"):
+        evaluate_folders(reference, hypothesis)
+    write(reference / name_of(1, 0), [(600, 60)], 3600)
+    write(hypothesis / "sub-02" / "x_events.tsv", [], 3600)
+    with pytest.raises(UserError, match="hyp: has no file for any of the 1 event files"):
+        evaluate_folders(reference, hypothesis)
+    (reference / name_of(1, 1)).write_text(HEADER)
+    write(hypothesis / name_of(1, 0), [], 3600)
+    with pytest.raises(UserError, match="run-01_events.tsv: has no rows, so the length of its rec"):
+        evaluate_folders(reference, hypothesis)
+    (reference / name_of(1, 1)).unlink()
+    with pytest.raises(UserError, match="out=.*scores.txt: must end in .json or .csv"):
+        write_evaluation(tmp_path / "scores.txt", evaluate_folders(reference, hypothesis))
