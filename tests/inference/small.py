@@ -56,20 +56,20 @@ def small_model(seed: int = 0, **settings: Any) -> EEGDM:
     ).eval()
 
 
-def lively_model() -> EEGDM:
+def lively_model(**settings: Any) -> EEGDM:
     """A classifier whose probabilities differ from window to window: tokens and logits have mean 0
     and a spread of 1 in `made_up`.
     """
-    model = small_model()
+    model = small_model(**settings)
     raw = made_up()
-    signal = preprocess(raw, derive(raw.ch_names), Filtering()).signal
+    signal = preprocess(raw, derive(raw.ch_names, model.channels), Filtering()).signal
     x = torch.from_numpy(
         compand(np.stack([signal[:, k : k + 1000] for k in range(0, 7000, 500)])).astype(np.float32)
     )
     with torch.no_grad():
         model.fusion.fit_tokens(
             extract(model.backbone, x, model.channel_ids, model.spec),
-            torch.ones(len(x), 22, dtype=torch.bool),
+            torch.ones(len(x), len(model.channels), dtype=torch.bool),
         )
         logits = model(x)
         model.fusion.out.weight.div_(logits.std(0)[:, None])

@@ -1,4 +1,5 @@
-"""`eegdm evaluate-events` gives the scores of SzCORE's package szcore-evaluation.
+"""SzCORE: `eegdm evaluate-events` gives the scores of its package szcore-evaluation, and what
+examples/szcore puts into a container does what its scoreboard asks for.
 
 The package itself needs a newer Python. What it does with the counts of timescoring is written
 down here from its public description, and everything below that is done by the two libraries that
@@ -8,7 +9,11 @@ it uses, epilepsy2bids and timescoring.
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,14 +21,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from epilepsy2bids.annotations import Annotations
+from epilepsy2bids.eeg import Eeg
 from timescoring import scoring
 from timescoring.annotations import Annotation
 from typer.testing import CliRunner
 
+from conftest import ROOT
 from eegdm.cli import app
+from eegdm.data.montage import CHBMIT
 from eegdm.errors import UserError
 from eegdm.evaluation.szcore import as_json, describe, evaluate_folders, write_evaluation
+from inference.small import lively_model, made_up
+from stages.tiny import one_thread
 
 HEADER = "onset\tduration\teventType\tconfidence\tchannels\tdateTime\trecordingDuration\n"
 METRICS = ("sensitivity", "precision", "f1", "fpRate")
@@ -182,6 +193,16 @@ def test_what_was_not_found_is_scored_as_the_framework_does_and_said(tmp_path: P
     assert "events: of 5 subjects 4 with sensitivity" in said
 
 
+def test_what_predict_names_is_a_hypothesis_and_never_a_reference(tmp_path: Path) -> None:
+    reference, hypothesis = random_folders(tmp_path, 1)
+    expected = as_json(evaluate_folders(reference, hypothesis))
+    for path in list(hypothesis.rglob("*.tsv")):
+        predicted = path.with_name(path.name.replace("_events.tsv", "_eeg_events.tsv"))
+        path.rename(predicted)
+        shutil.copy(predicted, reference / predicted.relative_to(hypothesis))
+    assert as_json(evaluate_folders(reference, hypothesis)) == expected
+
+
 def test_scores_that_can_be_counted_by_hand(tmp_path: Path) -> None:
     """Two subjects of an hour each. The first has two seizures of 60 s: one is found 10 s late and
     20 s short, the other is not; one minute elsewhere is a false alarm. In the other nothing is.
@@ -278,6 +299,8 @@ def test_folders_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     hypothesis.mkdir()
     with pytest.raises(UserError, match=r"ref: holds no event files .* sub-\*/\*\*/\*_events.tsv"):
         evaluate_folders(reference, hypothesis)
+    with pytest.raises(UserError, match="ref: is given for both sides"):
+        evaluate_folders(reference, reference / ".." / "ref")
     write(reference / name_of(1, 0), [(600, 60)], 3600)
     write(hypothesis / "sub-02" / "x_events.tsv", [], 3600)
     with pytest.raises(UserError, match="hyp: has no file for any of the 1 event files"):
@@ -289,3 +312,173 @@ def test_folders_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     (reference / name_of(1, 1)).unlink()
     with pytest.raises(UserError, match="out=.*scores.txt: must end in .json or .csv"):
         write_evaluation(tmp_path / "scores.txt", evaluate_folders(reference, hypothesis))
+
+
+# --------------------------------------------------------------------------------- the container
+
+EXAMPLE = ROOT / "examples" / "szcore"
+INSTRUCTIONS = [
+    line
+    for line in re.sub(r"\\\n", "", (EXAMPLE / "Dockerfile").read_text()).splitlines()
+    if line and not line.startswith("#")
+]
+
+
+@pytest.fixture(scope="module")
+def container(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders that the container has: /app with its model, /data and /output; and `eegdm`. The
+    classifier has one logit, as those of CHB-MIT, and takes what is loud for a seizure.
+    """
+    root = tmp_path_factory.mktemp("container")
+    decision = {
+        "classes": ["background", "seizure"],
+        "event_classes": ["seizure"],
+        "threshold": 0.7,
+        "resolution_s": 1.0,
+        "smoothing_s": 3.0,
+        "min_duration_s": 2.0,
+    }
+    model = lively_model(channels=CHBMIT, classes=["seizure"], decision=decision)
+    for folder in ("app", "data", "output", "bin"):
+        (root / folder).mkdir()
+    model.save_pretrained(root / "app" / "model")
+    shutil.copy(EXAMPLE / "detect.sh", root / "app")
+    (root / "bin" / "eegdm").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m eegdm "$@"\n')
+    (root / "bin" / "eegdm").chmod(0o755)
+    return root
+
+
+SECONDS, LOUD = 120, (42, 78)
+
+
+def write_edf(path: Path, seed: int, is_loud: bool) -> None:
+    """Write synthetic EEG as SzCORE's recordings are: 19 electrodes against their average, named
+    Fp1-Avg, at 256 Hz; by the package that makes them. It may be loud from 42 to 78 s.
+    """
+    names = Eeg.ELECTRODES_10_20
+    raw = made_up(SECONDS * (1.0 if is_loud else 4.0), names=names, seed=seed)
+    eeg = Eeg(1e6 * raw.get_data(stop=SECONDS * 256), list(names), 256)
+    eeg.reReferenceToCommonAverage()
+    eeg.saveEdf(str(path))
+
+
+def run_container(root: Path, recording: str, events: str) -> subprocess.CompletedProcess[str]:
+    """Run the last line of the Dockerfile as Docker does, in a shell and with the two variables;
+    only the folders lie elsewhere. The user has no home to write to.
+    """
+    (command,) = [line.removeprefix("CMD ") for line in INSTRUCTIONS if line.startswith("CMD ")]
+    for folder in ("app", "data", "output"):
+        command = re.sub(rf"(?<![\w/])/{folder}/", f"{root}/{folder}/", command)
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        env={
+            **one_thread(),
+            "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT / "src"),
+            "HOME": "/dev/null",
+            "INPUT": recording,
+            "OUTPUT": events,
+        },
+        cwd=root / "app",
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+def test_what_the_container_is_built_from_exists() -> None:
+    """The sources of COPY are files of the repository, what `python -m build` writes, or named by
+    the user; what CMD runs was copied.
+    """
+    copied = [line.split()[1:] for line in INSTRUCTIONS if line.startswith("COPY ")]
+    sources = {source for *some, _ in copied for source in some}
+    made = {"dist/eegdm-*.whl", "${MODEL}"}
+    assert made < sources and all((ROOT / source).is_file() for source in sources - made)
+    targets = {target for *_, target in copied}
+    assert targets == {"/tmp/install/", "/app/model", "/app/"}
+    assert INSTRUCTIONS[-1] == (
+        'CMD sh /app/detect.sh /app/model "/data/${INPUT}" "/output/${OUTPUT}"'
+    )
+    assert (ROOT / "requirements.lock").read_text().count("\ntorch==") == 1
+
+
+def test_the_description_has_what_the_scoreboard_asks_for() -> None:
+    """The rules of its config/schema.json."""
+    about = yaml.safe_load((EXAMPLE / "eegdm.yaml").read_text())
+    required = {"title", "short_title", "image", "authors", "license"}
+    optional = {"abstract", "datasets", "date_released", "repository", "version"}
+    assert required <= about.keys() <= required | optional
+    assert 1 <= len(about["short_title"]) <= 20
+    assert re.fullmatch(r".+/.+:.+", about["image"])
+    assert re.fullmatch(r"https://.+", about["repository"])
+    assert about["datasets"] and all(isinstance(name, str) for name in about["datasets"])
+    for author in about["authors"]:
+        assert author.keys() <= {"given_names", "family_names", "affiliation", "email"}
+    assert all(isinstance(about[name], str) for name in required - {"authors"})
+    assert about["license"] == "Apache-2.0"
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore:phys_m")
+def test_20_recordings_from_edf_to_scores(container: Path, tmp_path: Path) -> None:
+    """The container writes what `eegdm predict` writes, into the file that the scoreboard made;
+    epilepsy2bids reads it, and the scores of all recordings are those of the framework.
+    """
+    dataset, predicted, submitted = (tmp_path / name for name in ("bids", "predicted", "submitted"))
+    files = [name_of(i % 4, i) for i in range(20)]
+    is_loud = [i % 3 != 2 for i in range(20)]
+    is_seizure = [i % 4 < 3 and i % 5 != 0 for i in range(20)]
+    for i, file in enumerate(files):
+        edf = dataset / file.replace("_events.tsv", "_eeg.edf")
+        write_edf(edf, i, is_loud[i])
+        truth = Annotations.loadEvents([(45, 75)] if is_seizure[i] else [], SECONDS)
+        truth.saveTsv(str(dataset / file))
+    eeg = Eeg.loadEdf(str(edf))  # an electrode that it can't find is zeros
+    assert eeg.data.shape == (19, SECONDS * 256) and eeg.data.any(axis=1).all()
+
+    words = ["predict", str(dataset), "--model", str(container / "app" / "model")]
+    done = CliRunner().invoke(app, [*words, "--out", str(predicted), "--no-report"])
+    assert done.exit_code == 0, done.output
+    for file, has_event in zip(files, is_loud, strict=True):
+        written = predicted / file.replace("_events.tsv", "_eeg_events.tsv")
+        (submitted / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(written, submitted / file)
+        read = Annotations.loadTsv(str(submitted / file))
+        (event,) = read.events
+        assert event["eventType"].value == ("sz" if has_event else "bckg")
+        assert event["recordingDuration"] == SECONDS
+        mask = read.getMask(1)
+        assert mask.any() == has_event and not mask[: LOUD[0] - 5].any()
+        assert (submitted / file).read_text().startswith(HEADER)
+    ours = as_json(evaluate_folders(dataset, predicted))
+    assert assert_equals_framework(dataset, submitted) == ours
+    both = [a and b for a, b in zip(is_loud, is_seizure, strict=True)]
+    counted = ours["totals"]["event_results"]
+    assert counted["annotated"] == sum(is_seizure) and counted["found"] == sum(both)
+    assert counted["false_alarms"] == sum(is_loud) - sum(both) > 0
+
+    for i in (0, 2):
+        shutil.copy(
+            dataset / files[i].replace("_events.tsv", "_eeg.edf"), container / "data/tmp.edf"
+        )
+        made = container / "output" / "tmp.tsv"
+        made.touch()
+        inode = made.stat().st_ino
+        done = run_container(container, "tmp.edf", "tmp.tsv")
+        assert done.returncode == 0, done.stderr
+        assert made.read_bytes() == (submitted / files[i]).read_bytes()
+        assert made.stat().st_ino == inode  # written into, not replaced
+        assert os.listdir(container / "data") == ["tmp.edf"]
+        assert os.listdir(container / "output") == ["tmp.tsv"]
+        made.unlink()
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(600)
+def test_a_recording_that_cannot_be_read_fails_the_container(container: Path) -> None:
+    """An empty file would be taken for a recording without seizures."""
+    (container / "data" / "tmp.edf").write_text("not a recording")
+    done = run_container(container, "tmp.edf", "failed.tsv")
+    assert done.returncode == 2 and "tmp.edf" in done.stderr
+    assert not (container / "output" / "failed.tsv").exists()
