@@ -23,6 +23,7 @@ PAGES = README + USAGE
 LANGUAGES = {"bash", "python", "text", "bibtex"}
 ELSEWHERE = {
     "Installation": "the Makefile's, and `eegdm demo`: tests/test_tutorials.py",
+    "Models on the Hugging Face hub": "they need a hub: tests/stages/test_hub.py has one",
     "The original's command lines": "tests/test_main.py runs them all",
 }
 """Headings whose commands are not run here, and why."""

@@ -82,7 +82,9 @@ for _name in STAGES:
     _add_stage(_name)
 
 
-_PLACES = "a folder, a published .ckpt, or owner/name on the Hugging Face hub"
+_PLACES = (
+    "a folder, a published .ckpt, or owner/name or owner/name@revision:file on the Hugging Face hub"
+)
 SOURCE = typer.Argument(
     metavar="FOLDER", help="recordings at any depth, or what `eegdm embed` wrote of them"
 )

@@ -859,8 +859,8 @@ class RunConfig:
     )
     backbone: str | None = option(
         None,
-        "backbone folder, published .ckpt or hub id to use instead of the run's own; random:"
-        " untrained weights",
+        "backbone folder, published .ckpt or hub id (owner/name@revision:file) to use instead of"
+        " the run's own; random: untrained weights",
         "Change it to leave out pretraining (mini comes with the package), or to compare with"
         " random weights; give the same to cache and finetune.",
     )
@@ -872,7 +872,7 @@ class RunConfig:
     )
     classifiers: list[str] = option(
         [],
-        "classifier folders or published .ckpt files to report instead of the run's own",
+        "classifier folders, published .ckpt files or hub ids to report instead of the run's own",
         "Change it to score classifiers from elsewhere on these recordings.",
     )
     rate: float = option(

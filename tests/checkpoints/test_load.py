@@ -4,13 +4,8 @@ costs memory.
 
 from __future__ import annotations
 
-import http.server
 import json
-import os
 import re
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +22,7 @@ from eegdm.checkpoints.load import load_backbone
 from eegdm.models.backbone import SSMDP
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.fusion import LatentFusionTransformer
+from hub import WARNED, Hub, ask
 
 SIZES = {"d_model": 8, "n_blocks": 2, "d_state": 4, "d_cond": 8, "d_embed": 4}
 FUSION = {"n_tokens": 2, "n_heads": 2, "ff": 2, "depth": 1}
@@ -292,7 +288,7 @@ def test_a_folder_with_checkpoints_asks_which(tmp_path: Path) -> None:
     refusal(tmp_path, "holds no model")
     (tmp_path / "a.ckpt").symlink_to("b.ckpt")
     (tmp_path / "b.ckpt").write_bytes(golden("backbone").read_bytes())
-    refusal(tmp_path, "choose one with filename=: a.ckpt, b.ckpt")
+    refusal(tmp_path, f"choose one: {tmp_path / 'a.ckpt'}, {tmp_path / 'b.ckpt'}")
     assert isinstance(eegdm.load(tmp_path, filename="a.ckpt"), SSMDP)
     (tmp_path / "a.ckpt").unlink()
     assert isinstance(eegdm.load(tmp_path), SSMDP)
@@ -332,109 +328,26 @@ def test_what_is_neither_here_nor_a_hub_id_is_refused(name: str) -> None:
 def test_one_file_of_a_model_points_to_its_folder(folder: Path) -> None:
     refusal(folder / "config.json", f"give the folder, {folder}")
     refusal(folder / "config.json", "is a file", filename="x")
+    refusal(folder, f"name {folder} without it", filename="model.safetensors")
+
+
+def test_what_lies_on_the_disk_has_no_revisions(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is never looked for on the hub, however it is named."""
+    refusal(folder, "leave revision=v1 out", revision="v1")
+    with pytest.raises(eegdm.UserError, match="leave revision=v1 out"):
+        eegdm.load("mini", revision="v1")
+    (tmp_path / "lab").mkdir()
+    folder.rename(tmp_path / "lab" / "ours")
+    monkeypatch.chdir(tmp_path)
+    assert same_bits(eegdm.load("lab/ours"), small_models()[3])
+    for name in ("lab/ours@v1", "lab/ours:a.ckpt", "lab/ours@v1:a.ckpt"):
+        with pytest.raises(eegdm.UserError, match=f"{name}: lab/ours lies on this disk"):
+            eegdm.load(name)
 
 
 # -------------------------------------------------------------------------------------------- hub
-
-
-class Hub:
-    """A loopback server that answers what the hub's client asks: a repository's listing and its
-    files, by revision.
-    """
-
-    def __init__(self, repositories: dict[str, dict[str, dict[str, bytes]]]) -> None:
-        self.repositories, self.asked = repositories, []
-        self.failing: dict[str, int] = {}  # beginning of a path -> status
-        hub = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                hub.asked.append(self.path)
-                status, body, headers = hub.answer(self.path)
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                if self.command == "GET":
-                    self.wfile.write(body)
-
-            do_HEAD = do_GET
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def answer(self, path: str) -> tuple[int, bytes, dict[str, str]]:
-        for beginning, status in self.failing.items():
-            if path.startswith(beginning):
-                return status, b"", {}
-        if match := re.fullmatch(r"/api/models/([\w-]+/[\w-]+)(?:/revision/(\w+))?", path):
-            files = self.repositories.get(match[1], {}).get(match[2] or "main")
-            if files is not None:
-                listing = {
-                    "id": match[1],
-                    "sha": self.commit(match[2] or "main"),
-                    "siblings": [{"rfilename": name} for name in files],
-                }
-                return 200, json.dumps(listing).encode(), {"Content-Type": "application/json"}
-        if match := re.fullmatch(r"/([\w-]+/[\w-]+)/resolve/(\w+)/([\w.]+)", path):
-            files = self.repositories.get(match[1], {}).get(match[2], {})
-            if match[3] in files:
-                return (
-                    200,
-                    files[match[3]],
-                    {
-                        "ETag": f'"{abs(hash(files[match[3]]))}"',
-                        "X-Repo-Commit": self.commit(match[2]),
-                    },
-                )
-            return 404, b"", {"X-Error-Code": "EntryNotFound"}
-        return 404, b"", {"X-Error-Code": "RepoNotFound"}
-
-    @staticmethod
-    def commit(revision: str) -> str:
-        return revision.encode().hex().ljust(40, "0")
-
-
-WARNED = "warned"
-CLIENT = """
-import json, sys, warnings, eegdm
-warnings.showwarning = lambda message, *_: "can't be asked" in str(message) and print("warned")
-for arguments in json.loads(sys.argv[1]):
-    try:
-        model = eegdm.load(**arguments)
-        print(type(model).__name__, float(sum(p.double().sum() for p in model.state_dict().values())))
-    except eegdm.UserError as error:
-        print("refused", error)
-"""  # noqa: E501
-
-
-def ask(hub: Hub, cache: Path, requests: list[dict[str, str]], **environment: str) -> list[str]:
-    """Load each of the requests in a new process, whose hub client reads `HF_ENDPOINT` when it is
-    imported.
-    """
-    variables = {
-        **os.environ,
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(cache),
-        "OMP_NUM_THREADS": "1",
-        **environment,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", CLIENT, json.dumps(requests)],
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
 
 
 @pytest.fixture
@@ -445,15 +358,15 @@ def hub(folder: Path) -> Iterator[Hub]:
         {
             "jhpuah/eegdm": {
                 "main": {"README.md": b"", **published},
-                "v1": {"classifier.ckpt": published["classifier.ckpt"]},
+                "v1": {"classifier.ckpt": golden("classifier_bin16").read_bytes()},
+                "refs/pr/1": {"backbone.ckpt": published["backbone.ckpt"]},
             },
             "lab/ours": {"main": ours},
             "lab/empty": {"main": {"README.md": b""}},
         }
     )
     yield found
-    found.server.shutdown()
-    found.server.server_close()
+    found.close()
 
 
 def said(model: torch.nn.Module) -> str:
@@ -467,26 +380,35 @@ def test_models_come_from_the_hub_and_then_from_its_cache(
     hub: Hub, folder: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
+    backbone, classifier, first, ours = (
+        said(eegdm.load(source))
+        for source in (
+            golden("backbone"),
+            golden("classifier"),
+            golden("classifier_bin16"),
+            folder,
+        )
+    )
+    online = said(eegdm.load(golden("backbone"), weights="online"))
+    asks_which = "choose one: jhpuah/eegdm:backbone.ckpt, jhpuah/eegdm:classifier.ckpt"
     requests: list[tuple[dict[str, str], str]] = [
-        (
-            {"path_or_hub_id": "jhpuah/eegdm", "filename": "classifier.ckpt"},
-            said(eegdm.load(golden("classifier"))),
-        ),
-        (
-            {"path_or_hub_id": "jhpuah/eegdm", "filename": "backbone.ckpt", "weights": "online"},
-            said(eegdm.load(golden("backbone"), weights="online")),
-        ),
-        (
-            {"path_or_hub_id": "jhpuah/eegdm"},
-            "choose one with filename=: backbone.ckpt, classifier.ckpt",
-        ),
-        (
-            {"path_or_hub_id": "jhpuah/eegdm", "revision": "v1"},
-            said(eegdm.load(golden("classifier"))),
-        ),
-        ({"path_or_hub_id": "lab/ours"}, said(eegdm.load(folder))),
-        ({"path_or_hub_id": str(folder)}, said(eegdm.load(folder))),
+        ({"path_or_hub_id": "jhpuah/eegdm", "filename": "classifier.ckpt"}, classifier),
+        ({"path_or_hub_id": "jhpuah/eegdm:classifier.ckpt"}, classifier),
+        ({"path_or_hub_id": "jhpuah/eegdm:backbone.ckpt"}, backbone),
+        ({"path_or_hub_id": "jhpuah/eegdm:backbone.ckpt", "weights": "online"}, online),
+        ({"path_or_hub_id": "jhpuah/eegdm@main:classifier.ckpt"}, classifier),
+        ({"path_or_hub_id": "jhpuah/eegdm"}, asks_which),
+        ({"path_or_hub_id": "jhpuah/eegdm", "revision": "v1"}, first),
+        ({"path_or_hub_id": "jhpuah/eegdm@v1"}, first),
+        ({"path_or_hub_id": "jhpuah/eegdm@v1:classifier.ckpt"}, first),
+        ({"path_or_hub_id": "jhpuah/eegdm:classifier.ckpt", "revision": "v1"}, first),
+        ({"path_or_hub_id": "jhpuah/eegdm@v1", "filename": "classifier.ckpt"}, first),
+        ({"path_or_hub_id": "jhpuah/eegdm@refs/pr/1:backbone.ckpt"}, backbone),
+        ({"path_or_hub_id": "lab/ours"}, ours),
+        ({"path_or_hub_id": "lab/ours@main"}, ours),
+        ({"path_or_hub_id": str(folder)}, ours),
     ]
+    holds = "it holds README.md, backbone.ckpt, classifier.ckpt"
     refused = [
         ({"path_or_hub_id": "lab/empty"}, "holds no model"),
         (
@@ -494,13 +416,32 @@ def test_models_come_from_the_hub_and_then_from_its_cache(
             "lab/absent: is neither on this disk nor available from the hub",
         ),
         (
-            {"path_or_hub_id": "jhpuah/eegdm", "filename": "other.ckpt"},
-            "jhpuah/eegdm, file other.ckpt: is neither",
+            {"path_or_hub_id": "lab/absent@v1:a.ckpt"},
+            "lab/absent@v1: is neither on this disk nor available from the hub",
         ),
         (
-            {"path_or_hub_id": "jhpuah/eegdm", "revision": "v9", "filename": "classifier.ckpt"},
-            "is neither",
+            {"path_or_hub_id": "jhpuah/eegdm", "filename": "other.ckpt"},
+            f"jhpuah/eegdm: has no other.ckpt; {holds}",
         ),
+        ({"path_or_hub_id": "jhpuah/eegdm:other.ckpt"}, f"has no other.ckpt; {holds}"),
+        (
+            {"path_or_hub_id": "jhpuah/eegdm@v1:backbone.ckpt"},
+            "jhpuah/eegdm@v1: has no backbone.ckpt; it holds classifier.ckpt",
+        ),
+        ({"path_or_hub_id": "jhpuah/eegdm@v9:classifier.ckpt"}, "jhpuah/eegdm@v9: is neither"),
+        (
+            {"path_or_hub_id": "jhpuah/eegdm:a.ckpt", "filename": "a.ckpt"},
+            "jhpuah/eegdm:a.ckpt: names 'a.ckpt' itself; leave out filename=a.ckpt",
+        ),
+        (
+            {"path_or_hub_id": "jhpuah/eegdm@v1", "revision": "main"},
+            "jhpuah/eegdm@v1: names 'v1' itself; leave out revision=main",
+        ),
+        ({"path_or_hub_id": "jhpuah/eegdm:../a.ckpt"}, "leads out of the folder"),
+        ({"path_or_hub_id": "lab/ours:model.safetensors"}, "name lab/ours without it"),
+        ({"path_or_hub_id": "jhpuah/eegdm:"}, "no such file or folder"),
+        ({"path_or_hub_id": "jhpuah/eegdm@"}, "no such file or folder"),
+        ({"path_or_hub_id": "jhpuah/eegdm.ckpt:a.ckpt"}, "no such file or folder"),
     ]
     answers = ask(hub, cache, [request for request, _ in requests + refused])
     for (request, expected), answer in zip(requests + refused, answers, strict=True):
@@ -535,6 +476,8 @@ OURS = [
     {"path_or_hub_id": "lab/ours"},
     {"path_or_hub_id": "jhpuah/eegdm", "filename": "classifier.ckpt"},
     {"path_or_hub_id": "jhpuah/eegdm", "revision": "v1"},
+    {"path_or_hub_id": "jhpuah/eegdm:classifier.ckpt"},
+    {"path_or_hub_id": "jhpuah/eegdm@v1:classifier.ckpt"},
 ]
 
 
@@ -577,11 +520,31 @@ def test_half_a_cache_says_what_is_missing_and_what_to_do(
 
 def test_files_that_were_never_fetched_are_named(hub: Hub, tmp_path: Path) -> None:
     ask(hub, tmp_path, OURS[1:2])
-    requests = [{"path_or_hub_id": "jhpuah/eegdm", "filename": "backbone.ckpt"}, *OURS[:1]]
-    half, empty = ask(hub, tmp_path, requests, HF_HUB_OFFLINE="1")
+    requests = [
+        {"path_or_hub_id": "jhpuah/eegdm:backbone.ckpt"},
+        {"path_or_hub_id": "jhpuah/eegdm@v1:classifier.ckpt"},
+        *OURS[:1],
+    ]
+    half, revision, empty = ask(hub, tmp_path, requests, HF_HUB_OFFLINE="1")
     assert "refused jhpuah/eegdm: the cache lacks backbone.ckpt; it holds classifier.ckpt" in half
-    assert "refused lab/ours: is neither on this disk nor available from the hub (Offline" in empty
-    hub.failing = {"/": 429}
-    (answer,) = ask(hub, tmp_path, OURS[:1])
-    assert "lab/ours: is neither on this disk nor available from the hub" in answer
-    assert "429" in answer and answer.endswith("; run this again when the hub can be reached")
+    for answer, name in ((revision, "jhpuah/eegdm@v1"), (empty, "lab/ours")):
+        assert (
+            f"refused {name}: is neither on this disk nor available from the hub (Offline" in answer
+        )
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_hub_and_an_empty_cache_are_one_sentence(
+    hub: Hub, tmp_path: Path, status: int
+) -> None:
+    """Whether the hub fails at once, or lists files and serves none."""
+    requests = [OURS[0], OURS[3], OURS[4]]
+    for beginning, names in (
+        ("/", ("lab/ours", "jhpuah/eegdm", "jhpuah/eegdm@v1")),
+        ("/lab", ("lab/ours:config.json",)),
+    ):
+        hub.failing = {beginning: status}
+        for name, answer in zip(names, ask(hub, tmp_path, requests[: len(names)]), strict=True):
+            assert f"refused {name}: is neither on this disk nor available from the hub" in answer
+            assert str(status) in answer or beginning == "/lab"
+            assert answer.endswith("; run this again when the hub can be reached")

@@ -251,6 +251,17 @@ def test_other_labels_need_no_other_features(
     assert found.recordings.set_index("recording").subject["sub-01_a"] == "01"
 
 
+def test_a_folder_is_named_by_source_and_model_on_every_system(tmp_path: Path) -> None:
+    """Windows has no colons in names; hub ids have one before their file."""
+    source = tmp_path / "nights"
+    for model, name in (
+        ("mini", "nights-mini"),
+        ("models/classifier.ckpt", "nights-classifier"),
+        ("lab/models@v1:classifier.ckpt", "nights-models@v1-classifier"),
+    ):
+        assert making.default_name(source, model) == name
+
+
 def test_with_strict_a_failure_is_an_error(store: Path, source: Path, model: Path) -> None:
     with pytest.raises(UserError, match="1 of 4 recordings failed"):
         embed_folder(source, model, store, missing="drop", strict=True)

@@ -36,6 +36,7 @@ def load(
     Args:
         path_or_hub_id: a folder, a file, or `owner/name` on the Hugging Face hub (`HF_ENDPOINT` and
             the offline cache are honoured). What exists on disk is never looked for on the hub.
+            `owner/name@revision:file` names the next two as well, wherever a model is asked for.
         filename: which file of the folder or repository, where it holds several.
         weights: of a published checkpoint: "ema" or "online".
         compat: "published" repeats the published code's errors, see `docs/deviations.md`; the

@@ -335,7 +335,8 @@ def model_name(model: Any) -> str:
     digits of what identifies its weights.
     """
     if isinstance(model, str | Path):
-        return Path(model).resolve().name.removesuffix(".ckpt")
+        # A colon stands before the file of a hub id, and Windows has no folder with one in its name
+        return Path(model).resolve().name.removesuffix(".ckpt").replace(":", "-")
     return f"{type(model).__name__.lower()}-{BackboneReader.of(model).identity()['weights'][:8]}"
 
 
