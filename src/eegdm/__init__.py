@@ -19,6 +19,7 @@ _PUBLIC = {
     "EEGDM": "eegdm.models.eegdm",
     "load": "eegdm.checkpoints.load",
     "convert": "eegdm.checkpoints.load",
+    "push_to_hub": "eegdm.checkpoints.push",
     "predict": "eegdm.inference",
     "annotate": "eegdm.inference",
     "embed": "eegdm.inference",

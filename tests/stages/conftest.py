@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from eegdm import artifacts
 from eegdm.data.synthetic.layouts import write_tuev
+from eegdm.features.detector import fit
+from eegdm.features.making import embed_folder
 from eegdm.stages import run_stage
 from stages.tiny import MADE_UP, SIZES, Finished
 
@@ -39,3 +42,35 @@ def finished(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished
 def own(finished: Finished, tmp_path: Path) -> Finished:
     """A copy of the finished run, to be added to."""
     return finished.copied(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def marks(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eye movements of the corpus as a table of marks, each as long as a window."""
+    recordings, events = (
+        artifacts.read_table(finished.recordings / f"{name}.parquet")
+        for name in ("recordings", "events")
+    )
+    rows = events[events.label == "EYEM"].merge(
+        recordings[["recording", "file", "subject"]], on="recording"
+    )
+    rows["onset_s"], rows["duration_s"] = (rows.onset_s - 2).clip(lower=0), 5.0
+    table = tmp_path_factory.mktemp("marks") / "marks.csv"
+    columns = ["file", "onset_s", "duration_s", "label", "subject"]
+    rows[columns].drop_duplicates().to_csv(table, index=False)
+    return table
+
+
+@pytest.fixture(scope="session")
+def embeddings(finished: Finished, marks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `eegdm embed` writes of the corpus by the finished backbone."""
+    out = tmp_path_factory.mktemp("embeddings") / "tuev"
+    return embed_folder(finished.source, finished.backbone, out, table=marks, step_s=1.0).path
+
+
+@pytest.fixture(scope="session")
+def detector(embeddings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `eegdm fit` writes of the corpus's events."""
+    out = tmp_path_factory.mktemp("detectors") / "tuev"
+    fit(embeddings, out=out, background="rest")
+    return out

@@ -1,4 +1,6 @@
-"""Models come from the hub wherever a model is asked for."""
+"""Models of every kind go to the hub with their cards, and come from there wherever a model is
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,20 @@ import eegdm
 from conftest import golden_folder
 from eegdm import artifacts
 from eegdm.models.pretrained import weights_fingerprint
-from hub import Hub, run_client
+from hub import TOKEN, Hub, run_client
 from inference.small import ELECTRODES, made_up
+from stages.tiny import Finished
 
+PUSH = """
+import json, sys, eegdm
+from eegdm.models.pretrained import weights_fingerprint
+for folder, hub_id, private in json.loads(sys.argv[1]):
+    try:
+        print(eegdm.push_to_hub(folder, hub_id, private=private))
+        print(weights_fingerprint(eegdm.load(hub_id)))
+    except eegdm.UserError as error:
+        print("refused", error)
+"""
 COMMANDS = """
 import json, sys
 from eegdm import cli
@@ -35,6 +48,58 @@ def hub() -> Iterator[Hub]:
     found = Hub({"lab/several": {"main": {"README.md": b""}, "v1": files}})
     yield found
     found.close()
+
+
+def test_backbone_classifier_and_detector_go_to_a_hub_with_their_cards(
+    finished: Finished, detector: Path, hub: Hub, tmp_path: Path
+) -> None:
+    folders = {
+        "lab/backbone": finished.backbone,
+        "lab/classifier": finished.classifier,
+        "lab/detector": detector,
+        "lab/mini": "mini",
+    }
+    wanted = [(str(folder), hub_id, True) for hub_id, folder in folders.items()]
+    lines = run_client(hub, tmp_path, PUSH, wanted, HF_TOKEN=TOKEN)
+    for (hub_id, folder), said, same in zip(folders.items(), lines[::2], lines[1::2], strict=True):
+        assert said == f"{hub.url}/{hub_id}/commit/{Hub.commit('main')}" and hub.private[hub_id]
+        assert same == weights_fingerprint(eegdm.load(folder))
+        files = hub.repositories[hub_id]["main"]
+        assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+        if isinstance(folder, Path):
+            assert files["config.json"] == (folder / "config.json").read_bytes()
+            card = (folder / "README.md").read_text()
+            assert files["README.md"].decode() == card.replace("PATH_OR_HUB_ID", hub_id)
+        assert f'eegdm.load("{hub_id}")' in files["README.md"].decode()
+    assert not hub.stored
+
+
+def test_what_the_hub_or_we_do_not_take_is_one_sentence(
+    finished: Finished, hub: Hub, tmp_path: Path
+) -> None:
+    unfinished = finished.copied(tmp_path / "runs").backbone
+    (unfinished / "manifest.json").unlink()
+    nameless = eegdm.load("mini").save_pretrained(tmp_path / "nameless")
+    (nameless / "README.md").unlink()
+    checkpoint = golden_folder("open") / "classifier.ckpt"
+    wanted = [
+        (str(unfinished), "lab/a", "is unfinished: run its command again"),
+        (str(nameless), "lab/a", "has no README.md"),
+        (str(checkpoint), "lab/a", "turn it into a folder with `eegdm convert`"),
+        (str(finished.classifier), "lab/a:file", "lab/a:file: the hub did not take it"),
+        (str(finished.classifier), "lab/a", "401"),
+    ]
+    asked = [(*request, True) for *request, _ in wanted]
+    lines = run_client(hub, tmp_path, PUSH, asked)
+    for (*_, words), line in zip(wanted, lines, strict=True):
+        assert line.startswith("refused ") and words in line
+    assert lines[-1].endswith("may write there (`hf auth login`, or HF_TOKEN)")
+    hub.failing = {"/": 503}
+    (busy,) = run_client(hub, tmp_path, PUSH, asked[-1:], HF_TOKEN=TOKEN)
+    assert "503" in busy and busy.endswith("run this again when the hub can be reached")
+    (offline,) = run_client(hub, tmp_path, PUSH, asked[-1:], HF_HUB_OFFLINE="1")
+    assert "OfflineModeIsEnabled" in offline
+    assert set(hub.repositories) == {"lab/several"}
 
 
 @pytest.mark.ci

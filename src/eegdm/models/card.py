@@ -34,6 +34,8 @@ treatment or monitoring of patients. It has learned from the channels and the pr
 below only; on other populations, electrodes, amplifiers or filters, its output may be wrong without
 any warning. Scores on one corpus do not carry over to another: evaluate on your own data first."""
 
+PLACE = "PATH_OR_HUB_ID"
+"""Stands in a card for where the model lies, until it lies on a hub."""
 _CARD = """\
 ---
 library_name: eegdm
@@ -50,7 +52,7 @@ The method is EEGDM, [arXiv 2508.14086](https://arxiv.org/abs/2508.14086).
 ```python
 import eegdm
 
-model = eegdm.load("PATH_OR_HUB_ID")
+model = eegdm.load("{place}")
 ```
 
 ## Data
@@ -132,6 +134,7 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
     is_linear = model.config.get("fusion", {}).get("kind") == "linear"
     return _CARD.format(
         name=name,
+        place=PLACE,
         purpose=PURPOSES[f"{name}, linear" if is_linear else name],
         license=json.dumps(info.get("license", "unknown")),
         task="feature-extraction" if name == "SSMDP" else "other",
