@@ -767,11 +767,23 @@ def info(
     verify: Annotated[
         bool, typer.Option("--verify", help="read every byte and compare checksums")
     ] = False,
+    methods: Annotated[
+        bool,
+        typer.Option("--methods", help="say what was done, as text for a paper with references"),
+    ] = False,
 ) -> None:
-    """Say what is in a folder, from what it was made, how large it is, and whether it is intact."""
-    from eegdm.info import describe_artifact
+    """Say what is in a folder, from what it was made, how large it is, and whether it is intact;
+    or what was done.
+    """
+    if methods + verify > 1:
+        raise UserError("--verify and --methods are asked one at a time")
+    if methods:
+        from eegdm.report.methods import describe_methods as describe
+    else:
+        from eegdm.info import describe_artifact
 
-    for line in describe_artifact(folder, verify):
+        describe = functools.partial(describe_artifact, verify=verify)
+    for line in describe(folder):
         typer.echo(line)
 
 

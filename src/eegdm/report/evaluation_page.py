@@ -122,7 +122,7 @@ def study_sections(evaluation: Evaluation) -> list[Section]:
                 _difference_table(evaluation, about.treatment, by_readout),
             ],
         ),
-        Section("What was done", [Points(_what_was_done(evaluation))]),
+        Section("What was done", [Points(what_was_done(evaluation))]),
     ]
 
 
@@ -261,7 +261,7 @@ def _people_curve(evaluation: Evaluation) -> list[Element]:
     ]
 
 
-def _what_was_done(evaluation: Evaluation) -> list[tuple[str, str]]:
+def what_was_done(evaluation: Evaluation) -> list[tuple[str, str]]:
     about, results = evaluation.about, evaluation.results
     per_class = ", ".join(
         f"{name} {n} of {about.n_people[name]} {people(about)}"

@@ -16,7 +16,7 @@ import pandas as pd
 
 from eegdm import __version__
 from eegdm.artifacts import Artifact
-from eegdm.config import Config
+from eegdm.config import Config, WindowConfig
 from eegdm.data.events import SPLITS
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
@@ -66,7 +66,12 @@ def _count(one: Opened, part: str) -> dict[str, Any]:
 
 def split_sentence(config: Config, runs: Sequence[Finished]) -> str:
     """Say how recordings were divided, and which folds are reported."""
-    w = config.windows
+    said, w = division_sentence(config.windows), config.windows
+    return f"{said} {_folds_sentence(runs, w.n_folds)}" if w.split == "kfold" else said
+
+
+def division_sentence(w: WindowConfig) -> str:
+    """Say how recordings were divided."""
     if w.split == "published":
         return (
             "Recordings are divided as published for this corpus; no test subject is among those"
@@ -80,7 +85,7 @@ def split_sentence(config: Config, runs: Sequence[Finished]) -> str:
         return (
             f"Whole {w.kfold_unit}s are divided at random (seed {w.split_seed}) into {w.n_folds}"
             " folds; each fold is tested by a classifier that did not learn from it, and the next"
-            f" fold validates. {_folds_sentence(runs, w.n_folds)}"
+            " fold validates."
         )
     shares = f"{w.test_fraction:.0%} tested, {w.val_fraction:.0%} of the rest validate"
     return f"Whole {w.split}s are divided at random (seed {w.split_seed}): {shares}."

@@ -82,7 +82,7 @@ def _summary(report: Report, numbers: Numbers) -> Iterator[Element]:
         yield _pooled(report, numbers)
     yield headline(report, numbers)
     yield from _few_people(numbers)
-    yield Points([(SCORE_NAMES[name], _meaning(name, numbers)) for name in report.headline])
+    yield Points([(SCORE_NAMES[name], meaning(name, numbers)) for name in report.headline])
     if report.baselines:
         yield Text(f"What it is compared with, on the same test windows. {report.rules}".strip())
         yield Points([(name, baseline.sentence) for name, baseline in report.baselines.items()])
@@ -291,7 +291,7 @@ def _unit_cells(runs: list[Numbers], names: Sequence[str], within: bool) -> Iter
         yield ", ".join(f"{higher} of {people}" for higher, people in pairs)
 
 
-def _meaning(name: str, numbers: Numbers) -> str:
+def meaning(name: str, numbers: Numbers) -> str:
     first = _detailed_runs(numbers)[0]["scores"]
     support = [c["support"] for c in first["per_class"]]
     occurring = sum(s > 0 for s in support)

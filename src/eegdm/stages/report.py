@@ -75,17 +75,19 @@ def run(config: Config) -> Path:
             opened.append(scored)
         page = _page(config, selection, opened, model, source, folder)
         write_report(page, folder)
-        artifacts.finish(folder, _manifest_summary(source, selection))
+        artifacts.finish(folder, _manifest_summary(source, selection, config.run.rate))
     _print_scores(page)
     say(f"report: open {folder / 'report.html'}")
     return folder
 
 
-def _manifest_summary(source: Artifact, selection: Selection) -> dict[str, Any]:
+def _manifest_summary(source: Artifact, selection: Selection, rate: float) -> dict[str, Any]:
     scored = {run.name: run.fingerprint for run in selection.runs}
     summary: dict[str, Any] = {"classifiers": {"recordings": source.fingerprint, **scored}}
     if selection.left_out:
         summary["left_out"] = {one.name: one.fingerprint for one in selection.left_out}
+    if rate != 1.0:
+        summary["rate"] = rate
     return summary
 
 
