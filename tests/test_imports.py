@@ -27,7 +27,7 @@ FLOORS = (
     ("report",),
     ("evaluation",),
     ("sklearn", "braindecode", "synthetic", "opening"),
-    ("checkpoints", "effects", "info"),
+    ("checkpoints", "effects", "info", "privacy"),
     ("models",),
     ("data",),
     ("layout", "compose"),

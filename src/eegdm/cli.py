@@ -771,14 +771,19 @@ def info(
         bool,
         typer.Option("--methods", help="say what was done, as text for a paper with references"),
     ] = False,
+    privacy: Annotated[
+        bool, typer.Option("--privacy", help="say what in the folder could identify people")
+    ] = False,
 ) -> None:
     """Say what is in a folder, from what it was made, how large it is, and whether it is intact;
-    or what was done.
+    or what was done, or what could identify people.
     """
-    if methods + verify > 1:
-        raise UserError("--verify and --methods are asked one at a time")
+    if methods + privacy + verify > 1:
+        raise UserError("--verify, --methods and --privacy are asked one at a time")
     if methods:
         from eegdm.report.methods import describe_methods as describe
+    elif privacy:
+        from eegdm.privacy import describe_privacy as describe
     else:
         from eegdm.info import describe_artifact
 

@@ -22,6 +22,7 @@ from eegdm.features.evaluation import MAX_STUDY_WINDOWS, _labelled
 from eegdm.features.labels import share
 from eegdm.features.twins import random_twin
 from eegdm.inference.chunks import Batch
+from eegdm.privacy import describe_privacy
 from eegdm.report.methods import describe_methods
 from stages.tiny import command_line
 
@@ -102,6 +103,10 @@ def test_a_folder_of_features_is_evaluated_without_its_recordings(
     assert "72 windows of 5 s, one every 5 s, of 12 recordings (0.1 h) of 6 people" in said
     assert "Windows: 72 of 5 s: rest 36 of 6 people, task 36 of 6 people." in said
     assert "Random weights: 3 networks of the same build before any training" in said
+    telling = "\n".join(describe_privacy(tmp_path / "a"))
+    assert "not known to eegdm" not in telling
+    assert "evaluation.html: names in notes" in telling
+    assert "scores.csv" in telling.split("nothing that identifies people: ")[1]
 
 
 def test_a_twin_differs_in_its_weights_alone(model: Path) -> None:

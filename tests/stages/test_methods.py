@@ -290,6 +290,7 @@ def test_the_command_prints_one_of_its_answers(finished: Finished, tmp_path: Pat
     shown = info(finished.latents, "--methods")
     assert shown.exit_code == 0 and shown.stdout == methods(finished.latents) + "\n"
     for words, fault in (
+        ((finished.latents, "--methods", "--privacy"), "asked one at a time"),
         ((finished.latents, "--methods", "--verify"), "asked one at a time"),
         ((tmp_path, "--methods"), "is not there or was not written by eegdm"),
     ):
