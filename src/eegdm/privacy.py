@@ -82,6 +82,7 @@ HOLDINGS = (
     Holding("curves.csv", ""),
     Holding("samples.npy", ""),
     Holding("samples/*.npy", ""),
+    Holding("expectation.html", ""),
     Holding("checkpoints/**", "weights of an unfinished training, as of model.safetensors"),
     Holding("logs/**", "settings and scores; those of W&B name the machine, its user and folders"),
     # eegdm report

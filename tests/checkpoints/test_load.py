@@ -534,6 +534,7 @@ def test_files_that_were_never_fetched_are_named(hub: Hub, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.ci
 def test_a_busy_hub_and_an_empty_cache_are_one_sentence(
     hub: Hub, tmp_path: Path, status: int
 ) -> None:

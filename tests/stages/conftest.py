@@ -4,6 +4,7 @@ no test changes them.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,10 @@ def embeddings(finished: Finished, marks: Path, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def detector(embeddings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `eegdm fit` writes of the corpus's events."""
-    out = tmp_path_factory.mktemp("detectors") / "tuev"
-    fit(embeddings, out=out, background="rest")
-    return out
+    """What `eegdm fit` writes of the corpus's events; beside it the features that it read, to which
+    it adds.
+    """
+    folder = tmp_path_factory.mktemp("detectors")
+    store = shutil.copytree(embeddings, folder / "embeddings" / "tuev")
+    fit(store, out=folder / "tuev", background="rest")
+    return folder / "tuev"

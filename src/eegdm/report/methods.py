@@ -225,9 +225,10 @@ def _detector(made: Artifact, near: Nearby) -> Iterator[str]:
     yield sentences.linear_head(made, about)
     yield from sentences.rule(about["config"]["decision"], about["config"]["classes"])
     if expected := made.summary.get("expected"):
+        beside = "".join(f" Beside it, {said}." for said in about["metrics"].get("beside", ()))
         yield (
             "Cross-validated scores, of heads like this one on what they did not learn from, were:"
-            f" {expected}."
+            f" {expected}.{beside}"
         )
 
 
