@@ -166,6 +166,10 @@ ways: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
 )
 
 
+def test_two_shanks_do_not_make_a_cap_of_each_other() -> None:
+    assert not read_names([*numbered("Cp", 1, 5), *numbered("AF", 1, 5), "ECG"]).leads
+
+
 @given(shanks, ways, st.data())
 def test_contacts_of_depth_electrodes_are_never_taken_for_scalp(shanks, spelt, data) -> None:
     contacts = [name for letters, n in shanks for name in numbered(letters, 1, n)]

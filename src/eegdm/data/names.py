@@ -7,8 +7,8 @@ A label that looks like an electrode is not taken for one (`_counted_labels`) wh
 
 1. its series steps on to numbers that its row of the 10-05 system never has: A1 A2 A3, C5 C6 C7;
 2. its series counts 1, 2, 3 as rows of 10-10 caps do (F1 F2 F3), but the list shows no cap (no
-   midline electrode, no Fp1 or Fp2, no two rows such as FC and CP), or contacts are counted beside
-   it and the list has none of AFz, FCz, CPz, POz, which such a cap has;
+   midline electrode, no Fp1 or Fp2, no two rows such as FC and CP of which none counts 1, 2, 3), or
+   contacts are counted beside it and the list has none of AFz, FCz, CPz, POz, which such a cap has;
 3. the list shows no cap and holds a series of 1 or 2, or contacts that are counted under several
    other letters (B1 B2 B3 B4 B5, H1 ...).
 """
@@ -386,11 +386,14 @@ def _counts_from_one(numbers: Iterable[int]) -> bool:
 
 
 def _shows_cap(words: set[str]) -> bool:
-    rows = {_row_of(word) for word in words if word in ELECTRODES}
+    rows = {_row_of(word) for word in words & ELECTRODES}
+    series = _series(words & ELECTRODES)
+    # Two shanks of contacts, CP1 to CP5 and AF1 to AF5, must not make a cap of each other
+    uncounted = {row for row in rows if len(row) == 2 and not _counts_from_one(series[row])}
     return (
         any(word.endswith("Z") for word in words & ELECTRODES)
         or "FP" in rows
-        or sum(len(row) == 2 for row in rows) >= 2
+        or len(uncounted) >= 2
     )
 
 
