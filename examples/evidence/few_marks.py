@@ -18,7 +18,6 @@ Recordings and windows are those of suggest.py, embedded by `mini` once.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +29,7 @@ import pandas as pd
 import torch
 from ledger import Ledger, markdown
 from sklearn.metrics import roc_auc_score
-from suggest import SETS, recordings_of
+from suggest import SETS, command_line, recordings_of
 
 from eegdm.console import run_main
 from eegdm.data.signal import ModelUnits
@@ -219,13 +218,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sets", default=",".join(SETS))
-    parser.add_argument("--repetitions", type=int, default=10)
+    parser = command_line(__doc__)
     parser.add_argument("--transformers", type=int, default=3, help="repetitions that train one")
     args = parser.parse_args()
     ledger = Ledger(args.out / "few_marks.csv")

@@ -223,15 +223,20 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["set", "way", "AUROC", "minus random"])
 
 
-def main() -> None:
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """What this script and few_marks.py are told."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--repetitions", type=int, default=10)
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = command_line(__doc__).parse_args()
     ledger = Ledger(args.out / "suggest.csv")
     for name in args.sets.split(","):
         windows = open_set(name, args.data, args.out)

@@ -21,6 +21,7 @@ from braindecode.version import __version__ as braindecode_version
 from jaxtyping import Float
 from safetensors.torch import save_model
 from torch import Tensor, nn
+from torch.library import custom_op
 
 from eegdm.artifacts import write_json
 from eegdm.checkpoints.load import load_backbone
@@ -354,7 +355,7 @@ def _is_exporting() -> bool:
 
 # PyTorch names operations namespace::name, and before 2.6 it can't infer the schema from
 # annotations that are strings.
-@torch.library.custom_op(
+@custom_op(
     "eegdm::read_backbone",
     mutates_args=(),
     schema="(Tensor x, Tensor[] weights, str reading) -> Tensor",

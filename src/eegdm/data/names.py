@@ -386,15 +386,11 @@ def _counts_from_one(numbers: Iterable[int]) -> bool:
 
 
 def _shows_cap(words: set[str]) -> bool:
-    rows = {_row_of(word) for word in words & ELECTRODES}
-    series = _series(words & ELECTRODES)
+    scalp = words & ELECTRODES
+    rows, series = {_row_of(word) for word in scalp}, _series(scalp)
     # Two shanks of contacts, CP1 to CP5 and AF1 to AF5, must not make a cap of each other
     uncounted = {row for row in rows if len(row) == 2 and not _counts_from_one(series[row])}
-    return (
-        any(word.endswith("Z") for word in words & ELECTRODES)
-        or "FP" in rows
-        or len(uncounted) >= 2
-    )
+    return any(word.endswith("Z") for word in scalp) or "FP" in rows or len(uncounted) >= 2
 
 
 def _n_other_contacts(series: Mapping[str, Mapping[int, object]], words: set[str]) -> int:

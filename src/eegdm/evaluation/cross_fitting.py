@@ -22,6 +22,7 @@ from eegdm.errors import UserError
 from eegdm.evaluation import people_scores
 from eegdm.evaluation.across_people import LabelledWindows
 from eegdm.evaluation.metrics import fit_temperature
+from eegdm.evaluation.people_scores import SCORE_WORDS
 from eegdm.evaluation.ridge import fit_ridge, inner_products, standardisation
 from eegdm.models.linear import LinearHead
 
@@ -265,7 +266,7 @@ class Expectation:
         """Return the detector's own scores, for people to read."""
         own = self.scores[self.scores.features == self.scores.features.iloc[0]]
         of = " of whole recordings" if self.unit == RECORDINGS else ""
-        found = ", ".join(f"{score_words(row.score)}{of} {_said(row)}" for row in own.itertuples())
+        found = ", ".join(f"{SCORE_WORDS[row.score]}{of} {_said(row)}" for row in own.itertuples())
         alike = "; neighbours in a recording are alike, so expect less of other recordings"
         return (
             f"across {self.n_groups} {self.across}: {found}"
@@ -278,9 +279,9 @@ class Expectation:
         """
         said = []
         own = self.scores.features.iloc[0]
+        auroc = self.scores[self.scores.score == "auroc"].set_index("features").value
         for row in self.differences[self.differences.score == "auroc"].itertuples():
-            known = self.scores[self.scores.score == "auroc"].set_index("features")
-            ranked = f"{row.minus}, with a head chosen alike: AUROC {known.value[row.minus]:.2f}"
+            ranked = f"{row.minus}, with a head chosen alike: AUROC {auroc[row.minus]:.2f}"
             if pd.isna(row.low):
                 verdict = "there are too few to say which is better"
             else:
@@ -291,11 +292,6 @@ class Expectation:
                 verdict = f"tokens of {own} are {word}, {interval}"
             said.append(f"{ranked}; {verdict}")
         return said
-
-
-def score_words(score: str) -> str:
-    """Return what a score is called in a sentence."""
-    return "AUROC" if score == "auroc" else score.replace("_", " ")
 
 
 def _said(row: Any) -> str:

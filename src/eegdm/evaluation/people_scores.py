@@ -21,6 +21,12 @@ N_DRAWS = 2000
 SCORES = ("auroc", "balanced_accuracy", "auroc_within", "balanced_accuracy_within")
 """Over all units together; and "within", the mean over people of each one's own score, among those
 who hold several classes."""
+SCORE_WORDS = {
+    "auroc_within": "AUROC within people",
+    "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy",
+}
+"""How those that people read of are called in a sentence."""
 LEVELS = ("window", "recording", "person")
 """What is scored: each window, or the mean decision over the windows of one label of a recording or
 person."""

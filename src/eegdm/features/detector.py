@@ -159,9 +159,9 @@ def fit(
     for name, extractor in beside.items():
         n_queries = len(reader.spec.query) if isinstance(extractor, Tokens) else 1
         every[name] = cross_fit(marked.windows, marked.read(n_queries, centre, extractor.name))
-    unit = RECORDINGS if _decided_about(marked) == RECORDING else WINDOWS
-    expectation = expect(marked.windows, every, unit)
     decision = _decide(marked, found.decisions, background, events)
+    unit = RECORDINGS if decision.rule.decide == RECORDING else WINDOWS
+    expectation = expect(marked.windows, every, unit)
     classifier = _as_classifier(reader, marked, fitted, decision, centre)
     _say_expectation(fitted, found, expectation, decision)
     detector = Detector(classifier, expectation, decision, None if out is None else Path(out))

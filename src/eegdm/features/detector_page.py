@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from eegdm.evaluation.cross_fitting import GROUP_LEVELS, RECORDINGS, Expectation, score_words
+from eegdm.evaluation.cross_fitting import GROUP_LEVELS, RECORDINGS, Expectation
+from eegdm.evaluation.people_scores import SCORE_WORDS
 from eegdm.evaluation.study import BAND_POWER, RANDOM
 from eegdm.report.evaluation_words import brackets, number, signed
 from eegdm.report.pages import Element, Points, Section, Table, Text, write_html
@@ -70,7 +71,9 @@ def _score_table(found: Expectation) -> Table:
         cells = [_with_interval(row) for row in own.itertuples()]
         rows.append([str(name), *cells])
     kinds = found.scores.score.unique()
-    return Table(["features", *map(score_words, kinds)], rows, _caption(found), frozenset({0}))
+    return Table(
+        ["features", *(SCORE_WORDS[kind] for kind in kinds)], rows, _caption(found), frozenset({0})
+    )
 
 
 def _differences(found: Expectation, own: str) -> list[Element]:
@@ -86,7 +89,7 @@ def _differences(found: Expectation, own: str) -> list[Element]:
     kinds = found.differences.score.unique()
     return [
         Table(
-            ["difference", *map(score_words, kinds)],
+            ["difference", *(SCORE_WORDS[kind] for kind in kinds)],
             rows,
             "On the same draws. An interval that holds 0 does not say which is better.",
         )

@@ -188,8 +188,8 @@ def open_store(
             f"{source}: holds features already, {fixed[0]}= is that of the folder; to choose"
             " another, name the folder of recordings instead"
         )
-    if artifacts.is_finished(source) and "table" not in settings:
-        store = FeatureStore.open(source)
+    store = FeatureStore.open(source) if artifacts.is_finished(source) else None
+    if store is not None and "table" not in settings:
         labelled = store.labelled_names
         if (not with_tokens or _has(store, TOKENS, store.names)) and all(
             _is_whole(store, extractor, names)
@@ -204,8 +204,8 @@ def open_store(
             f"{source}: features are to be added, and {what} that it was made from is not there;"
             " run `eegdm embed` on the folder of recordings with --out for this one"
         )
-    if artifacts.is_finished(source):
-        tokens_of(FeatureStore.open(source), origin.model)
+    if store is not None:
+        tokens_of(store, origin.model)
     options = {**asdict(origin.options), **settings}
     return embed_folder(origin.source, origin.model, source, **wanted, **options)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from eegdm import artifacts
-from eegdm.evaluation.people_scores import widening
+from eegdm.evaluation.people_scores import SCORE_WORDS, widening
 from eegdm.evaluation.study import (
     BAND_POWER,
     CLASSICAL,
@@ -24,7 +24,6 @@ from eegdm.evaluation.study import (
 )
 from eegdm.report.charts import learning_curve
 from eegdm.report.evaluation_words import (
-    SCORE_WORDS,
     brackets,
     conclude,
     number,

@@ -7,14 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from eegdm.evaluation.people_scores import SCORE_WORDS
 from eegdm.evaluation.study import BAND_POWER, CLASSICAL, RANDOM, Evaluation, StudyFacts
-
-SCORE_WORDS = {
-    "auroc_within": "AUROC within people",
-    "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy",
-}
-"""How the scores are called on the page."""
 
 
 def conclude(evaluation: Evaluation) -> list[tuple[str, str]]:
