@@ -126,7 +126,7 @@ def run_what_readme_shows(classifier: Path, recording: Path) -> None:
     """README's first lines of Python, with the package installed and not read from a checkout."""
     import eegdm
 
-    assert TESTS.parent not in Path(eegdm.__file__).parents, eegdm.__file__
+    assert TESTS.parent / "src" not in Path(eegdm.__file__).parents, eegdm.__file__
     readme = (TESTS.parent / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"## In Python\n\n```python\n(.*?)```", readme, re.DOTALL)
     for shown, real in (
