@@ -21,7 +21,7 @@ from numpy import ndarray
 from scipy import fft
 
 from eegdm.console import track
-from eegdm.data.resampling import Resampling
+from eegdm.data.resampling import Resampling, Span
 from eegdm.errors import UserError
 
 ALLOWED_SFREQ_HZ = (20.0, 20_000.0)
@@ -105,37 +105,70 @@ def conditioned(
             there is one block only.
     """
     plan = Resampling.of(n_times, file_sfreq, filtering.sfreq)
-
-    def padded(start: int, stop: int) -> Iterator[Float[ndarray, "some time"]]:
-        return _filtered_piece(read, Reflected(start, stop, n_times), file_sfreq, filtering)
-
+    conditioning = Conditioning(read, file_sfreq, filtering, plan, precision)
     # Of a block shorter than the filters, most of what is read would be margin.
     spans = plan.spans(max(block, filter_length(file_sfreq, filtering)), file_sfreq)
     # At once, the FFT is MNE's own and rings by itself; behind long padding nothing is heard of it.
     is_heard = len(spans) > 1 and plan.pad < JOIN_REACH_S * file_sfreq
-    jump = np.concatenate(list(_jump(padded, plan))) if is_heard else np.zeros((1, 1))
+    jump = conditioning.jump() if is_heard else np.zeros((1, 1))
     for span in (
         track(spans, progress, len(spans)) if progress is not None and len(spans) > 1 else spans
     ):
-        parts = [padded(*piece) for piece in plan.pieces(span)]
+        yield conditioning.block(span, jump)
+
+
+class Conditioning(NamedTuple):
+    """Filtering and resampling of a recording by a layout, any stretch of it at a time.
+
+    Attributes:
+        read, file_sfreq, filtering, precision: as for :func:`conditioned`.
+        plan: the layout.
+    """
+
+    read: Callable[[int, int], Float[ndarray, "channel time"]]
+    file_sfreq: float
+    filtering: Filtering
+    plan: Resampling
+    precision: type[np.floating] = np.float32
+
+    def block(self, span: Span, jump: Float[ndarray, "channel 1"]) -> FilteredBlock:
+        """The output samples of a span; `jump` is by how much each channel rises at the join."""
+        parts = [self._padded(*piece) for piece in self.plan.pieces(span)]
         # A generator: only a few channels are held in float64 at a time.
         signals = (
-            np.concatenate(rows, axis=1, dtype=precision) for rows in zip(*parts, strict=True)
+            np.concatenate(rows, axis=1, dtype=self.precision) for rows in zip(*parts, strict=True)
         )
-        yield FilteredBlock(span.out_start, plan.resampled(signals, span, jump))
+        return FilteredBlock(span.out_start, self.plan.resampled(signals, span, jump))
 
+    def source(self, span: Span) -> tuple[int, int]:
+        """The file samples that the output samples of a span depend on, as start and stop. A start
+        below 0 says that the recording is too short to be reflected that far.
+        """
+        half = filter_length(self.file_sfreq, self.filtering) // 2
+        sources = [
+            Reflected(start - half, stop + half, self.plan.n_times).source
+            for start, stop in self.plan.pieces(span)
+        ]
+        return min(start for start, _ in sources), max(stop for _, stop in sources)
 
-def _jump(
-    padded: Callable[[int, int], Iterator[Float[ndarray, "some time"]]], plan: Resampling
-) -> Iterator[Float[ndarray, "some 1"]]:
-    """By how much each channel rises where the ends of the padded recording join, both continued by
-    half a sample.
-    """
-    after = padded(-plan.pad, -plan.pad + 2)
-    before = padded(plan.circle - plan.pad - 2, plan.circle - plan.pad)
-    # The join lies between two samples, so both sides are extrapolated by half a sample.
-    for first, last in zip(after, before, strict=True):
-        yield first @ [[1.5], [-0.5]] - last @ [[-0.5], [1.5]]
+    def jump(self) -> Float[ndarray, "channel 1"]:
+        """By how much each channel rises where the ends of the padded recording join, both
+        continued by half a sample.
+        """
+        plan = self.plan
+        after = self._padded(-plan.pad, -plan.pad + 2)
+        before = self._padded(plan.circle - plan.pad - 2, plan.circle - plan.pad)
+        # The join lies between two samples, so both sides are extrapolated by half a sample.
+        return np.concatenate(
+            [
+                first @ [[1.5], [-0.5]] - last @ [[-0.5], [1.5]]
+                for first, last in zip(after, before, strict=True)
+            ]
+        )
+
+    def _padded(self, start: int, stop: int) -> Iterator[Float[ndarray, "some time"]]:
+        piece = Reflected(start, stop, self.plan.n_times)
+        return _filtered_piece(self.read, piece, self.file_sfreq, self.filtering)
 
 
 def _filtered_piece(

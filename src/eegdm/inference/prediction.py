@@ -35,6 +35,7 @@ from eegdm.inference.chunks import (
 from eegdm.inference.preparation import (
     PreparationSettings,
     Prepared,
+    Treatment,
     as_raw,
     display_name,
     prepare,
@@ -266,7 +267,7 @@ def predict_in(
         raw = as_raw(recording, options.unit, model.taken_for or model.channels)
         prepared = prepare(raw, preparation_settings(model, options), folder, progress)
         windows = _grid(prepared.n_times, prepared.sfreq, model, rule, options.step_s)
-        slots, spread = _slots(model, prepared), prepared.spread()
+        slots, spread = slots_of(model, prepared), prepared.spread()
         device = pick_device(options.device)
         reference = _reference(folder, model, prepared, options)
         chunks = iter_chunks(
@@ -400,9 +401,9 @@ def _surprise(
     return surprise_of(powers), notes
 
 
-def _slots(model: EEGDM, prepared: Prepared) -> list[int]:
+def slots_of(model: EEGDM, recording: Prepared | Treatment) -> list[int]:
     """For each channel of a recording its place among the model's."""
-    names = prepared.taken_for if model.taken_for is None else prepared.ch_names
+    names = recording.taken_for if model.taken_for is None else recording.ch_names
     return [model.channels.index(name) for name in names]
 
 
@@ -421,19 +422,34 @@ def _reference(
         return None
     kept = folder / REFERENCE
     if not kept.is_file():
-        of = options.calibration
-        if of is None:
-            reference = _reference_of(model, prepared, options)
-        else:
-            name = display_name(of)
-            try:
-                calibration = _prepare_calibration(folder, of, model, prepared, options)
-                reference = _reference_of(model, calibration, options)
-            except UserError as error:
-                fault = str(error).removeprefix(f"{name}: ")
-                raise UserError(f"calibration={name}: {fault}") from error
+        reference = (
+            _reference_of(model, prepared, options)
+            if options.calibration is None
+            else calibrated_reference(folder, options.calibration, model, prepared, options)
+        )
         artifacts.write_array(kept, reference.numpy())
     return torch.from_numpy(np.load(kept, allow_pickle=False))
+
+
+def calibrated_reference(
+    folder: Path,
+    calibration: mne.io.BaseRaw | str | Path,
+    model: EEGDM,
+    recording: Prepared | Treatment,
+    options: Options,
+) -> torch.Tensor:
+    """What tokens are centred by, from another recording of the person, prepared in ``folder``.
+
+    Raises:
+        UserError: the calibration can't be read, or lacks a channel of the recording.
+    """
+    name = display_name(calibration)
+    try:
+        prepared = _prepare_calibration(folder, calibration, model, recording, options)
+        return _reference_of(model, prepared, options)
+    except UserError as error:
+        fault = str(error).removeprefix(f"{name}: ")
+        raise UserError(f"calibration={name}: {fault}") from error
 
 
 def _reference_of(model: EEGDM, prepared: Prepared, options: Options) -> torch.Tensor:
@@ -442,7 +458,7 @@ def _reference_of(model: EEGDM, prepared: Prepared, options: Options) -> torch.T
         WindowGrid.reference(prepared.n_times, prepared.sfreq, model.n_times / model.sfreq),
         prepared.read,
         prepared.spread(),
-        _slots(model, prepared),
+        slots_of(model, prepared),
         pick_device(options.device),
     )
 
@@ -451,17 +467,17 @@ def _prepare_calibration(
     folder: Path,
     recording: mne.io.BaseRaw | str | Path,
     model: EEGDM,
-    prepared: Prepared,
+    other: Prepared | Treatment,
     options: Options,
 ) -> Prepared:
     """Prepare the recording that says what is usual for the person, as the other one was."""
     raw = as_raw(recording, options.unit, model.taken_for or model.channels)
     (folder / "calibration").mkdir(exist_ok=True)
     found = prepare(raw, preparation_settings(model, options), folder / "calibration")
-    slots = _slots(model, found)
+    slots = slots_of(model, found)
     lacking = [
         name
-        for name, slot in zip(prepared.ch_names, _slots(model, prepared), strict=True)
+        for name, slot in zip(other.ch_names, slots_of(model, other), strict=True)
         if slot not in slots
     ]
     if lacking:

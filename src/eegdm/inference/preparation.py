@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -166,9 +166,21 @@ def as_raw(
     """
     if not isinstance(recording, str | Path):
         return checked(recording, unit, display_name(recording))
-    units = sidecars.sidecars_of(Path(recording)).units
-    raw = open_recording(Path(recording), unit, units=units, wanted=wanted)
-    sidecars.apply(raw, Path(recording))
+    return open_file(Path(recording), unit, wanted, Path(recording))
+
+
+def open_file(
+    path: Path, unit: str | None, wanted: Sequence[str], recording: Path
+) -> mne.io.BaseRaw:
+    """Open a file that holds a recording or a part of it, as the sidecars of the recording describe
+    it.
+
+    Raises:
+        UserError: as `open_recording`.
+    """
+    units = sidecars.sidecars_of(recording).units
+    raw = open_recording(path, unit, units=units, wanted=wanted)
+    sidecars.apply(raw, recording)
     return raw
 
 
@@ -191,50 +203,80 @@ def prepare(
     """
     if (finished := _read_prepared(folder)) is not None:
         return finished
-    source, derivations, taken_for, distance_mm, notes = _channels(raw, settings)
-    hum = line_noise(source, derivations) if settings.notch == "auto" else None
-    wanted, notch_notes = _notch(settings, hum)
-    filtering, low_note = _filtering(float(raw.info["sfreq"]), settings, wanted)
+    plan = plan_treatment(raw, settings)
     # Written block by block into a memory map: a night of EEG need not fit into memory.
     with artifacts.atomic_path(folder / SIGNAL) as temporary:
         done = preprocess(
-            source,
-            derivations,
-            filtering,
+            plan.source,
+            plan.derivations,
+            plan.filtering,
             block_s=BLOCK_S,
             progress="filter" if progress else None,
             out=lambda shape: artifacts.memory_map(temporary, shape),
         )
         n_times = done.signal.shape[1]
-    origins = _origins(raw, derivations, taken_for, settings)
     prepared = Prepared(
         path=folder / SIGNAL,
-        ch_names=[d.name for d in derivations],
-        taken_for=taken_for,
-        distance_mm=distance_mm,
-        origins=origins,
+        ch_names=plan.ch_names,
+        taken_for=plan.taken_for,
+        distance_mm=plan.distance_mm,
+        origins=plan.origins,
         sfreq=done.sfreq,
         n_times=n_times,
         file_sfreq=float(raw.info["sfreq"]),
         duration_s=raw.n_times / float(raw.info["sfreq"]),
         quality=done.quality,
-        line_noise=hum or line_noise(source, derivations),
-        steps=_steps(raw, derivations, filtering, settings),
-        notes=[
-            *opening_of(raw).notes,
-            *sidecars.notes_of(raw),
-            *notes,
-            *_price_notes(origins, settings),
-            *notch_notes,
-            *([low_note] if low_note else []),
-            *done.notes,
-        ],
+        line_noise=plan.line_noise or line_noise(plan.source, plan.derivations),
+        steps=_steps(raw, plan.derivations, plan.filtering, settings),
+        notes=[*plan.notes, *done.notes],
     )
     _write_prepared(folder, prepared)
     return prepared
 
 
 # --------------------------------------------------------------------------- channels and filters
+
+
+class Treatment(NamedTuple):
+    """What a recording's channels are made of and how they are filtered, before that is done."""
+
+    source: Any
+    """What to read from: the recording, or it with interpolated electrodes."""
+    derivations: list[Derivation]
+    taken_for: list[str]
+    distance_mm: list[float]
+    origins: list[str]
+    """These three as in `Prepared`."""
+    filtering: Filtering
+    line_noise: LineNoise | None
+    """The hum, where the notch depends on it."""
+    notes: list[str]
+
+    @property
+    def ch_names(self) -> list[str]:
+        return [derivation.name for derivation in self.derivations]
+
+
+def plan_treatment(raw: mne.io.BaseRaw, settings: PreparationSettings) -> Treatment:
+    """Say what a model wants done to a recording.
+
+    Raises:
+        UserError: the recording lacks channels, or is sampled too slowly or too fast.
+    """
+    source, derivations, taken_for, distance_mm, notes = _channels(raw, settings)
+    hum = line_noise(source, derivations) if settings.notch == "auto" else None
+    wanted, notch_notes = _notch(settings, hum)
+    filtering, low_note = _filtering(float(raw.info["sfreq"]), settings, wanted)
+    origins = _origins(raw, derivations, taken_for, settings)
+    notes = [
+        *opening_of(raw).notes,
+        *sidecars.notes_of(raw),
+        *notes,
+        *_price_notes(origins, settings),
+        *notch_notes,
+        *([low_note] if low_note else []),
+    ]
+    return Treatment(source, derivations, taken_for, distance_mm, origins, filtering, hum, notes)
 
 
 def _channels(
