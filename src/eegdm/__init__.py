@@ -22,6 +22,7 @@ _PUBLIC = {
     "push_to_hub": "eegdm.checkpoints.push",
     "predict": "eegdm.inference",
     "annotate": "eegdm.inference",
+    "Watch": "eegdm.inference.watching",
     "embed": "eegdm.inference",
     "embed_folder": "eegdm.features",
     "surprise": "eegdm.inference",

@@ -499,7 +499,7 @@ def refuse_mismatch(path: Path, plan: dict[str, Any], wanted: dict[str, Any]) ->
 
 def _option(kind: str) -> str:
     """By what a user chooses where a folder of this kind lies."""
-    return "--out" if kind in ("prediction", "embeddings", "surprise") else "root="
+    return "--out" if kind in ("prediction", "embeddings", "surprise", "watch") else "root="
 
 
 def plan_differences(plan: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

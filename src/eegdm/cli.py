@@ -128,6 +128,12 @@ NOTCH = typer.Option(
 BATCH = typer.Option(
     "--batch-size", help="windows that the model takes at once; changes time and memory only"
 )
+THRESHOLD = typer.Option("--threshold", help="probability from which a window is an event")
+MIN_DURATION = typer.Option("--min-duration", help="seconds; shorter events are dropped")
+SMOOTHING = typer.Option("--smoothing", help="seconds over which probabilities are averaged")
+TEMPERATURE = typer.Option("--temperature", help="what logits are divided by: calibration")
+EVENTS = typer.Option("--events", help="the classes that are events, separated by commas")
+REPORT = typer.Option("--report/--no-report", help="write a page to read in a browser")
 
 WORKERS = typer.Option("--workers", help="processes that share the recordings of a folder")
 CLUSTER = typer.Option(
@@ -185,24 +191,11 @@ def predict(
         typer.Option("--out", help="folder for the results; beside each recording by default"),
     ] = None,
     step: Annotated[float | None, STEP] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option("--threshold", help="probability from which a window is an event"),
-    ] = None,
-    min_duration: Annotated[
-        float | None, typer.Option("--min-duration", help="seconds; shorter events are dropped")
-    ] = None,
-    smoothing: Annotated[
-        float | None,
-        typer.Option("--smoothing", help="seconds over which probabilities are averaged"),
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option("--temperature", help="what logits are divided by: calibration")
-    ] = None,
-    events: Annotated[
-        str | None,
-        typer.Option("--events", help="the classes that are events, separated by commas"),
-    ] = None,
+    threshold: Annotated[float | None, THRESHOLD] = None,
+    min_duration: Annotated[float | None, MIN_DURATION] = None,
+    smoothing: Annotated[float | None, SMOOTHING] = None,
+    temperature: Annotated[float | None, TEMPERATURE] = None,
+    events: Annotated[str | None, EVENTS] = None,
     decide: Annotated[
         str | None,
         typer.Option(
@@ -237,9 +230,7 @@ def predict(
     keep_identity: Annotated[
         bool, typer.Option("--keep-identity", help="keep patient and date in the copy's header")
     ] = False,
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="write a page to read in a browser")
-    ] = True,
+    report: Annotated[bool, REPORT] = True,
     device: Annotated[str, DEVICE] = "auto",
     batch_size: Annotated[int, BATCH] = 16,
     workers: Annotated[int, WORKERS] = 1,
@@ -274,6 +265,93 @@ def predict(
     )
     outputs = Outputs(report=report, copy=copy, keep_identity=keep_identity)
     for written in predict_path(path, model, out, options, outputs, workers, strict, cluster):
+        typer.echo(str(written))
+
+
+@app.command(rich_help_panel="Recordings and models")
+@_naming_options
+def watch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|lsl:NAME",
+            help=(
+                "an EDF or BDF file that is being written, or a stream of the Lab Streaming Layer,"
+                " which is recorded into --out"
+            ),
+        ),
+    ],
+    model: Annotated[str, CLASSIFIER],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder for the results; beside a file by default"),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds", help="how much of the recording; by default to its end or Ctrl-C"
+        ),
+    ] = None,
+    step: Annotated[float | None, STEP] = None,
+    threshold: Annotated[float | None, THRESHOLD] = None,
+    min_duration: Annotated[float | None, MIN_DURATION] = None,
+    smoothing: Annotated[float | None, SMOOTHING] = None,
+    temperature: Annotated[float | None, TEMPERATURE] = None,
+    events: Annotated[str | None, EVENTS] = None,
+    channels: Annotated[str, CHANNELS] = "montage",
+    missing: Annotated[str, MISSING] = "error",
+    rate: Annotated[str, RATE] = "resample",
+    unit: Annotated[str | None, UNIT] = None,
+    notch: Annotated[str | None, NOTCH] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help=(
+                "for a classifier of centred tokens: another recording of the same person, by which"
+                " they are centred"
+            ),
+        ),
+    ] = None,
+    report: Annotated[bool, REPORT] = True,
+    device: Annotated[str, DEVICE] = "auto",
+    batch_size: Annotated[int, BATCH] = 16,
+) -> None:
+    """Mark events while a recording is made: lines as they begin and end, *_live_events.tsv,
+    *_live_probabilities.tsv, and at its end what `eegdm predict` writes.
+
+    A window is known as soon as what comes later can't change it: 21 s after its end for a
+    high-pass of 0.1 Hz, 23 s if the recording is resampled.
+    """
+    from eegdm.console import stopped_by_signals
+    from eegdm.inference.prediction_folder import Outputs
+    from eegdm.inference.watching import Watch, describe
+
+    watching = Watch(
+        source,
+        model,
+        out,
+        seconds=seconds,
+        step_s=step,
+        threshold=threshold,
+        min_duration_s=min_duration,
+        smoothing_s=smoothing,
+        temperature=temperature,
+        event_classes=tuple(events.split(",")) if events else None,
+        channels=channels,
+        missing=missing,
+        rate=rate,
+        unit=unit,
+        notch=_frequencies(notch),
+        device=device,
+        batch_size=batch_size,
+        calibration=calibration,
+    )
+    with stopped_by_signals(watching.stop):
+        for update in watching:
+            for line in describe(update):
+                typer.echo(line)
+    for written in watching.finish(Outputs(report=report)):
         typer.echo(str(written))
 
 

@@ -183,5 +183,19 @@ def run_main(function: Callable[[], object]) -> None:
             signal.signal(number, handler)
 
 
+@contextmanager
+def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Let SIGINT and SIGTERM set an event, where ending is a part of the work."""
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _interrupt(number: int, _: object) -> None:
     raise Interrupted(number)

@@ -30,6 +30,10 @@ _COPY_AGAIN = "copy it again from where it was recorded"
 _GDF_UNITS = {4256: "V", 4274: "mV", 4275: "uV", 4276: "nV"}
 
 
+class CutHeaderError(UserError):
+    """The file ends inside its header: it is cut off, or a recorder has just begun to write it."""
+
+
 class EdfHeader(NamedTuple):
     """What an EDF or BDF header says of the data; one entry of each list per signal."""
 
@@ -64,6 +68,17 @@ def read_edf_header(path: Path) -> EdfHeader:
         UserError: naming the first field that is not a number, out of range, or at odds with the
             size of the file.
     """
+    return _with_records(path, read_unfinished_header(path), path.stat().st_size)
+
+
+def read_unfinished_header(path: Path) -> EdfHeader:
+    """Read the header of an EDF or BDF file that is perhaps still being written: the number of
+    records is what stands there, -1 while a recorder does not know it.
+
+    Raises:
+        CutHeaderError: the header is not there yet.
+        UserError: as :func:`read_edf_header`, but for the number of records.
+    """
     magic, bytes_per_sample = EDF_KINDS[path.suffix.lower()]
     if not path.is_file():
         raise UserError(f"{path} is not a file")
@@ -76,7 +91,7 @@ def read_edf_header(path: Path) -> EdfHeader:
                 + ("it is empty" if size == 0 else "unexpected first bytes")
             )
         if len(fixed) < _FIXED:
-            raise UserError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
+            raise CutHeaderError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
         n_signals = _header_integer(path, fixed[252:256], "number of signals", minimum=1)
         # The length follows from the number of signals: where they differ, one of them is damaged.
         _header_integer(
@@ -88,14 +103,14 @@ def read_edf_header(path: Path) -> EdfHeader:
         )
         signals = file.read(_FIXED * n_signals)
     if len(signals) < _FIXED * n_signals:
-        raise UserError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
+        raise CutHeaderError(f"{path} is cut off inside its header; {_COPY_AGAIN}")
     record_s = _header_number(path, fixed[244:252], "duration of a record")
     # EDF+ allows 0 s for a file of annotations alone, which holds no EEG.
     if not record_s > 0:
         raise UserError(
             f"{path}: a record lasts {record_s:g} s by its header; it must be longer than 0"
         )
-    header = EdfHeader(
+    return EdfHeader(
         labels=[field.strip().decode("latin-1") for field in _fields(signals, n_signals, 0, 16)],
         units=[unit_text(field) for field in _fields(signals, n_signals, 96, 8)],
         samples_per_record=[
@@ -108,7 +123,6 @@ def read_edf_header(path: Path) -> EdfHeader:
         is_discontinuous=fixed[192:197] in (b"EDF+D", b"BDF+D"),
         bytes_per_sample=bytes_per_sample,
     )
-    return _with_records(path, header, size)
 
 
 def _with_records(path: Path, header: EdfHeader, size: int) -> EdfHeader:

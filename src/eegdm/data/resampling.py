@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ from scipy import fft
 BLOCK_MARGIN_S = 10.0  # of which the outer half is faded out
 # Of the amplitude at the highest frequency, where filtered EEG has next to nothing.
 TAYLOR_TOLERANCE = 1e-6
+# Samples, more than any recording has; exact as an integer and as a float.
+_ENDLESS = 2**50
 
 
 class Span(NamedTuple):
@@ -78,6 +81,34 @@ class Resampling(NamedTuple):
             max(round(ratio * n_times), 1),
         )
 
+    @classmethod
+    def endless(cls, sfreq_in: float, sfreq_out: float) -> Resampling:
+        """The layout of a recording whose length is not known yet: output sample k lies at k /
+        `sfreq_out`, and the ends of the circle are too far away to be heard.
+
+        Where rates are such that a long circle is a whole number of output samples (256 Hz to 200
+        Hz, not 250 Hz), that is MNE's own grid for most lengths (:meth:`shares_grid`); else the two
+        are at most one output sample apart.
+        """
+        if math.isclose(sfreq_in, sfreq_out, rel_tol=1e-6):
+            return cls.of(_ENDLESS, sfreq_in, sfreq_out)
+        fast, slow = (Fraction(hz).limit_denominator(10**6) for hz in (sfreq_in, sfreq_out))
+        ratio = slow / fast
+        # Both grids meet once in so many file samples; everything is a multiple of that.
+        n_times, pad = (ratio.denominator * (n // ratio.denominator) for n in (_ENDLESS, 2**40))
+        circle = n_times + 2 * pad
+        return cls(
+            n_times, pad, circle, int(ratio * circle), int(ratio * pad), int(ratio * n_times)
+        )
+
+    def shares_grid(self, other: Resampling) -> bool:
+        """Whether output samples lie at the same file samples in two layouts."""
+        return (
+            self.new_circle * other.circle == other.new_circle * self.circle
+            and self.removed * self.circle == self.pad * self.new_circle
+            and other.removed * other.circle == other.pad * other.new_circle
+        )
+
     @property
     def is_identity(self) -> bool:
         return self.circle == self.n_times
@@ -91,17 +122,21 @@ class Resampling(NamedTuple):
             return [self._whole(0, self.n_out)]
         edges = [self.n_out * index // n_blocks for index in range(n_blocks + 1)]
         return [
-            self._span(start, stop, sfreq)
-            for start, stop in zip(edges[:-1], edges[1:], strict=True)
+            self.span(start, stop, sfreq) for start, stop in zip(edges[:-1], edges[1:], strict=True)
         ]
 
     def _whole(self, out_start: int, out_stop: int) -> Span:
         return Span(out_start, out_stop, -self.pad, self.circle - self.pad, self.new_circle, fade=0)
 
-    def _span(self, out_start: int, out_stop: int, sfreq: float) -> Span:
+    def span(
+        self, out_start: int, out_stop: int, sfreq: float, margin_s: float = BLOCK_MARGIN_S
+    ) -> Span:
+        """The stretch of the circle that some output samples come from, and a margin on either
+        side, in a file of `sfreq` Hz.
+        """
         if self.is_identity:
             return Span(out_start, out_stop, out_start, out_stop, out_stop - out_start, fade=0)
-        margin = math.ceil(BLOCK_MARGIN_S * sfreq)
+        margin = math.ceil(margin_s * sfreq)
         start = (self.removed + out_start) * self.circle // self.new_circle - self.pad
         stop = (self.removed + out_stop) * self.circle // self.new_circle - self.pad + 1
         start -= margin

@@ -150,8 +150,13 @@ def _write_blocks(
         # On one grid over the whole recording, so that the spread does not depend on the blocks. A
         # copy, since a view would keep the whole block in memory.
         sampled.append(block[:, -start % stride :: stride].copy())
+    return channel_spreads_uv(np.concatenate(sampled, axis=1))
+
+
+def channel_spreads_uv(signal: Float[ndarray, "channel time"]) -> Float[ndarray, " channel"]:
+    """Return the robust spread of each channel of a signal in 100 µV, in µV."""
     # The interquartile range of a normal distribution is 1.349 standard deviations.
-    low, high = np.percentile(np.concatenate(sampled, axis=1), (25, 75), axis=1)
+    low, high = np.percentile(signal, (25, 75), axis=1)
     return (high - low) / 1.349 * (1e6 / PER_VOLT)
 
 
@@ -348,6 +353,31 @@ def robust_spread(signal: Float[ndarray, "channel time"]) -> float:
     low, high = np.percentile(sampled, (25, 75), axis=1)
     spread = (high - low)[high > low] / 1.349
     return float(np.median(spread)) if len(spread) else 1.0
+
+
+class SpreadSoFar:
+    """:func:`robust_spread` of a recording that comes in, from 20,000 to 40,000 samples of each
+    channel, which lie the farther apart the longer it is.
+    """
+
+    def __init__(self) -> None:
+        self._stride, self._n_times = 1, 0
+        self._sampled: Float[ndarray, "channel time"] | None = None
+
+    def add(self, signal: Float[ndarray, "channel time"]) -> None:
+        """Take in the samples that follow."""
+        new = signal[:, -self._n_times % self._stride :: self._stride]
+        sampled = [new] if self._sampled is None else [self._sampled, new]
+        self._sampled = np.concatenate(sampled, axis=1)
+        self._n_times += signal.shape[1]
+        while self._sampled.shape[1] >= 40_000:
+            self._sampled = self._sampled[:, ::2].copy()
+            self._stride *= 2
+
+    def measure(self) -> float:
+        """Return the spread so far, in the unit of the samples."""
+        assert self._sampled is not None
+        return robust_spread(self._sampled)
 
 
 def tensor_to_model_units(

@@ -7,11 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
 
 from eegdm.data.windows import WindowGrid
@@ -209,9 +210,32 @@ def find_events(windows: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     likeliest of them.
     """
     smooth = smoothed(windows, rule)
-    label = np.where(smooth.sum(1) >= rule.threshold, smooth.argmax(1), -1)
+    label = _event_labels(smooth, rule)
+    return _joined(windows, smooth, label, _stretches(label), rule)
+
+
+def _event_labels(
+    smooth: Float[ndarray, "window event_class"], rule: Rule
+) -> Int[ndarray, " window"]:
+    """The index of each window's event class; -1 for none."""
+    return np.where(smooth.sum(1) >= rule.threshold, smooth.argmax(1), -1)
+
+
+def _stretches(label: Int[ndarray, " window"]) -> list[tuple[int, int]]:
+    """First window and stop of each run of equal labels."""
     # -2 is not a label, so that the first and the last window begin and end a stretch too.
     edges = np.flatnonzero(np.diff(label, prepend=-2, append=-2))
+    return [(int(first), int(stop)) for first, stop in pairwise(edges)]
+
+
+def _joined(
+    windows: pd.DataFrame,
+    smooth: Float[ndarray, "window event_class"],
+    label: Int[ndarray, " window"],
+    stretches: Sequence[tuple[int, int]],
+    rule: Rule,
+) -> pd.DataFrame:
+    """The events among stretches of windows."""
     onset, stop_s = windows.onset_s.to_numpy(), (windows.onset_s + windows.duration_s).to_numpy()
     rows = [
         (
@@ -220,11 +244,59 @@ def find_events(windows: pd.DataFrame, rule: Rule) -> pd.DataFrame:
             rule.event_classes[label[first]],
             float(smooth[first:stop, label[first]].max()),
         )
-        for first, stop in zip(edges[:-1], edges[1:], strict=True)
+        for first, stop in stretches
         if label[first] >= 0
     ]
     events = _event_table(rows)
     return events[events.duration_s >= rule.min_duration_s - 1e-9].reset_index(drop=True)
+
+
+class Follower:
+    """Finds the events of windows that come one after another: those that :func:`find_events` finds
+    among all of them, each as soon as it has ended.
+
+    Args:
+        rule: when windows make an event.
+        step_s: seconds from one window to the next.
+
+    Attributes:
+        delay: windows by which smoothing delays what is known.
+    """
+
+    def __init__(self, rule: Rule, step_s: float) -> None:
+        self._rule, self._width = rule, _smoothing_width(step_s, rule)
+        self.delay = self._width // 2
+        # What may still be part of an event, and before it what smoothing looks back on.
+        self._kept: pd.DataFrame | None = None
+        self._n_before = 0
+        self._begun_s = -math.inf
+
+    def add(self, windows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Take in the next windows; return the events that have ended, and the one that has begun,
+        as far as it is known, the first time that it is as long as an event must be.
+        """
+        kept = [windows] if self._kept is None else [self._kept, windows]
+        rows = pd.concat(kept, ignore_index=True)
+        smooth = _smoothed(rows, self._rule, self._width)
+        # Smoothing of the last ones waits for windows to come.
+        known = slice(self._n_before, max(len(rows) - self.delay, self._n_before))
+        label = _event_labels(smooth[known], self._rule)
+        stretches = _stretches(label)
+        last = stretches[-1:]
+        ended, begun = (
+            _joined(rows[known], smooth[known], label, some, self._rule)
+            for some in (stretches[:-1], last)
+        )
+        begun = begun[begun.onset_s > self._begun_s]
+        if len(begun):
+            self._begun_s = float(begun.onset_s.iloc[0])
+        first = self._n_before
+        if last:
+            start, stop = last[0]
+            first += stop if label[start] < 0 else start
+        before = max(first - self.delay, 0)
+        self._kept, self._n_before = rows[before:], first - before
+        return ended, begun
 
 
 def _event_table(rows: list[tuple[float, float, str, float]]) -> pd.DataFrame:
@@ -237,12 +309,22 @@ def smoothed(windows: pd.DataFrame, rule: Rule) -> Float[ndarray, "window event_
     """Return the probabilities of the event classes, averaged over an odd number of windows; over
     fewer at the ends.
     """
-    probability = windows[list(rule.event_classes)].to_numpy(np.float64)
     most = len(windows) - 1 + len(windows) % 2
-    width = min(1 + 2 * max(0, round((rule.smoothing_s / _step(windows) - 1) / 2)), most)
-    box = np.ones(width)
-    count = np.convolve(np.ones(len(windows)), box, mode="same")
-    return np.stack([np.convolve(p, box, mode="same") / count for p in probability.T], axis=1)
+    return _smoothed(windows, rule, min(_smoothing_width(_step(windows), rule), most))
+
+
+def _smoothing_width(step_s: float, rule: Rule) -> int:
+    return 1 + 2 * max(0, round((rule.smoothing_s / step_s - 1) / 2))
+
+
+def _smoothed(
+    windows: pd.DataFrame, rule: Rule, width: int
+) -> Float[ndarray, "window event_class"]:
+    probability = windows[list(rule.event_classes)].to_numpy(np.float64)
+    # Mode "same" would return as many as the longer of the two has.
+    box, same = np.ones(width), slice(width // 2, width // 2 + len(windows))
+    count = np.convolve(np.ones(len(windows)), box)[same]
+    return np.stack([np.convolve(p, box)[same] / count for p in probability.T], axis=1)
 
 
 def _step(windows: pd.DataFrame) -> float:

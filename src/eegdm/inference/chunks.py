@@ -170,10 +170,13 @@ def iter_chunks(
     )
     for index, chunk in enumerate(shown):
         yield (
-            compute(chunk)
-            if folder is None
-            else _kept(folder / f"chunk-{index:06d}.npy", compute, chunk)
+            compute(chunk) if folder is None else _kept(chunk_path(folder, index), compute, chunk)
         )
+
+
+def chunk_path(folder: Path, index: int) -> Path:
+    """Return where the results of a run of ``CHUNK`` windows are kept."""
+    return folder / f"chunk-{index:06d}.npy"
 
 
 def _kept(path: Path, compute: Callable[[WindowGrid], ndarray], chunk: WindowGrid) -> ndarray:

@@ -104,10 +104,10 @@ def predict_path(
     options, outputs = options or Options(), outputs or Outputs()
     work = functools.partial(predict_job, model=model, options=options, outputs=outputs)
     if not path.is_dir():
-        return _printed(work(PredictionJob(path, out or path.parent, path.stem), progress=True))
+        return printed(work(PredictionJob(path, out or path.parent, path.stem), progress=True))
     # Faults of the rule and of the folder are reported once, not for each recording.
-    rule = rule_of(_classifier(model), **options.rule)
-    refuse_unused_calibration(_classifier(model), options)
+    rule = rule_of(classifier_of(model), **options.rule)
+    refuse_unused_calibration(classifier_of(model), options)
     if out is not None:
         artifacts.make_folder(out, "--out")
     jobs = find_jobs(path, out, say_people=rule.decide == RECORDING)
@@ -205,9 +205,17 @@ def find_jobs(folder: Path, out: Path | None, say_people: bool = False) -> list[
 
 
 def predict_job(
-    job: PredictionJob, model: str, options: Options, outputs: Outputs, progress: bool = False
+    job: PredictionJob,
+    model: str,
+    options: Options,
+    outputs: Outputs,
+    progress: bool = False,
+    chunks: Path | None = None,
 ) -> PredictionOutcome:
     """Do one recording, or what is left of it.
+
+    Args:
+        chunks: a folder that holds chunks of its windows already; they are moved from there.
 
     Raises:
         UserError: why it can't be used.
@@ -219,11 +227,16 @@ def predict_job(
             raise UserError(f"calibration={options.calibration}: does not exist")
         if outputs.copy is not None:
             refuse_copy(job.file, outputs.copy)
-        return _predict_job(job, _classifier(model), options, outputs, progress)
+        return _predict_job(job, classifier_of(model), options, outputs, progress, chunks)
 
 
 def _predict_job(
-    job: PredictionJob, classifier: EEGDM, options: Options, outputs: Outputs, progress: bool
+    job: PredictionJob,
+    classifier: EEGDM,
+    options: Options,
+    outputs: Outputs,
+    progress: bool,
+    chunks: Path | None,
 ) -> PredictionOutcome:
     places, rule = Places.below(job.folder, job.stem), rule_of(classifier, **options.rule)
     places.refuse_foreign()
@@ -247,6 +260,8 @@ def _predict_job(
         artifacts.make_folder(places.events.parent, "--out")
         artifacts.refuse_long_names([*wanted, places.sidecar], "rename the recording")
         with unfinished_work(places.work, "prediction", options.content, content):
+            for chunk in sorted(chunks.glob("chunk-*.npy")) if chunks else ():
+                chunk.replace(places.work / chunk.name)
             prediction, prepared = predict_in(places.work, job.file, classifier, options, progress)
             write_tables(places, prediction)
             if outputs.report:
@@ -293,12 +308,13 @@ def _input_state(job: PredictionJob, model: EEGDM, options: Options) -> dict[str
 
 
 @lru_cache(maxsize=1)
-def _classifier(model: str) -> EEGDM:
+def classifier_of(model: str) -> EEGDM:
     """Load a classifier once in each process."""
     return load_classifier(model)
 
 
-def _printed(outcome: PredictionOutcome) -> list[Path]:
+def printed(outcome: PredictionOutcome) -> list[Path]:
+    """Print what is to be said of a recording, and return its files."""
     if outcome.was_finished:
         say("predict: finished before; remove its *_events.json to do it again")
     if outcome.decision is not None:
