@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from fusion import LFT, train_transformer
 from ledger import Ledger, markdown
 from sklearn.metrics import roc_auc_score
 from suggest import SETS, command_line, recordings_of
@@ -40,12 +41,8 @@ from eegdm.features.detector import MarkedStore, as_marked, labels_of
 from eegdm.features.extractors import Description, Tokens
 from eegdm.features.twins import twin_tokens
 from eegdm.inference.chunks import Batch
-from eegdm.models.fusion import LatentFusionTransformer
 
 N_PEOPLE, N_MARKS = (2, 4, 8), (10, 30, 100)
-SMALL = {"n_tokens": 4, "n_heads": 4, "depth": 2, "standardise": True}
-EPOCHS, BATCH_SIZE, MAX_LR, WEIGHT_DECAY = 25, 64, 2e-3, 0.05
-LFT = "fusion transformer"
 
 
 @dataclass(frozen=True)
@@ -134,37 +131,8 @@ def head(windows: Windows, rows: np.ndarray, read: ReadRows) -> Decide:
 
 
 def transformer(windows: Windows, rows: np.ndarray, seed: int) -> Decide:
-    torch.manual_seed(seed)
-    tokens, label = torch.from_numpy(windows.pools[rows]), torch.from_numpy(windows.label[rows])
-    _, n_blocks, n_pools, _, n_channels, d_model = tokens.shape
-    model = LatentFusionTransformer(
-        n_blocks=n_blocks,
-        n_pools=n_pools,
-        n_channels=n_channels,
-        n_classes=int(label.max()) + 1,
-        d_model=d_model,
-        **SMALL,
-    )
-    model.fit_tokens(tokens)
-    optimiser = torch.optim.AdamW(model.parameters(), MAX_LR, weight_decay=WEIGHT_DECAY)
-    n_batches = -(-len(rows) // BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, MAX_LR, total_steps=EPOCHS * n_batches
-    )
-    for _ in range(EPOCHS):
-        for own in torch.randperm(len(rows)).split(BATCH_SIZE):
-            loss = torch.nn.functional.cross_entropy(model(tokens[own]), label[own])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-
-    @torch.inference_mode()
-    def decide(asked: np.ndarray) -> np.ndarray:
-        parts = [torch.from_numpy(windows.pools[part]) for part in in_parts(asked)]
-        return torch.cat([model(part) for part in parts]).double().numpy()
-
-    return decide
+    decide = train_transformer(windows.pools[rows], windows.label[rows], seed)
+    return lambda asked: decide(windows.pools[asked])
 
 
 def ways(windows: Windows) -> dict[str, Callable[[np.ndarray, int], Decide]]:
