@@ -887,9 +887,9 @@ def download(
     corpus: Annotated[
         str,
         typer.Argument(
-            metavar="chbmit|eegmmidb|eegmat|tuev|tuab|tusz",
+            metavar="chbmit|siena|eegmmidb|eegmat|tuev|tuab|tusz",
             help=(
-                "the first three are downloaded from PhysioNet; the others are given out on"
+                "the first four are downloaded from PhysioNet; the others are given out on"
                 " request: how, in words"
             ),
         ),
@@ -906,7 +906,8 @@ def download(
         typer.Option(
             "--subjects",
             "--patients",
-            help="such as chb01,chb02, S001 or Subject00; all by default (43 GB, 3.4 GB, 180 MB)",
+            help="such as chb01,chb02, PN00, S001 or Subject00; all by default (43 GB, 20 GB,"
+            " 3.4 GB, 180 MB)",
         ),
     ] = None,
     base_url: Annotated[

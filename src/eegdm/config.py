@@ -67,6 +67,7 @@ class CorpusConfig:
             "tuab",
             "tusz",
             "chbmit",
+            "siena",
             "eegmmidb",
             "eegmat",
             "folder",
@@ -82,8 +83,8 @@ class CorpusConfig:
     events: str = option(
         "rec",
         "where events come from: TUEV's .rec files, TUSZ's .csv_bi or .csv files, TUAB's folders,"
-        " CHB-MIT's summaries, the tasks of the runs of eegmmidb and EEGMAT, a table, the files'"
-        " own annotations, BIDS *_events.tsv, or nowhere (pretraining only)",
+        " CHB-MIT's summaries, Siena's seizure lists, the tasks of the runs of eegmmidb and EEGMAT,"
+        " a table, the files' own annotations, BIDS *_events.tsv, or nowhere (pretraining only)",
         "Change it if your labels are somewhere else than where corpus=NAME expects them.",
         choices=(
             "rec",
@@ -91,6 +92,7 @@ class CorpusConfig:
             "csv",
             "folders",
             "summary",
+            "seizure_list",
             "runs",
             "table",
             "annotations",
@@ -1145,7 +1147,7 @@ def _contradictions(c: Config) -> Iterator[str]:
         yield "corpus.events=folders: only corpus=tuab has folders that are labels"
     if c.corpus.events == "runs" and c.corpus.name not in _OF_RUNS:
         yield f"corpus.events=runs: only corpus={' and corpus='.join(_OF_RUNS)} have such runs"
-    if c.windows.split == "published" and c.corpus.name in (*_OF_RUNS, "folder", "bids"):
+    if c.windows.split == "published" and c.corpus.name in (*_OF_RUNS, "siena", "folder", "bids"):
         yield (
             f"windows.split=published: corpus={c.corpus.name} has no published split; use subject,"
             " run, recording, column or kfold"

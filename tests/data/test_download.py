@@ -159,6 +159,12 @@ def test_patients_that_were_asked_for_come_over_several_connections(tmp_path, se
     ("name", "subject", "wanted", "others"),
     [
         (
+            "siena",
+            "PN10",
+            ("RECORDS", "subject_info.csv", "PN10/PN10-4.5.6.edf", "PN10/Seizures-list-PN10.txt"),
+            ("LICENSE.txt", "PN11/PN11-1.edf", "PN11/Seizures-list-PN11.txt"),
+        ),
+        (
             "eegmmidb",
             "S001",
             ("RECORDS", "S001/S001R01.edf", "S001/S001R01.edf.event"),
@@ -176,7 +182,9 @@ def test_one_subject_of_each_database(tmp_path, server, name, subject, wanted, o
     server.hold([*wanted, *others])
     download_database(name, tmp_path, [subject], server.url, 2, HASTE)
     assert_complete(tmp_path, server, wanted)
-    with pytest.raises(UserError, match=f"S110: {DATABASES[name].title} has S(001|ubject00) to S"):
+    with pytest.raises(
+        UserError, match=f"S110: {DATABASES[name].title} has (PN00|S001|Subject00) to "
+    ):
         download_database(name, tmp_path, ["S110"], server.url, 2, HASTE)
 
 

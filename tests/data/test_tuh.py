@@ -464,7 +464,7 @@ def test_how_to_get_tuh_corpora_is_told_in_words(tmp_path):
         assert "form" in told.stdout and folder in told.stdout
     unknown = command_line("download", "tueg", cwd=tmp_path)
     assert unknown.returncode == 2 and unknown.stderr.startswith(
-        "eegdm: download tueg: chbmit, eegmmidb, eegmat are downloaded, tuev, tuab, tusz are given"
+        "eegdm: download tueg: chbmit, siena, eegmmidb, eegmat are downloaded, tuev, tuab, tusz"
     )
     misplaced = command_line("download", "chbmit", "--against", "DIR", cwd=tmp_path)
     assert misplaced.returncode == 2 and "leave it out for chbmit" in misplaced.stderr

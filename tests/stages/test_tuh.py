@@ -1,16 +1,18 @@
-"""The five stages on synthetic corpora in the layouts of TUAB and TUSZ."""
+"""The five stages on synthetic corpora in the layouts of TUAB, TUSZ and Siena."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from eegdm.compose import compose
-from eegdm.data.synthetic.layouts import write_tuab, write_tusz
+from eegdm.data.synthetic.layouts import write_siena, write_tuab, write_tusz
+from eegdm.data.synthetic.simulate import SEIZURE_CLASS, one_seizure, record
 from eegdm.opening import open_data
 from eegdm.stages import run_stage
 from stages.tiny import SIZES
@@ -97,6 +99,31 @@ def test_types_of_seizures_on_channels(tmp_path: Path) -> None:
     assert set(events.label) == {"fnsz"} and set(events.groupby("recording").channel.nunique()) == {
         22
     }
+
+
+def test_seizures_by_times_of_day(tmp_path: Path) -> None:
+    source = tmp_path / "siena"
+    write_siena(source, patients=(0, 1, 6, 7, 10), minutes=1.5)
+    words = ["corpus=siena", f"root={tmp_path / 'runs'}", *SIZES]
+    recordings, report = five_stages(words, source)
+    table = pd.read_parquet(recordings / "recordings.parquet")
+    assert set(table.status) == {"ok"} and set(table.ch_names.map(len)) == {20}
+    assert table.subject.tolist() == ["PN00", "PN01", "PN06", "PN07", "PN10"]
+    events = pd.read_parquet(recordings / "events.parquet").set_index("recording")
+    assert len(events) == 5 and set(events.label) == {"seizure"}
+    for patient in table.subject:
+        simulation = record(0, patient, 1, 512, partial(one_seizure, minutes=1.5))
+        (seizure,) = [event for event in simulation.events if event.label == SEIZURE_CLASS]
+        event = events.loc[f"{patient}/{patient}-1"]
+        stop = seizure.onset_s + seizure.duration_s
+        assert event.onset_s == round(seizure.onset_s)
+        assert event.onset_s + event.duration_s == round(stop)
+
+    _, data = open_data(compose(words))
+    assert set(data.samples.n_times) == {1000} and len(data.samples) == 5 * 18
+    said = json.loads((report / "report.json").read_text())
+    assert said["classes"] == ["background", "seizure"]
+    assert {"sensitivity", "false_alarms_per_day", "auc_pr"} <= set(_keys(said))
 
 
 def _keys(said: object) -> list[str]:

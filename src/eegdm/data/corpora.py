@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from eegdm.config import CorpusConfig, did_you_mean
-from eegdm.data import chbmit, events, people, runs, tuh
+from eegdm.data import chbmit, events, people, runs, siena, tuh
 from eegdm.data.files import EXTENSIONS, extension, recording_ids, sort_out, visible
 from eegdm.errors import UserError
 
@@ -239,6 +239,12 @@ def _chbmit(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
         )
 
 
+def _siena(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
+    for file in visible(root, root.glob("PN[0-9][0-9]/*.edf")):
+        patient = file.parent.name
+        yield _Place(file, patient, run=file.stem.removeprefix(patient).lstrip("-"))
+
+
 def _eegmmidb(root: Path, corpus: CorpusConfig) -> Iterator[_Place]:
     yield from _runs(visible(root, root.glob("S[0-9][0-9][0-9]/*.edf")), runs.EEGMMIDB_NAME)
 
@@ -291,6 +297,7 @@ _LAYOUTS = {
         "edf/train|dev|eval/<subject>/<session>/<montage>/<subject>_<session>_<token>.edf",
     ),
     "chbmit": _Layout(_chbmit, "chb01/chb01_01.edf ... chb24/chb24_22.edf"),
+    "siena": _Layout(_siena, "PN00/PN00-1.edf ... PN17/PN17-2.edf"),
     "eegmmidb": _Layout(_eegmmidb, "S001/S001R01.edf ... S109/S109R14.edf"),
     "eegmat": _Layout(_eegmat, "Subject00_1.edf ... Subject35_2.edf"),
     "bids": _Layout(_bids, "sub-*/[ses-*/]eeg/*_eeg" + "|".join(BIDS_EXTENSIONS)),
@@ -334,6 +341,8 @@ def _expected_annotation(file: Path, corpus: CorpusConfig) -> Path | None:
         return file.with_suffix(f".{corpus.events}")
     if corpus.events == "summary":
         return file.with_name(f"{file.parent.name}-summary.txt")
+    if corpus.events == "seizure_list":
+        return file.with_name(f"Seizures-list-{file.parent.name}.txt")
     if corpus.events == "bids":
         return file.with_name(file.stem.removesuffix("_eeg") + "_events.tsv")
     return table_path(corpus) if corpus.events == "table" and corpus.table else None
@@ -414,6 +423,8 @@ def _read_events(source: Source, corpus: CorpusConfig, raw: Any) -> pd.DataFrame
     if corpus.events == "runs":
         assert source.run is not None
         return _RUNS[corpus.name](source.run, raw)
+    if corpus.events == "seizure_list":
+        return siena.read_seizures_of(source.file, _annotation_of(source, corpus), raw)
     return _events_beside(source, corpus)
 
 
@@ -421,22 +432,27 @@ def _events_beside(source: Source, corpus: CorpusConfig) -> pd.DataFrame:
     if corpus.events == "folders":
         label = source.file.parents[1].name
         return events.event_table([events.Event(None, 0.0, float("nan"), label)])
-    if source.annotation is None:
-        raise UserError(
-            f"{source.file}: has no annotations ({_expected_annotation(source.file, corpus)} is"
-            " missing); events=none reads it without"
-        )
+    annotation = _annotation_of(source, corpus)
     if corpus.events == "table":
         return _table_events(source, corpus)
     if corpus.events == "summary":
-        return events.event_table(chbmit.read_seizures_of(source.file, source.annotation))
+        return events.event_table(chbmit.read_seizures_of(source.file, annotation))
     readers = {
         "rec": events.read_rec,
         "csv_bi": tuh.read_seizures,
         "csv": tuh.read_seizures,
         "bids": events.read_bids_events,
     }
-    return readers[corpus.events](source.annotation)
+    return readers[corpus.events](annotation)
+
+
+def _annotation_of(source: Source, corpus: CorpusConfig) -> Path:
+    if source.annotation is None:
+        raise UserError(
+            f"{source.file}: has no annotations ({_expected_annotation(source.file, corpus)} is"
+            " missing); events=none reads it without"
+        )
+    return source.annotation
 
 
 # ------------------------------------------------------------------------------------------ table

@@ -46,6 +46,12 @@ DATABASES = {
         tuple(f"chb{number:02d}" for number in range(1, 25)),
         ("RECORDS", "RECORDS-WITH-SEIZURES", "SUBJECT-INFO"),
     ),
+    "siena": Database(
+        "Siena",
+        "https://physionet.org/files/siena-scalp-eeg/1.0.0/",
+        tuple(f"PN{number:02d}" for number in (0, 1, 3, 5, 6, 7, 9, 10, 11, 12, 13, 14, 16, 17)),
+        ("RECORDS", "subject_info.csv"),
+    ),
     "eegmmidb": Database(
         "eegmmidb",
         "https://physionet.org/files/eegmmidb/1.0.0/",

@@ -26,6 +26,7 @@ _EVENTS = {
     "csv": "the corpus's .csv files",
     "folders": "the corpus's folders",
     "summary": "the corpus's summaries",
+    "seizure_list": "the corpus's seizure lists",
     "runs": "the tasks of the corpus's runs",
     "table": "a table",
     "annotations": "the annotations in the files",
@@ -36,6 +37,7 @@ _CORPORA = {
     "folder": "EEG recordings",
     "bids": "EEG recordings in BIDS",
     "chbmit": "EEG recordings of the corpus CHB-MIT",
+    "siena": "EEG recordings of the Siena Scalp EEG database",
 }
 """What recordings of a corpus are called; of the others, the corpus's name in capitals is shown."""
 _SCHEDULES = {"squaredcos_cap_v2": "squared-cosine"}

@@ -1,5 +1,5 @@
-"""Synthetic corpora on disk, in the layouts that users have: TUEV, TUAB, TUSZ, CHB-MIT, a flat
-folder, BIDS.
+"""Synthetic corpora on disk, in the layouts that users have: TUEV, TUAB, TUSZ, CHB-MIT, Siena, a
+flat folder, BIDS.
 
 The EEG comes from :mod:`eegdm.data.synthetic.simulate`; this file knows names, text files and EDF.
 A recording is the same whatever other recordings are written beside it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -360,6 +360,89 @@ def _chbmit_entry(file_name: str, number: int, simulation: Simulation) -> str:
     return "\n".join(lines) + "\n"
 
 
+# ------------------------------------------------------------------------------------------ Siena
+
+SIENA_CHANNELS = (
+    *("Fp1", "F3", "C3", "P3", "O1", "F7", "T3", "T5", "Fz", "Cz", "Pz"),
+    *("Fp2", "F4", "C4", "P4", "O2", "F8", "T4", "T6"),
+)
+"""The electrodes that the database shares with the simulator; it has ten others between them."""
+
+
+def write_siena(
+    folder: Path,
+    patients: Sequence[int] = (0, 1, 6, 10),
+    n_recordings: int = 1,
+    minutes: float = 2.0,
+    seed: int = 0,
+) -> list[Path]:
+    """Write a corpus in the layout of the Siena Scalp EEG database: ``PN00/PN00-1.edf`` at 512 Hz
+    and ``PN00/Seizures-list-PN00.txt``.
+
+    Every recording holds one seizure of 20-60 s and begins half a minute before midnight. The lists
+    of patients 1 and 6 have the oddities of the database: file and start named before the first
+    seizure, another wording, colons (1), and a letter O for the digit in the file's name (6).
+
+    Args:
+        folder: where ``PN00`` and so on will be.
+        patients: their numbers; of the database, 0 to 17.
+        n_recordings: recordings of each patient; patient 1 has one whatever this says.
+        minutes: length of each recording, 1.5 or more.
+        seed: another seed makes other patients.
+
+    Returns:
+        The EDF files, in order of patient and number.
+
+    Raises:
+        UserError: ``minutes`` is too short for a seizure.
+    """
+    sfreq, files = 512, []
+    for patient in patients:
+        name = f"PN{patient:02d}"
+        said = [f"{name}\n\nData Sampling Rate: {sfreq} Hz\n\nChannels in EDF files:"]
+        said += [f"Channel {i}: {channel}" for i, channel in enumerate(SIENA_CHANNELS, start=1)]
+        for number in range(1, 2 if patient == 1 else n_recordings + 1):
+            plan = partial(one_seizure, minutes=minutes)
+            simulation = record(seed, name, number, sfreq, plan)
+            path = Path(folder) / name / f"{name}-{number}.edf"
+            start = datetime(2017, 1, 1, 23, 59, 30)
+            files.append(_write_edf(path, sfreq, _siena_signals(simulation), start=start.time()))
+            said += _siena_entry(path.name, number, simulation, start)
+        _write_text(Path(folder) / name / f"Seizures-list-{name}.txt", "\n".join(said) + "\n")
+    return files
+
+
+def _siena_signals(simulation: Simulation) -> list[tuple[str, np.ndarray]]:
+    rows = dict(zip(HEAD_ELECTRODES, simulation.potential_uV, strict=True))
+    eeg = [(f"EEG {name}", rows[name.upper()]) for name in SIENA_CHANNELS]
+    unused = np.zeros_like(simulation.ecg_uV)
+    others = [(name, unused) for name in ("SPO2", "HR", "1", "2", "MK")]
+    return [*eeg, ("EKG EKG", simulation.ecg_uV), *others]
+
+
+def _siena_entry(
+    file_name: str, number: int, simulation: Simulation, start: datetime
+) -> Iterable[str]:
+    """What the list says of a recording, with the oddities of its patient."""
+    (seizure,) = (event for event in simulation.events if event.label == SEIZURE_CLASS)
+    length_s = simulation.potential_uV.shape[1] / simulation.sfreq
+    begin, end, onset, offset = (
+        (start + timedelta(seconds=round(after_s))).strftime("%H.%M.%S")
+        for after_s in (0, length_s, seizure.onset_s, seizure.onset_s + seizure.duration_s)
+    )
+    heading = f"Seizure n {number}"
+    recording = [
+        f"File name: {file_name.replace('PN06', 'PNO6').replace('PN01-1', 'PN01')}",
+        f"Registration start time: {begin}",
+        f"Registration end time:  {end}",
+    ]
+    if file_name.startswith("PN01"):
+        onset = onset.replace(".", ":")
+        return ["", *recording, "", heading, f"Start time: {onset}", f"End time: {offset}"]
+    times = [f"Seizure start time: {onset}", f"Seizure end time:{offset}"]
+    return ["", f"{heading}:", *recording, *times]
+
+
 # ------------------------------------------------------------------------------ flat folder, BIDS
 
 
@@ -506,9 +589,10 @@ def _write_edf(
     sfreq: int,
     signals: Iterable[tuple[str, np.ndarray]],
     events: Sequence[SimulatedEvent] = (),
+    start: time | None = None,
 ) -> Path:
-    """Write an EDF (with events an EDF+) that names no person. The amplifier saturates at its
-    range.
+    """Write an EDF (with events an EDF+) that names no person, and begins at midnight if nothing
+    else is given. The amplifier saturates at its range.
     """
     from edfio import Edf, EdfAnnotation, EdfSignal
 
@@ -526,7 +610,7 @@ def _write_edf(
         EdfAnnotation(event.onset_s, event.duration_s, event.label) for event in events
     ] or None
     with atomic_path(path) as temporary:
-        Edf(leads, data_record_duration=1, annotations=notes).write(temporary)
+        Edf(leads, starttime=start, data_record_duration=1, annotations=notes).write(temporary)
     return path
 
 
