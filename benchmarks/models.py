@@ -15,12 +15,12 @@ SMALL_FUSION = {"d_model": 16, "n_blocks": 2, "n_tokens": 4, "n_heads": 2, "dept
 N_CHANNELS = 22
 
 
-def backbones(smoke: bool) -> tuple[SSMDP, reference.Backbone]:
-    """Return both backbones, at full size unless ``smoke``, in eval mode; what starts at zero is
-    random, so that all matters.
+def backbones(smoke: bool, sizes: dict[str, int] | None = None) -> tuple[SSMDP, reference.Backbone]:
+    """Return both backbones, at full size unless ``smoke`` or of ``sizes``, in eval mode; what
+    starts at zero is random, so that all matters.
     """
     torch.manual_seed(0)
-    sizes = SMALL_BACKBONE if smoke else {}
+    sizes = sizes or (SMALL_BACKBONE if smoke else {})
     ours = SSMDP(**sizes)
     for parameter in ours.parameters():
         if not parameter.any():
