@@ -52,7 +52,10 @@ def test_normal_and_abnormal_recordings(tmp_path: Path) -> None:
 
     said = json.loads((report / "report.json").read_text())
     assert said["classes"] == ["normal", "abnormal"]
-    assert {"balanced_accuracy", "auc_pr", "auroc"} <= set(_keys(said))
+    scores = {"balanced_accuracy", "auc_pr", "auroc"}
+    assert scores <= set(said["summary"])
+    (of_recordings,) = said["recordings_and_people"]["recording"]["EEGDM"]
+    assert of_recordings["n"] == 4 and scores <= set(of_recordings["scores"])
     assert "Every recording has one label" in (report / "report.md").read_text()
     (predictions,) = report.glob("predictions-*.parquet")
     assert len(pd.read_parquet(predictions)) == is_eval.sum()
@@ -87,7 +90,19 @@ def test_seizures_against_background(tmp_path: Path) -> None:
 
     said = json.loads((report / "report.json").read_text())
     assert said["classes"] == ["background", "seizure"]
-    assert {"sensitivity", "false_alarms_per_day"} <= set(_keys(said))
+    assert {"balanced_accuracy", "auc_pr", "auroc"} <= set(said["summary"])
+    assert {"sensitivity", "precision", "f1", "false_alarms_per_day"} <= set(_keys(said))
+
+
+def test_windows_of_published_tables_of_tusz(tmp_path: Path) -> None:
+    source = tmp_path / "tusz"
+    write_tusz(source, n_train=4, n_dev=1, n_eval=1, minutes=1.5)
+    words = ["corpus=tusz", f"root={tmp_path / 'runs'}", *SIZES]
+    _, report = five_stages([*words, "windows.duration_s=12"], source)
+    said = json.loads((report / "report.json").read_text())
+    assert {"balanced_accuracy", "auc_pr", "auroc"} <= set(said["summary"])
+    (predictions,) = report.glob("predictions-*.parquet")
+    assert len(pd.read_parquet(predictions)) == 2 * 7  # whole windows of 12 s in 90 s
 
 
 def test_types_of_seizures_on_channels(tmp_path: Path) -> None:
