@@ -13,6 +13,8 @@ import pytest
 
 from conftest import ROOT
 
+SAMPLING_RATES = re.compile(r"^\| (\d+) \| ([\d.]+)% \| ([\d.]+)% \| ([\d.]+)% \|$", re.MULTILINE)
+
 
 @pytest.mark.ci
 @pytest.mark.real
@@ -27,11 +29,15 @@ def test_tokens_keep_at_another_sampling_rate_and_the_published_way_does_not(sha
         cwd=ROOT,
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    rows = re.findall(r"^\| (\d+) \| ([\d.]+)% \| ([\d.]+)% \|$", run.stdout, re.MULTILINE)
-    assert [int(rate) for rate, _, _ in rows] == [160, 190, 250, 500]
-    assert all(float(right) <= 2.0 and float(published) >= 10.0 for _, right, published in rows), (
-        run.stdout
+    rows, documented = (
+        {int(rate): tuple(map(float, numbers)) for rate, *numbers in SAMPLING_RATES.findall(text)}
+        for text in (run.stdout, (ROOT / "docs" / "deviations.md").read_text())
     )
+    assert list(rows) == list(documented) == [100, 128, 160, 190, 250, 500]
+    for rate, (right, published, same_band) in rows.items():
+        assert right <= (2.0 if rate >= 160 else 3.4) and published >= 10.0, run.stdout
+        # Other windows and channels of the recording change the numbers by as much.
+        assert (right, same_band) == pytest.approx(documented[rate][::2], abs=0.3), run.stdout
 
 
 @pytest.mark.ci
