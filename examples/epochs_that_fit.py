@@ -16,7 +16,7 @@ from eegdm.console import run_main
 from eegdm.errors import UserError
 from eegdm.experiments.costs import measure
 from eegdm.opening import open_recordings, resolve
-from eegdm.stages.pretrain import views
+from eegdm.pretraining import views
 
 SHARE = 0.6
 """Of the hours that the timed steps may fill: the optimizer, loading, and an evaluation afterwards

@@ -19,7 +19,7 @@ from eegdm.console import run_main
 from eegdm.data.recordings import Recordings
 from eegdm.data.whitening import whitening_filter
 from eegdm.opening import open_recordings, resolve
-from eegdm.stages.pretrain import views
+from eegdm.pretraining import views
 
 ORDER = 16
 

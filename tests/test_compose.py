@@ -34,7 +34,7 @@ PUBLISHED = {
     "base_chbmit",
     "base_chbmit_bin_filt",
 }
-OURS = {"small", "demo", "demo_random", "random_weights", "mini_a", "people"}
+OURS = {"small", "lite", "demo", "demo_random", "random_weights", "mini_a", "people"}
 
 
 def test_the_recipes_are_all_there() -> None:

@@ -16,6 +16,7 @@ from eegdm.layout import content_config
 KINDS = {
     "preprocess": "recordings",
     "pretrain": "backbone",
+    "distill": "backbone",
     "cache": "latents",
     "finetune": "classifier",
 }
@@ -98,6 +99,8 @@ def test_a_thousand_combinations_leave_no_setting_without_a_word() -> None:
         stage = rng.choice(list(KINDS))
         names = rng.sample(sorted(SETTINGS), rng.randint(1, 6))
         values = {name: other_value(name, rng) for name in names}
+        if stage == "distill":  # which has a teacher
+            values = {"run.model": "mini", **values}
         config = with_values(values)
         try:
             check(config)
@@ -135,8 +138,12 @@ def test_a_thousand_combinations_leave_no_setting_without_a_word() -> None:
         (
             "cache",
             ["seed=3"],
-            "run.seed has no effect here (it belongs to pretrain, finetune, report)",
+            "run.seed has no effect here (it belongs to pretrain, distill, finetune, report)",
         ),
+        ("distill", ["pretrain.samples=2"], "pretrain.samples has no effect here (it belongs to"),
+        ("distill", ["latents.dtype=int8"], "latents.dtype has no effect here (it belongs to"),
+        ("pretrain", ["latents.query=[filter]"], "latents.query has no effect here (it belongs to"),
+        ("finetune", ["model=mini"], "run.model has no effect here (it belongs to distill)"),
         ("cache", ["precision=bf16-mixed"], "run.precision has no effect here"),
         ("finetune", ["fold=1"], "windows.fold has no effect here (it needs split=kfold)"),
         ("cache", ["windows.step_s=2"], "windows.step_s has no effect here (it needs windows"),

@@ -22,7 +22,7 @@ FLOORS = (
     ("demo",),
     ("experiments",),
     ("stages",),
-    ("features",),
+    ("features", "pretraining", "distillation"),
     ("inference", "training"),
     ("report",),
     ("evaluation",),

@@ -1012,7 +1012,9 @@ def reproduce(
 
 @app.command(rich_help_panel="Experiments")
 def sweep(
-    stage: Annotated[str, typer.Argument(help="preprocess, pretrain, cache, finetune or report")],
+    stage: Annotated[
+        str, typer.Argument(help="preprocess, pretrain, cache, finetune, report or distill")
+    ],
     words: Annotated[
         list[str],
         typer.Argument(metavar="KEY=VALUE,VALUE...", help="settings; a run for each combination"),

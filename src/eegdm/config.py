@@ -866,6 +866,12 @@ class RunConfig:
         "Change it to leave out pretraining (mini comes with the package), or to compare with"
         " random weights; give the same to cache and finetune.",
     )
+    model: str | None = option(
+        None,
+        "distill: the teacher, a folder, published .ckpt or hub id (owner/name@revision:file) of a"
+        " backbone, or of a classifier whose backbone is meant",
+        "Give it to distill, which needs it.",
+    )
     latents: str | None = option(
         None,
         "latents folder to read instead of the run's own",
@@ -1018,6 +1024,7 @@ _SECTION_USED_BY = {
     "fusion": ("finetune", "report"),
     "finetune": ("finetune", "report"),
     "run": ("report",),
+    "teacher": ("pretrain",),
 }
 
 
@@ -1189,6 +1196,11 @@ def _contradictions_with_inputs(c: Config) -> Iterator[tuple[str, str]]:
     """Those between settings of which some come from the folders that a stage reads, each with the
     section that only some stages use.
     """
+    if c.run.model is not None:
+        fault = (
+            f"model={c.run.model}: pretrain has no teacher; leave it out, or run `eegdm distill`"
+        )
+        yield "teacher", fault
     if c.corpus.events == "table" and not c.corpus.table:
         yield "table", "corpus.events=table: say which with table=FILE"
     if c.latents.step >= c.diffusion.n_steps:

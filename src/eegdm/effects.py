@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from eegdm.config import Config
 
-_READERS = ("pretrain", "cache", "finetune", "report")
-_TRAININGS = ("pretrain", "finetune")
+_READERS = ("pretrain", "distill", "cache", "finetune", "report")
+_TRAININGS = ("pretrain", "distill", "finetune")
 ALL = ("preprocess", *_READERS)
 
 # The stages that a setting, or all settings of a section, can have an effect on. Settings of an
@@ -28,16 +28,22 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
     "signal.spread": _READERS,
     "signal.whiten": _READERS,
     "windows": _READERS,
-    "backbone": _READERS[:3],
-    "diffusion": _READERS[:3],
-    "pretrain": _READERS[:3],
+    "backbone": _READERS[:4],
+    "diffusion": _READERS[:4],
+    "pretrain": _READERS[:4],
+    "pretrain.samples": ("pretrain", "cache", "finetune"),
+    "pretrain.samples_every": ("pretrain", "cache", "finetune"),
     "latents": _READERS[1:],
     "latents.batch_size": ("cache",),
+    "latents.cached": _READERS[2:],
+    "latents.dtype": _READERS[2:],
+    "latents.shard_windows": _READERS[2:],
     "fusion": ("finetune", "report"),
     "finetune": ("finetune", "report"),
     "run.root": ALL,
     "run.recordings": _READERS,
     "run.backbone": ("cache", "finetune", "report"),
+    "run.model": ("distill",),
     "run.latents": ("finetune", "report"),
     "run.classifiers": ("report",),
     "run.rate": ("report",),
@@ -48,7 +54,7 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
     "run.devices": _READERS,
     "run.nodes": _TRAININGS,
     "run.precision": _TRAININGS,
-    "run.workers": ("preprocess", "pretrain", "finetune", "report"),
+    "run.workers": ("preprocess", *_TRAININGS, "report"),
     "run.cluster": ("preprocess", "cache"),
     "run.loggers": _TRAININGS,
     "run.strict": ("preprocess",),

@@ -33,6 +33,9 @@ READERS_LABELS = ("corpus.label_map", "corpus.classes", "corpus.event_classes")
 MODEL_UNITS = ("signal.mu", "signal.spread", "signal.whiten")
 """What a model is shown of recordings: settings of whoever reads them, and part of the model."""
 
+TOKENS = ("query", "pool", "step", "forward", "window", "stride")
+"""Settings of the section `latents` that say what tokens are; the others, how they are stored."""
+
 # What identifies the content of each artefact, beside its inputs. Paths, devices and worker counts
 # never do.
 _IDENTIFYING_SECTIONS: dict[str, tuple[str, ...]] = {
@@ -102,6 +105,11 @@ def content_config(config: Config, kind: str) -> dict[str, Any]:
         content["signal"] = model_units(config)
     if kind in ("backbone", "classifier"):
         content["seed"] = config.run.seed
+    if kind == "backbone" and config.run.model is not None:
+        # It learns tokens, and generates nothing
+        content["latents"] = {name: getattr(config.latents, name) for name in TOKENS}
+        for name in ("samples", "samples_every"):
+            del content["pretrain"][name]
     if kind == "classifier":
         content["corpus"] = {name.split(".")[1]: value for name, value in labels_of(config).items()}
     elif kind in ("backbone", "latents") and _follows_events(config):

@@ -42,6 +42,7 @@ from eegdm.layout import (
     COMMAND,
     MODEL_UNITS,
     READERS_LABELS,
+    TOKENS,
     command,
     content_config,
     model_units,
@@ -61,6 +62,7 @@ READS = {
     "cache": ("recordings", "backbone"),
     "finetune": ("recordings", "backbone", "latents"),
     "report": ("recordings",),
+    "distill": ("recordings",),
 }
 """The kinds of folders that each stage reads; latents only where tokens are stored."""
 
@@ -84,6 +86,7 @@ class Inputs:
     Attributes:
         recordings: the recordings folder.
         backbone: the model that tokens come from; None for stages that need none.
+        teacher: the model that distill learns from; None for other stages.
         latents: the folder of stored tokens; None where they are computed on the fly.
         fingerprints: kind of each input -> what identifies it, as the stage's own plan states it.
     """
@@ -92,6 +95,7 @@ class Inputs:
     backbone: SSMDP | None
     latents: Artifact | None
     fingerprints: dict[str, str]
+    teacher: EEGDM | SSMDP | None = None
 
 
 def resolve(config: Config, stage: str) -> tuple[Config, Inputs]:
@@ -114,15 +118,18 @@ def resolve(config: Config, stage: str) -> tuple[Config, Inputs]:
     reads = READS[stage]
     config, recordings = open_input(config, "recordings")
     fingerprints = {"recordings": recordings.fingerprint}
-    backbone, latents = None, None
+    backbone, latents, teacher = None, None, None
     if "backbone" in reads:
         config, backbone, fingerprints["backbone"] = _open_backbone(config, fingerprints)
     if "latents" in reads and config.latents.cached:
         config, latents = open_input(config, "latents", fingerprints)
         fingerprints["latents"] = latents.fingerprint
+    if stage == "distill":
+        config, teacher, fingerprints["teacher"] = _open_teacher(config)
     for line in lines_without_effect(config, stage):
         say(line)
-    return check_resolved(config, stage), Inputs(recordings, backbone, latents, fingerprints)
+    inputs = Inputs(recordings, backbone, latents, fingerprints, teacher)
+    return check_resolved(config, stage), inputs
 
 
 # ----------------------------------------------------------------------------------- input folders
@@ -342,17 +349,53 @@ def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Con
         return config, SSMDP.from_pretrained(made.path), made.fingerprint
     # From elsewhere, without a manifest: what the model says of itself stands for one
     backbone = backbone_of(load(chosen))
-    stated = {name: backbone.info.get(name, {}) for name in ("diffusion", "signal")}
-    made_with = {"backbone": backbone.config, "diffusion": stated["diffusion"]}
-    made_with["signal"] = _units_in(stated["signal"])
+    made_with = {"backbone": backbone.config, **_stated(backbone)}
+    return (
+        _as_stated(config, f"{chosen}: is a backbone", made_with),
+        backbone,
+        weights_fingerprint(backbone),
+    )
+
+
+def _stated(backbone: SSMDP) -> dict[str, Mapping[str, Any]]:
+    """What a backbone says of its noise, and of the units of its signals."""
+    info = backbone.info
+    return {
+        "diffusion": info.get("diffusion", {}),
+        "signal": _units_in(info.get("signal", {})),
+    }
+
+
+def _as_stated(config: Config, model: str, made_with: Mapping[str, Any]) -> Config:
+    """The configuration with what a model says of itself, unless the user typed otherwise."""
     if conflicts := typed_conflicts(config, made_with):
-        raise UserError(f"{chosen}: is a backbone with {'; '.join(conflicts)}; leave that out")
+        raise UserError(f"{model} with {'; '.join(conflicts)}; leave that out")
     values = [
         setting
         for section, settings in made_with.items()
         for setting in _known_settings(getattr(config, section), settings, f"{section}.")
     ]
-    return with_settings(config, dict(values)), backbone, weights_fingerprint(backbone)
+    return with_settings(config, dict(values))
+
+
+def _open_teacher(config: Config) -> tuple[Config, EEGDM | SSMDP, str]:
+    """The model that a student learns from and what identifies it, as :func:`_open_backbone`."""
+    chosen = config.run.model
+    if chosen is None:
+        raise UserError("distill: name the teacher with model=, a backbone or a classifier")
+    teacher = load(chosen, compat=config.run.compat)
+    if not isinstance(teacher, EEGDM | SSMDP):
+        raise UserError(
+            f"{chosen}: is a {type(teacher).__name__}; give distill a backbone or a classifier"
+        )
+    kind, made_with = "backbone", _stated(backbone_of(teacher))
+    if isinstance(teacher, EEGDM):
+        kind, spec = "classifier", teacher.spec.to_dict()
+        made_with["latents"] = {name: spec[name] for name in TOKENS}
+    config = _as_stated(config, f"{chosen}: is a {kind}", made_with)
+    if artifacts.is_finished(Path(chosen)):
+        return config, teacher, artifacts.open_artifact(Path(chosen)).fingerprint
+    return config, teacher, weights_fingerprint(teacher)
 
 
 _SPLIT_SETTINGS = (

@@ -130,30 +130,25 @@ class SharedBatches(L.LightningModule):
         )
 
 
-class DenoisingModule(SharedBatches):
-    """Learning to predict the velocity (v-prediction of Salimans and Ho 2022)."""
+class BackboneModule(SharedBatches):
+    """A training on single channels, whose kind its loss decides.
 
-    def __init__(
-        self,
-        model: SSMDP,
-        schedule: NoiseSchedule,
-        config: PretrainConfig,
-        sfreq: float,
-        room: HeadRoom | None = None,
-    ) -> None:
+    Args:
+        model: what learns.
+        config: settings of the training.
+    """
+
+    def __init__(self, model: nn.Module, config: PretrainConfig) -> None:
         super().__init__()
-        self.room = room
-        self.model, self.schedule, self.config, self.sfreq = model, schedule, config, sfreq
+        self.model, self.config = model, config
         # A part of the module, so that checkpoints hold the average too
         self.ema = moving_average(model, config.ema)
 
-    def loss(self, model: Callable[..., Tensor], batch: DenoisingBatch) -> Tensor:
-        """Mean squared error of the velocity."""
-        noised = self.schedule.add_noise(batch.signal, batch.noise, batch.step)
-        target = self.schedule.velocity(batch.signal, batch.noise, batch.step)
-        return F.mse_loss(model(noised, batch.step, batch.channel, sfreq=self.sfreq), target)
+    def loss(self, model: Callable[..., Tensor], batch: Any) -> Tensor:
+        """Mean loss of a batch."""
+        raise NotImplementedError
 
-    def training_step(self, batch: DenoisingBatch, number: int) -> Tensor:
+    def training_step(self, batch: Any, number: int) -> Tensor:
         batches = batch_sampler_of(self.trainer.train_dataloader)
         part, loss = self.scale_to_global_batch(self.loss(self.model, batch), batches, number)
         self.log(
@@ -166,13 +161,11 @@ class DenoisingModule(SharedBatches):
         )
         return part
 
-    def validation_step(self, batch: DenoisingBatch, number: int) -> None:
+    def validation_step(self, batch: Any, number: int) -> Tensor:
         batches = batch_sampler_of(self.trainer.val_dataloaders)
         _, loss = self.scale_to_global_batch(self.loss(self.ema.ema_model, batch), batches, number)
-        size = batches.size(number)
-        self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=size)
-        if self.room is not None:  # the share of the mean loss is the mean of the shares
-            self.log("val_headroom", self.room.closed(loss), on_epoch=True, batch_size=size)
+        self.log("val_loss", loss, on_epoch=True, prog_bar=True, batch_size=batches.size(number))
+        return loss
 
     def on_train_batch_end(self, *_: Any) -> None:
         # Here the optimizer has stepped; ema-pytorch itself counts which steps it averages
@@ -189,6 +182,34 @@ class DenoisingModule(SharedBatches):
             optimizer, lambda step: rest + (1 - rest) * (1 + math.cos(math.pi * step / n_steps)) / 2
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class DenoisingModule(BackboneModule):
+    """Learning to predict the velocity (v-prediction of Salimans and Ho 2022)."""
+
+    def __init__(
+        self,
+        model: SSMDP,
+        schedule: NoiseSchedule,
+        config: PretrainConfig,
+        sfreq: float,
+        room: HeadRoom | None = None,
+    ) -> None:
+        super().__init__(model, config)
+        self.schedule, self.sfreq, self.room = schedule, sfreq, room
+
+    def loss(self, model: Callable[..., Tensor], batch: DenoisingBatch) -> Tensor:
+        """Mean squared error of the velocity."""
+        noised = self.schedule.add_noise(batch.signal, batch.noise, batch.step)
+        target = self.schedule.velocity(batch.signal, batch.noise, batch.step)
+        return F.mse_loss(model(noised, batch.step, batch.channel, sfreq=self.sfreq), target)
+
+    def validation_step(self, batch: DenoisingBatch, number: int) -> Tensor:
+        loss = super().validation_step(batch, number)
+        if self.room is not None:  # the share of the mean loss is the mean of the shares
+            size = batch_sampler_of(self.trainer.val_dataloaders).size(number)
+            self.log("val_headroom", self.room.closed(loss), on_epoch=True, batch_size=size)
+        return loss
 
 
 class FusionModule(SharedBatches):

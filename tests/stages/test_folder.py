@@ -21,8 +21,8 @@ from eegdm.data.synthetic.layouts import write_folder
 from eegdm.data.windows import assign_splits
 from eegdm.errors import UserError
 from eegdm.opening import open_data
+from eegdm.pretraining import views
 from eegdm.stages import run_stage
-from eegdm.stages.pretrain import views
 from stages.tiny import SIZES, command_line, snapshot
 
 NAMES = r"corpus.pattern='(?P<subject>s\d+)_run(?P<run>\d+)'"

@@ -20,7 +20,7 @@ from eegdm.compose import compose
 from eegdm.data.recordings import Recordings
 from eegdm.evaluation.scoring import logits_from_table, score_samples
 from eegdm.opening import open_data, shared_windows
-from eegdm.stages.pretrain import views
+from eegdm.pretraining import views
 from stages.tiny import Finished, command_line, one_thread
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]

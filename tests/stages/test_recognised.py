@@ -14,7 +14,7 @@ from eegdm.data.recordings import Recordings
 from eegdm.data.synthetic.layouts import write_folder
 from eegdm.errors import UserError
 from eegdm.opening import label_data, open_data, resolve
-from eegdm.stages.pretrain import views
+from eegdm.pretraining import views
 from stages.tiny import SIZES
 
 RANDOM = ["backbone=random", "latents.cached=false"]

@@ -29,6 +29,7 @@ KIND = {
     "cache": "latents",
     "finetune": "classifier/seed=0",
     "report": "report",
+    "distill": "backbone",
 }
 LONGER = [
     "pretrain.epochs=8",
@@ -49,7 +50,7 @@ class Undisturbed(NamedTuple):
     seconds: dict[str, float]  # from the announcement of the work to the end of the process
 
     def folder(self, stage: str) -> Path:
-        return self.root / "tuev" / "base" / KIND[stage]
+        return folder_of(stage, self.root)
 
 
 class Moment(NamedTuple):
@@ -57,6 +58,11 @@ class Moment(NamedTuple):
 
     pieces: int
     seconds: float
+
+
+def folder_of(stage: str, root: Path) -> Path:
+    """Where a stage writes; a student lies beside its teacher's recipe."""
+    return root / "tuev" / ("lite" if stage == "distill" else "base") / KIND[stage]
 
 
 def words_of(stage: str, root: Path, corpus: Path) -> list[str]:
@@ -67,6 +73,7 @@ def words_of(stage: str, root: Path, corpus: Path) -> list[str]:
         *SIZES,
         *LONGER,
         *([f"source={corpus}"] if stage == "preprocess" else []),
+        *(["recipe=lite", f"model={folder_of('pretrain', root)}"] if stage == "distill" else []),
     ]
 
 
@@ -149,8 +156,8 @@ def test_a_killed_stage_ends_as_an_undisturbed_one(
 ) -> None:
     root = tmp_path / "runs"
     for before in list(KIND)[: list(KIND).index(stage)]:
-        shutil.copytree(undisturbed.folder(before), root / "tuev" / "base" / KIND[before])
-    folder, words = root / "tuev" / "base" / KIND[stage], words_of(stage, root, undisturbed.corpus)
+        shutil.copytree(undisturbed.folder(before), folder_of(before, root))
+    folder, words = folder_of(stage, root), words_of(stage, root, undisturbed.corpus)
 
     in_time, kept = 0, {}
     for number, moment in enumerate(moments(stage, undisturbed)):
@@ -168,7 +175,7 @@ def test_a_killed_stage_ends_as_an_undisturbed_one(
     last = command_line(*words)
     assert last.returncode == 0, last.stderr
     assert ("Epoch 0/" in last.stdout) == (
-        stage in ("pretrain", "finetune") and not checkpoint
+        stage in ("pretrain", "finetune", "distill") and not checkpoint
     )  # it goes on from the checkpoint
     assert {piece: piece.stat().st_mtime_ns for piece in kept} == kept
     refuse_difference(undisturbed.folder(stage), folder, but=("report.html",))

@@ -45,6 +45,13 @@ class DenoisingBatch(NamedTuple):
     channel: Int[Tensor, " batch"]
 
 
+class ChannelBatch(NamedTuple):
+    """Single channels."""
+
+    signal: Float[Tensor, "batch 1 time"]  # model units
+    channel: Int[Tensor, " batch"]
+
+
 class WindowBatch(NamedTuple):
     """Windows of all channels, as signals or as tokens, with their labels."""
 
@@ -58,13 +65,11 @@ class WindowBatch(NamedTuple):
     reference: Float[Tensor, "batch ..."]
 
 
-class Denoising(Dataset):
-    """The rows of :func:`eegdm.data.windows.pretraining_view`, each with its step and noise;
-    indexed by lists of (epoch, row).
-    """
+class SingleChannels(Dataset):
+    """The rows of :func:`eegdm.data.windows.pretraining_view`; indexed by lists of (epoch, row)."""
 
-    def __init__(self, recordings: Recordings, view: pd.DataFrame, n_steps: int, seed: int) -> None:
-        self.recordings, self.n_steps, self.seed = recordings, n_steps, seed
+    def __init__(self, recordings: Recordings, view: pd.DataFrame) -> None:
+        self.recordings = recordings
         # Plain tuples: pandas takes longer to hand out a row than a window takes to read.
         self.rows = list(
             view[["recording", "start_sample", "n_times", "row", "channel_id"]].itertuples(
@@ -75,21 +80,32 @@ class Denoising(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __getitem__(self, keys: list[tuple[int, int]]) -> ChannelBatch:
+        rows = [self.rows[i] for _, i in keys]
+        return ChannelBatch(
+            torch.from_numpy(np.stack([self.recordings.window(*row[:4]) for row in rows])),
+            torch.tensor([channel for *_, channel in rows]),
+        )
+
+
+class Denoising(Dataset):
+    """Single channels, each with its step and noise; indexed by lists of (epoch, row)."""
+
+    def __init__(self, recordings: Recordings, view: pd.DataFrame, n_steps: int, seed: int) -> None:
+        self.single, self.n_steps, self.seed = SingleChannels(recordings, view), n_steps, seed
+
+    def __len__(self) -> int:
+        return len(self.single)
+
     def __getitem__(self, keys: list[tuple[int, int]]) -> DenoisingBatch:
-        signals, noises, steps, channels = [], [], [], []
+        signal, channel = self.single[keys]
+        noises, steps = [], []
         for epoch, i in keys:
-            recording, start, n_times, row, channel = self.rows[i]
-            signal = self.recordings.window(recording, start, n_times, row)
             random = generator("step and noise", self.seed, epoch, i)
             steps.append(int(random.integers(self.n_steps)))
-            noises.append(random.standard_normal(signal.shape, dtype=np.float32))
-            signals.append(signal)
-            channels.append(channel)
+            noises.append(random.standard_normal(signal.shape[1:], dtype=np.float32))
         return DenoisingBatch(
-            torch.from_numpy(np.stack(signals)),
-            torch.from_numpy(np.stack(noises)),
-            torch.tensor(steps),
-            torch.tensor(channels),
+            signal, torch.from_numpy(np.stack(noises)), torch.tensor(steps), channel
         )
 
 

@@ -22,13 +22,14 @@ from eegdm.errors import UserError, one_line
 from eegdm.layout import COMMAND, own_folder
 from eegdm.stages import of_each_fold
 
-KIND_OF_STAGE = {stage: kind for kind, stage in COMMAND.items()}
+KIND_OF_STAGE = {stage: kind for kind, stage in COMMAND.items()} | {"distill": "backbone"}
 NAMED = {  # what the folder of each stage is named after
     "preprocess": "corpus= and recipe= give",
     "pretrain": "corpus=, recipe= and fold= (with split=kfold) give",
     "cache": "corpus=, recipe= and fold= (with split=kfold) give",
     "finetune": "corpus=, recipe=, seed= and fold= (with split=kfold) give",
     "report": "corpus=, recipe= and rate= give",
+    "distill": "corpus=, recipe= and fold= (with split=kfold) give",
 }
 LAUNCHERS = ("joblib", "local", "slurm")
 """joblib: some processes at a time; local: all at once by submitit; slurm: jobs of a cluster by

@@ -119,8 +119,14 @@ def _backbone_schedule_and_signal(model: Any) -> tuple[SSMDP, NoiseSchedule, Sig
     from eegdm.checkpoints.load import load_backbone
     from eegdm.models.diffusion import noise_schedule
     from eegdm.models.eegdm import noise_of
+    from eegdm.models.pretrained import TEACHER
 
     backbone = load_backbone(model)
+    if TEACHER in backbone.info:
+        raise UserError(
+            "this model learned the tokens of a teacher, not to denoise: it generates no EEG; give"
+            f" its teacher ({backbone.info[TEACHER]}) or another backbone"
+        )
     signal = signal_settings(dict(backbone.info.get("signal", {})))
     return backbone, noise_schedule(**noise_of(backbone)), signal
 

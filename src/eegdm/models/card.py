@@ -14,6 +14,10 @@ PURPOSES = {
         "This model is a diffusion backbone: it denoises single EEG channels, and its activities"
         " serve as representations."
     ),
+    "SSMDP, student": (
+        "This model is a small backbone: it has learned the tokens of a larger one, its teacher."
+        " Its activities serve as representations; it cannot denoise or generate EEG."
+    ),
     "LatentFusionTransformer": (
         "This model classifies the tokens that a diffusion backbone computes from EEG windows; it"
         " needs that backbone."
@@ -131,11 +135,15 @@ def model_card(model: Any, info: dict[str, Any]) -> str:
             of the licence.
     """
     name = type(model).__name__
-    is_linear = model.config.get("fusion", {}).get("kind") == "linear"
+    kind = ""
+    if model.config.get("fusion", {}).get("kind") == "linear":
+        kind = ", linear"
+    elif name == "SSMDP" and "teacher" in info:
+        kind = ", student"
     return _CARD.format(
         name=name,
         place=PLACE,
-        purpose=PURPOSES[f"{name}, linear" if is_linear else name],
+        purpose=PURPOSES[name + kind],
         license=json.dumps(info.get("license", "unknown")),
         task="feature-extraction" if name == "SSMDP" else "other",
         data=_data(info),

@@ -18,7 +18,7 @@ from eegdm.models.fusion import LatentFusionTransformer
 from eegdm.models.latents import TokenSpec, extract
 from eegdm.models.linear import LinearHead
 from eegdm.models.pooling import SFREQ, pool_bounds
-from eegdm.models.pretrained import Pretrained
+from eegdm.models.pretrained import TEACHER, Pretrained
 from eegdm.tuev import TUEV_CLASSES
 
 LINEAR = "linear"
@@ -244,6 +244,8 @@ def backbone_of(model: EEGDM | SSMDP) -> SSMDP:
     backbone.config = {**backbone.config, "compat": backbone.compat}
     signal = model.signal or backbone.info.get("signal", {})
     backbone.info = {**backbone.info, "diffusion": model.spec.noise, "signal": signal}
+    if TEACHER in model.info:
+        backbone.info[TEACHER] = model.info[TEACHER]
     return backbone
 
 

@@ -31,7 +31,10 @@ TYPICAL_SPREAD = "typical_spread_uv"
 theirs.
 """
 PEOPLE = "people"
-READING = ("diffusion", "signal", POPULATION, TYPICAL_SPREAD, PEOPLE)
+TEACHER = "teacher"
+"""Fingerprint of the model whose tokens a student learned to predict; it did not learn to denoise.
+"""
+READING = ("diffusion", "signal", POPULATION, TYPICAL_SPREAD, PEOPLE, TEACHER)
 """What stands beside the settings and says how the weights are to be read, and from whom they
 learned; it stays with a model that is saved again.
 """

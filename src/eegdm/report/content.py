@@ -84,6 +84,8 @@ class Report:
     """Why nothing is shown of the backbone's training."""
     pretraining: pd.DataFrame | None = None
     """curves.csv of the backbone."""
+    has_teacher: bool = False
+    """Whether the backbone learned a teacher's tokens, not to denoise."""
     generated: Samples | None = None
     example: Example | None = None
     failures: pd.DataFrame = field(

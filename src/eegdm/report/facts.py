@@ -227,6 +227,11 @@ def pretraining(run: Finished) -> pd.DataFrame | None:
     return pd.read_csv(path) if path is not None and path.is_file() else None
 
 
+def has_teacher(run: Finished) -> bool:
+    """Whether the classifier's backbone learned a teacher's tokens."""
+    return run.backbone is not None and "teacher" in run.backbone.inputs
+
+
 def generated(run: Finished, recordings: Recordings) -> Samples | None:
     """Return windows that the classifier's backbone generated beside real ones, per channel, µV."""
     path = run.backbone / "samples.npy" if run.backbone else None

@@ -162,11 +162,13 @@ def division(c: Settings) -> str:
 # ----------------------------------------------------------------------------------- backbones
 
 
-def size(c: Settings, parameters: int | None = None) -> str:
-    """Say how large a backbone is."""
+def size(
+    c: Settings, parameters: int | None = None, what: str = "a diffusion model of single channels"
+) -> str:
+    """Say what a backbone is, and how large."""
     counted = f"; {parameters:,} parameters" if parameters else ""
     return (
-        f"a diffusion model of single channels ({_many(c['n_blocks'], 'residual block')} of width"
+        f"{what} ({_many(c['n_blocks'], 'residual block')} of width"
         f" {c['d_model']} with bidirectional state-space layers [@s4d] of state size"
         f" {c['d_state']}{counted})"
     )
@@ -207,10 +209,19 @@ def pretraining(made: Artifact, about: Settings, learned: Artifact | None, each:
     )
     people = f" It learned from {_people(len(about['people']))}." if about.get("people") else ""
     which = f"For each {each}, the backbone," if each else "The backbone,"
+    sizes, parameters = config["backbone"], made.summary.get("parameters")
+    described = size(sizes, parameters)
+    aim = f"the velocity [@velocity] at {_noise(config['diffusion'])}"
+    if "teacher" in made.inputs:
+        described = size(sizes, parameters, "a network of single channels")
+        aim = (
+            "the standardised logs of the tokens of a larger model (its teacher, with the"
+            f" fingerprint {made.inputs['teacher']}) by linear maps that were then discarded"
+        )
     return (
-        f"{which} {size(config['backbone'], made.summary.get('parameters'))}, was pretrained"
+        f"{which} {described}, was pretrained"
         f" without labels [@method].{shown(config['signal'])} {_learned_windows(config, learned)}"
-        f"{most} It learned to predict the velocity [@velocity] at {_noise(config['diffusion'])},"
+        f"{most} It learned to predict {aim},"
         f" with AdamW ({rate}, weight decay {c['weight_decay']:g}{_clipped(c)}), in"
         f" {_many(c['epochs'], 'epoch')} with batches of {c['batch_size']:,} single-channel windows"
         f" (seed {config['seed']}). Its weights are an exponential moving average (decay"

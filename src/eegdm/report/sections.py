@@ -443,11 +443,16 @@ def _training(report: Report) -> Iterator[Element]:
         yield Text(report.no_backbone)
     if report.pretraining is not None and len(report.pretraining):
         figure = charts.training_curves({"backbone": report.pretraining})
+        what = (
+            "predict its teacher's tokens from single channels: mean squared error of the"
+            " standardised logs"
+            if report.has_teacher
+            else "denoise single channels: mean squared error of the predicted velocity"
+        )
         yield Picture(
             figure,
             "loss of the backbone over epochs",
-            "The backbone learns to denoise single channels: mean squared error of "
-            "the predicted velocity, lower is better.",
+            f"The backbone learns to {what}, lower is better.",
         )
     curves = {run.name: run.curves for run in report.runs if len(run.curves)}
     if curves:

@@ -1,5 +1,5 @@
-"""The five stages: each is a module with a function `run(Config)` that returns the folder it
-wrote.
+"""The stages: each is a module with a function `run(Config)` that returns the folder it wrote. Five
+lead from recordings to a report; `distill` may stand in the place of `pretrain`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ STAGES = {
         ("windows", "latents", "fusion", "finetune", "run"),
     ),
     "report": ("recordings + classifiers -> report/", ("windows", "run")),
+    "distill": (
+        "recordings + a teacher (model=) -> a smaller backbone/, in the place of pretrain",
+        ("windows", "backbone", "pretrain", "latents", "run"),
+    ),
 }
 
 

@@ -27,6 +27,7 @@ from eegdm.models.backbone import SSMDP, known_compat
 from eegdm.models.card import training_facts
 from eegdm.models.eegdm import EEGDM
 from eegdm.models.fusion import LatentFusionTransformer
+from eegdm.models.pretrained import TEACHER
 from eegdm.opening import (
     LabelledData,
     label_data,
@@ -215,7 +216,8 @@ def _write_model(folder: Path, config: Config, data: LabelledData, module: Fusio
         metrics,
     )
     population = population_facts(Population.of_windows(data.recordings, data.part("train")))
-    model.save_pretrained(folder, info={**facts, **population})
+    taught = {TEACHER: model.backbone.info[TEACHER]} if TEACHER in model.backbone.info else {}
+    model.save_pretrained(folder, info={**facts, **population, **taught})
     artifacts.finish(
         folder,
         {

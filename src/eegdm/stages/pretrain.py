@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -17,22 +16,17 @@ from eegdm.config import Config
 from eegdm.console import say
 from eegdm.data.batches import Denoising, DenoisingBatch, generator, loader
 from eegdm.data.montage import TCP
-from eegdm.data.people import digest
 from eegdm.data.recordings import Recordings
-from eegdm.data.windows import assign_splits, make_samples, pretraining_view, without_windows
 from eegdm.effects import finished_line
 from eegdm.errors import UserError
 from eegdm.evaluation.headroom import HeadRoom, head_room
-from eegdm.evaluation.surprise import Population, population_facts
 from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
-from eegdm.models.card import training_facts
 from eegdm.models.diffusion import NoiseSchedule, sample
-from eegdm.models.pretrained import PEOPLE, TYPICAL_SPREAD
 from eegdm.opening import make_backbone, make_schedule, open_recordings, resolve
+from eegdm.pretraining import thin, views, write_backbone
 from eegdm.processes import own_random_state
 from eegdm.training import (
-    CHECKPOINTS,
     DenoisingModule,
     TimeEstimate,
     fit_module,
@@ -157,7 +151,7 @@ def _head_room(
 ) -> HeadRoom:
     """Return between which losses of linear denoisers the validation loss is to fall."""
     size, seed, n_steps = config.pretrain.batch_size, config.run.seed, schedule.n_steps
-    learned = Denoising(recordings, _thin(train, MEAN_SPECTRUM_WINDOWS), n_steps, seed)
+    learned = Denoising(recordings, thin(train, MEAN_SPECTRUM_WINDOWS), n_steps, seed)
     tested = _Validation(recordings, val, n_steps, seed)
     found = head_room(_in_order(learned, size), _in_order(tested, size), schedule, recordings.sfreq)
     say(
@@ -170,41 +164,6 @@ def _head_room(
 def _in_order(dataset: Denoising, size: int) -> Iterator[DenoisingBatch]:
     for first in range(0, len(dataset), size):
         yield dataset[[(0, i) for i in range(first, min(first + size, len(dataset)))]]
-
-
-def views(config: Config, recordings: Recordings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the single-channel windows (see :func:`pretraining_view`) to learn from and to
-    validate on.
-    """
-    windows, how = config.windows, config.pretrain.windows
-    if how == "grid" or (how == "auto" and recordings.events.empty):
-        # Labels do not matter here: without events, every window is of one nameless class
-        windows = replace(windows, policy="grid", labels="overlap", background="")
-        samples = make_samples(recordings.table, recordings.events.iloc[:0], windows, [""])
-    else:
-        samples = make_samples(recordings.table, recordings.events, windows, config.corpus.classes)
-        if left_out := without_windows(recordings.table, samples):
-            say(f"pretrain: {left_out}")
-    splits = dict(
-        zip(
-            recordings.table.recording,
-            assign_splits(recordings.table, config.corpus.name, config.windows, recordings.events),
-            strict=True,
-        )
-    )
-    part = samples.recording.map(splits)
-    train, val = (
-        pretraining_view(_thin(samples[part == p], config.pretrain.max_windows), recordings.table)
-        for p in ("train", "val")
-    )
-    return train, val
-
-
-def _thin(samples: pd.DataFrame, maximum: int | None) -> pd.DataFrame:
-    """Keep at most the given number of samples, spread evenly over the recordings."""
-    if maximum is None or len(samples) <= maximum:
-        return samples
-    return samples.iloc[np.linspace(0, len(samples) - 1, maximum).round().astype(int)]
 
 
 def _write_trained(
@@ -220,37 +179,8 @@ def _write_trained(
         artifacts.write_array(
             folder / "samples.npy", draw_samples(model, schedule, config, recordings.sfreq)
         )
-    content = content_config(config, "backbone")
-    facts = training_facts(
-        config.corpus.name,
-        config.recipe,
-        config.run.seed,
-        recordings.artifact.summary,
-        _last_loss(folder / "curves.csv"),
-    )
-    signal = recordings.artifact.config["signal"] | content["signal"]
-    population = population_facts(Population.of_windows(recordings, train))
-    learned = recordings.table[recordings.table.recording.isin(train.recording)]
-    reading = {"diffusion": content["diffusion"], "signal": signal, **population}
-    if config.signal.spread is not None:
-        reading[TYPICAL_SPREAD] = round(100 * recordings.typical_spread(learned.recording), 3)
-    people = sorted({digest(subject) for subject in learned.subject})
-    model.save_pretrained(folder, info={**facts, **reading, PEOPLE: people})
-    artifacts.finish(
-        folder,
-        {"parameters": sum(p.numel() for p in model.parameters())},
-        unlisted=(CHECKPOINTS, "logs"),
-    )
-    forget_checkpoints(folder)
+    write_backbone(folder, config, model, recordings, train)
     say(f"pretrain: wrote {folder}")
-
-
-def _last_loss(curves: Path) -> dict[str, float | None]:
-    """Return the last epoch's validation loss; from the file, since a run may resume when all
-    epochs are done.
-    """
-    last = pd.read_csv(curves).iloc[-1] if curves.is_file() else {}
-    return {"loss": float(last["val_loss"]) if "val_loss" in last else None}
 
 
 @torch.inference_mode()

@@ -206,6 +206,7 @@ def _page(
         no_events=_why_no_events(config, last.data),
         no_backbone=facts.no_backbone(backbone_of),
         pretraining=facts.pretraining(backbone_of),
+        has_teacher=facts.has_teacher(backbone_of),
         generated=facts.generated(backbone_of, recordings),
         example=_shown_recording(last, model),
         failures=recordings.failures,
