@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import ROOT
 
@@ -38,6 +40,20 @@ def test_tokens_keep_at_another_sampling_rate_and_the_published_way_does_not(sha
         assert right <= (2.0 if rate >= 160 else 3.4) and published >= 10.0, run.stdout
         # Other windows and channels of the recording change the numbers by as much.
         assert (right, same_band) == pytest.approx(documented[rate][::2], abs=0.3), run.stdout
+
+
+def test_features_for_neuralbench_belong_to_channels_of_any_montage() -> None:
+    """The benchmark itself is not installed here; docs/neuralbench.md says what ran with it."""
+    example = runpy.run_path(str(ROOT / "examples" / "neural_bench.py"))
+    tokens = example["Tokens"]("mini").eval()
+    names = ["O2", "Fp1", "Cz", "T3"]
+    for n_times in (100, 250):
+        x = 2e-5 * torch.randn(2, 4, n_times, generator=torch.Generator().manual_seed(n_times))
+        features = tokens(x, torch.zeros(2, 4, 3), names)
+        assert features.shape == (2, 4, 256) and features.isfinite().all()
+        reversed_features = tokens(x.flip(1), torch.zeros(2, 4, 3), names[::-1])
+        torch.testing.assert_close(reversed_features.flip(1), features, rtol=1e-4, atol=1e-4)
+    assert tokens.preprocessing()["data.neuro.filter"] == [0.5, 45.0]
 
 
 @pytest.mark.ci
