@@ -50,6 +50,7 @@ def hub() -> Iterator[Hub]:
     found.close()
 
 
+@pytest.mark.ci
 def test_backbone_classifier_and_detector_go_to_a_hub_with_their_cards(
     finished: Finished, detector: Path, hub: Hub, tmp_path: Path
 ) -> None:

@@ -351,6 +351,7 @@ def test_a_report_made_again_says_the_same(own: Finished) -> None:
     assert [(own.report / name).read_bytes() for name in names] == before
 
 
+@pytest.mark.ci
 def test_a_report_trains_a_model_of_braindecode_once_and_scores_it(
     own: Finished, capfd: pytest.CaptureFixture[str]
 ) -> None:
