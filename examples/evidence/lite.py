@@ -49,6 +49,7 @@ from ledger import markdown
 from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
+from eegdm.artifacts import is_finished
 from eegdm.checkpoints.load import load
 from eegdm.compose import compose
 from eegdm.config import Config
@@ -298,9 +299,14 @@ def prices(place: Place, rounds: int) -> None:
 
 
 def candidates(place: Place) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
-    """The candidates, as what makes logits of a window; then larger models of braindecode."""
+    """The candidates that are finished, as what makes logits of a window; then larger models of
+    braindecode.
+    """
     for name in (TEACHER, FIRST, *(f"{way}, {size}" for way in WAYS for size in SIZES)):
-        model = load(place.folder(name) / "classifier" / "seed=0")
+        path = place.folder(name) / "classifier" / "seed=0"
+        if not is_finished(path):
+            continue
+        model = load(path)
         yield name, model
         if name.startswith((TEACHER, "tokens")):
             yield f"{name}, {HALF}", lambda x, model=model: at_half(model, x)

@@ -8,6 +8,7 @@ training is finished.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,9 @@ class Student(nn.Module):
         super().__init__()
         own, own_width = backbone.config["n_blocks"], backbone.config["d_model"]
         self.backbone, self.spec, self.width = backbone, spec, width
+        # What leads to the velocity has no part in tokens; processes would wait for its gradients
+        for module in (backbone.head, *(block.skip for block in backbone.blocks)):
+            cast("nn.Module", module).requires_grad_(False)
         shares = torch.arange(n_blocks).tensor_split(own)
         self.logs = Standardised(own, len(spec.query), own_width)
         self.maps = nn.ModuleList(nn.Linear(own_width, width * len(share)) for share in shares)

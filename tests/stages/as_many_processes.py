@@ -15,7 +15,7 @@ import torch
 
 from eegdm import training
 from eegdm.console import run_main
-from eegdm.stages import finetune, pretrain, run_stage
+from eegdm.stages import distill, finetune, pretrain, run_stage
 
 KEPT, STAGE, *WORDS = sys.argv[1:]
 
@@ -47,5 +47,6 @@ def keep_logits(path: Path) -> Any:
     return scores
 
 
-pretrain.fit_module = finetune.fit_module = train  # type: ignore[assignment]
+for stage in (pretrain, distill, finetune):
+    stage.fit_module = train  # type: ignore[attr-defined]
 run_main(lambda: run_stage(STAGE, WORDS))

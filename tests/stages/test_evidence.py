@@ -25,6 +25,7 @@ from stages.tiny import SIZES, Finished, one_thread, snapshot
 SCRIPTS = ROOT / "examples" / "evidence"
 sys.path.insert(0, str(SCRIPTS))
 import denoising  # noqa: E402 - the scripts are beside the tests' folder, not in it
+import lite  # noqa: E402
 import suggest  # noqa: E402
 from ledger import Ledger  # noqa: E402
 
@@ -341,3 +342,54 @@ def test_differences_are_paired_and_sets_count_alike() -> None:
     assert found["minus random"]["one", "both"] == "+0.100 [+0.100, +0.100]"
     assert found["minus random"]["mean of the sets", "both"] == "+0.200"
     assert found["minus random"]["two", "diversity"] == "+0.000 [+0.000, +0.000]"
+
+
+# ------------------------------------------------------------------------------------ lite models
+
+
+def test_people_are_drawn_whole() -> None:
+    subject = np.array(["a", "b", "a", "c", "b", "b"])
+    drawn = list(lite.people_drawn(subject, 200))
+    for rows in drawn:
+        of_each = np.bincount(rows, minlength=6)
+        assert of_each[0] == of_each[2] and of_each[1] == of_each[4] == of_each[5]
+        assert of_each[0] + of_each[1] + of_each[3] == 3
+    assert np.mean([np.bincount(rows, minlength=6) for rows in drawn]) == pytest.approx(1, abs=0.1)
+
+
+def test_half_the_rate_is_every_second_sample_of_what_has_no_fast_waves() -> None:
+    seconds = torch.arange(1000) / 200
+    x = torch.stack([torch.sin(2 * torch.pi * f * seconds) for f in (1, 10, 40)])[None]
+    seen = []
+
+    class Model:
+        sfreq = 200.0
+
+        def __call__(self, halved: torch.Tensor, sfreq: float) -> None:
+            seen.append((halved, sfreq))
+
+    lite.at_half(Model(), x)
+    ((halved, sfreq),) = seen
+    assert sfreq == 100
+    torch.testing.assert_close(halved, x[..., ::2], atol=1e-4, rtol=0)
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(1200)
+def test_lite_models_are_compared(tmp_path: Path) -> None:
+    sizes = ["backbone.d_state=4", "backbone.d_cond=8", "backbone.d_embed=8", "fusion.depth=1"]
+    corpus = ["corpus.n_train=6", "corpus.n_eval=2", "corpus.minutes=1"]
+    few = ["pretrain.epochs=1", "pretrain.max_windows=2", "finetune.epochs=1"]
+    script("lite.py", "make", "--root", "r", *corpus, *sizes, *few, cwd=tmp_path)
+    predictions = snapshot(tmp_path / "r" / "predictions")
+    assert len(predictions) == 2 * 12
+    script("lite.py", "make", "--root", "r", *corpus, *sizes, *few, cwd=tmp_path)
+    assert snapshot(tmp_path / "r" / "predictions") == predictions
+    script("lite.py", "prices", "--root", "r", "--rounds", 1, cwd=tmp_path)
+    printed = script(
+        "lite.py", "table", "--root", "r", "--out", ".", "--plot", "p.png", cwd=tmp_path
+    )
+    table = pd.read_csv(tmp_path / "lite.csv").set_index("model")
+    assert len(table) == 12 + 3 and (table.ms > 0).all() and "| teacher |" in printed
+    assert table.loc["teacher", ["minus teacher", "low", "high"]].tolist() == [0, 0, 0]
+    assert table.loc["teacher", "alike"] == 1 and (tmp_path / "p.png").stat().st_size > 5000

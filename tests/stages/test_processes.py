@@ -26,19 +26,24 @@ from stages.tiny import Finished, command_line, one_thread
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 
 STEPS = 20
-FOLDER = {"pretrain": "backbone", "finetune": "classifier/seed=0"}
+FOLDER = {"pretrain": "backbone", "distill": "backbone", "finetune": "classifier/seed=0"}
+INPUTS = {
+    "pretrain": ("recordings",),
+    "distill": ("recordings",),
+    "finetune": ("recordings", "backbone", "latents"),
+}
 
 
 def words_of(stage: str, finished: Finished, root: Path, *more: str) -> list[str]:
     elsewhere = [word for word in finished.words if not word.startswith("root=")]
-    inputs = ("recordings",) if stage == "pretrain" else ("recordings", "backbone", "latents")
-    given = [f"{name}={getattr(finished, name)}" for name in inputs]
+    given = [f"{name}={getattr(finished, name)}" for name in INPUTS[stage]]
+    given += [f"model={finished.backbone}"] if stage == "distill" else []
     return [*elsewhere, f"root={root}", *given, "device=cpu", "finetune.patience=1000", *more]
 
 
 def n_samples(stage: str, words: list[str]) -> int:
     config = compose(words)
-    if stage == "pretrain":
+    if stage != "finetune":
         return len(views(config, Recordings(Path(config.run.recordings or "")))[0])
     samples = open_data(config)[1].samples
     return int((samples.split == "train").sum())
@@ -52,7 +57,8 @@ def odd_batches(finished: Finished, stage: str) -> list[str]:
         ["windows.split_seed=5"] if stage == "finetune" else []
     )  # its validation subject has an odd number of windows
     n = n_samples(stage, words_of(stage, finished, finished.root, *split))
-    return [f"{stage}.batch_size={n - 1}", f"{stage}.epochs={STEPS // 2}", *split]
+    settings = "finetune" if stage == "finetune" else "pretrain"
+    return [f"{settings}.batch_size={n - 1}", f"{settings}.epochs={STEPS // 2}", *split]
 
 
 @pytest.mark.parametrize("stage", FOLDER)
