@@ -115,8 +115,8 @@ def make(place: Place) -> None:
             run_stage(stage, [*typed, *said])
             run_stage("cache", typed)
             finetuned(place, f"{way}, {size}", typed)
-        for seed in SEEDS if size == OF_LOGITS else ():
-            learn_logits(place, seed)
+    for seed in SEEDS:
+        learn_logits(place, seed)
 
 
 def finetuned(place: Place, name: str, typed: list[str]) -> None:
@@ -334,7 +334,7 @@ def table(place: Place, out: Path, plot: Path | None, resamples: int = 2000) -> 
         for name, seed in [path.stem.split(";")]
     }
     ms = pd.read_csv(place.root / "prices.csv").set_index("model").ms
-    names = sorted({name for name, _ in found})
+    names = sorted({n for n, _ in found if all((n, seed) in found for seed in SEEDS)})
     decided = {key: logits_from_table(t).argmax(1) for key, t in found.items()}
     truth = next(iter(found.values()))
     label, subject = truth.label.to_numpy(), truth.subject.to_numpy()
@@ -402,6 +402,8 @@ def draw(result: pd.DataFrame, path: Path) -> None:
         reach = np.abs(rows[["low", "high"]].to_numpy().T + teacher - rows.kappa.to_numpy())
         axes.errorbar(rows.ms, rows.kappa, reach, fmt="o", ms=5, lw=1, capsize=2, label=how)
     axes.set_xscale("log")
+    axes.set_xticks([10, 20, 40, 80], ["10", "20", "40", "80"])
+    axes.minorticks_off()
     axes.set_xlabel("processor time of a window of 22 channels and 5 s, ms")
     axes.set_ylabel("kappa on unseen people")
     axes.legend(fontsize=8)
