@@ -73,7 +73,11 @@ def watch(finished: Path, growing: Path, model: Path, speed: float) -> dict[str,
         time.sleep(0.01)
     command = [sys.executable, "-m", "benchmarks.watching", "--child", str(growing)]
     child = subprocess.run(
-        [*command, "--model", str(model)], check=True, stdout=subprocess.PIPE, text=True
+        [*command, "--model", str(model)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},  # as the command sets it
     )
     recorder.join()
     found = json.loads(child.stdout.splitlines()[-1])
