@@ -28,7 +28,9 @@ KIND = {
     "cache": "latents",
     "finetune": "classifier",
     "report": "report",
+    "distill": "backbone",
 }
+EARLIER = {"distill": ["preprocess", "pretrain"]}
 
 
 class Change(NamedTuple):
@@ -142,15 +144,18 @@ def main(result: Path, folder: Path, stage: str, words: list[str]) -> None:
         importlib.import_module(f"eegdm.stages.{name}")
     sys.modules["eegdm.stages.preprocess"].map_unordered = here  # type: ignore[attr-defined]
 
+    whole = folder / "whole"
+    before = EARLIER.get(stage, list(KIND)[: list(KIND).index(stage)])
+
     def run(name: str, root: Path, crash_at: int | None, which: str = stage) -> int:
         disk = Disk(root, crash_at, folder / f"{name}.notes")
-        return in_child(
-            lambda: run_stage(which, [*words, f"root={root}"]), disk, folder / f"{name}.log"
-        )
+        own = [*words, f"root={root}"]
+        if which == "distill":
+            own += ["recipe=lite", f"model={whole / 'tuev' / 'base' / KIND['pretrain']}"]
+        return in_child(lambda: run_stage(which, own), disk, folder / f"{name}.log")
 
-    whole = folder / "whole"
     whole.mkdir()
-    for earlier in list(STAGES)[: list(STAGES).index(stage)]:
+    for earlier in before:
         assert run(earlier, whole, None, earlier) == 0, (folder / f"{earlier}.log").read_text()
     status = run("undisturbed", whole, None)
     changes = [json.loads(line) for line in (folder / "undisturbed.notes").read_text().splitlines()]
@@ -159,8 +164,8 @@ def main(result: Path, folder: Path, stage: str, words: list[str]) -> None:
         k for k, (call, _) in enumerate(changes) if call != "after rename"
     ]:  # the same disk as at the fsync that follows
         root = folder / str(k)
-        for earlier in list(KIND)[: list(KIND).index(stage)]:
-            (source,) = whole.glob(f"*/*/{KIND[earlier]}")
+        for earlier in before:
+            (source,) = whole.glob(f"*/base/{KIND[earlier]}")
             shutil.copytree(source, root / source.relative_to(whole))
         runs[k] = [run(str(k), root, k), run(str(k), root, None)]
     result.write_text(json.dumps({"status": status, "changes": changes, "runs": runs}))

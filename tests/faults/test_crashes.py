@@ -14,7 +14,7 @@ import pytest
 from eegdm import artifacts
 from eegdm.data.synthetic.layouts import write_tuev
 from faults.crashing import CRASHED, Change
-from stages.test_resume import KIND, refuse_difference
+from stages.test_resume import KIND, folder_of, refuse_difference
 from stages.tiny import SIZES, one_thread
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(1200)]
@@ -71,7 +71,7 @@ def test_a_crash_at_any_change_of_the_disk_is_survived(stage: str, tmp_path: Pat
     assert result["status"] == 0, (scratch / "undisturbed.log").read_text()
     changes = [Change(*change) for change in result["changes"]]
     refuse_disorder(changes)
-    place = Path("tuev") / "base" / KIND[stage]
+    place = folder_of(stage, Path())
     sealed = artifacts.open_artifact(scratch / "whole" / place).files
     renamed = {
         change.path.removeprefix(f"{place}/") for change in changes if change.call == "after rename"
@@ -80,7 +80,7 @@ def test_a_crash_at_any_change_of_the_disk_is_survived(stage: str, tmp_path: Pat
         artifacts.PLAN,
         artifacts.MANIFEST,
     }  # every file of the artefact was written so
-    assert (stage in ("pretrain", "finetune")) == any(
+    assert (stage in ("pretrain", "finetune", "distill")) == any(
         path.endswith("last.ckpt") for path in renamed
     )
 

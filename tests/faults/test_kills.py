@@ -135,7 +135,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, d
         {},
     )
     write_tuev(corpus, **MADE_UP)
-    for stage in KIND:
+    for stage in WRITES:
         begun = time.monotonic()
         assert start(words_of(stage, root, corpus), root.parent / f"{stage}.log").wait() == 0, (
             root.parent / f"{stage}.log"
@@ -144,7 +144,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, d
     return corpus, root, seconds
 
 
-@pytest.mark.parametrize("stage", KIND)
+@pytest.mark.parametrize("stage", WRITES)
 def test_ten_kills_change_nothing(
     stage: str, undisturbed: tuple[Path, Path, dict[str, float]], tmp_path: Path
 ) -> None:
