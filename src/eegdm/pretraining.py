@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pandas as pd
+from torch.utils.data import Dataset
 
 from eegdm import artifacts
 from eegdm.config import Config, section
 from eegdm.console import say
+from eegdm.data.batches import loader
 from eegdm.data.people import digest
 from eegdm.data.recordings import Recordings
 from eegdm.data.windows import assign_splits, make_samples, pretraining_view, without_windows
@@ -20,7 +23,13 @@ from eegdm.layout import model_units
 from eegdm.models.backbone import SSMDP
 from eegdm.models.card import training_facts
 from eegdm.models.pretrained import PEOPLE, TYPICAL_SPREAD
-from eegdm.training import CHECKPOINTS, forget_checkpoints
+from eegdm.training import (
+    CHECKPOINTS,
+    BackboneModule,
+    fit_module,
+    forget_checkpoints,
+    rank_and_world,
+)
 
 
 def views(
@@ -58,6 +67,31 @@ def thin(samples: pd.DataFrame, maximum: int | None) -> pd.DataFrame:
     if maximum is None or len(samples) <= maximum:
         return samples
     return samples.iloc[np.linspace(0, len(samples) - 1, maximum).round().astype(int)]
+
+
+def fit_backbone(
+    config: Config,
+    trainer: L.Trainer,
+    module: BackboneModule,
+    train: Dataset,
+    val: Dataset | None,
+    order: int | None,
+) -> None:
+    """Train on single channels, by the same global batches for any number of processes.
+
+    Args:
+        config: of the stage.
+        trainer: of this training.
+        module: what learns.
+        train: what it learns from, indexed by lists of (epoch, row).
+        val: what it is validated on, likewise; None: nothing.
+        order: seed of the order; None keeps that of the data.
+    """
+    batch, workers = config.pretrain.batch_size, config.run.workers
+    world = rank_and_world(trainer)
+    training = loader(train, batch, order, workers, **world)
+    validation = loader(val, batch, None, workers, **world) if val is not None else None
+    fit_module(trainer, module, training, validation)
 
 
 def write_backbone(

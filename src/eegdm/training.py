@@ -13,6 +13,7 @@ import shutil
 import time
 import warnings
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,7 +131,7 @@ class SharedBatches(L.LightningModule):
         )
 
 
-class BackboneModule(SharedBatches):
+class BackboneModule(SharedBatches, ABC):
     """A training on single channels, whose kind its loss decides.
 
     Args:
@@ -144,9 +145,9 @@ class BackboneModule(SharedBatches):
         # A part of the module, so that checkpoints hold the average too
         self.ema = moving_average(model, config.ema)
 
+    @abstractmethod
     def loss(self, model: Callable[..., Tensor], batch: Any) -> Tensor:
         """Mean loss of a batch."""
-        raise NotImplementedError
 
     def training_step(self, batch: Any, number: int) -> Tensor:
         batches = batch_sampler_of(self.trainer.train_dataloader)

@@ -21,9 +21,7 @@ from eegdm.errors import UserError
 from eegdm.evaluation.decision import rule_of
 from eegdm.inference.growing import Away, Growing, growing_file
 from eegdm.inference.live import SETTLED_S, Live, Update, refuse_unknown_future
-from eegdm.inference.prediction import (
-    Options,
-)
+from eegdm.inference.prediction import Options
 from eegdm.inference.prediction_files import Places
 from eegdm.inference.prediction_folder import (
     Outputs,

@@ -11,7 +11,7 @@ import pandas as pd
 from eegdm import artifacts
 from eegdm.config import Config
 from eegdm.console import say
-from eegdm.data.batches import ChannelBatch, SingleChannels, loader
+from eegdm.data.batches import ChannelBatch, SingleChannels
 from eegdm.data.recordings import Recordings
 from eegdm.distillation import Student, TokenModule
 from eegdm.effects import finished_line
@@ -22,13 +22,11 @@ from eegdm.models.eegdm import EEGDM, backbone_of
 from eegdm.models.latents import TokenSpec
 from eegdm.models.pretrained import TEACHER
 from eegdm.opening import Inputs, make_backbone, open_recordings, resolve, token_spec
-from eegdm.pretraining import thin, views, write_backbone
+from eegdm.pretraining import fit_backbone, thin, views, write_backbone
 from eegdm.processes import own_random_state
 from eegdm.training import (
-    fit_module,
     forget_checkpoints,
     make_trainer,
-    rank_and_world,
     training_folder,
 )
 
@@ -71,17 +69,9 @@ def run(config: Config) -> Path:
         trainer = make_trainer(
             config, folder, config.pretrain.epochs, config.pretrain.grad_clip, []
         )
-        batch, workers = config.pretrain.batch_size, config.run.workers
-        world = rank_and_world(trainer)
-        training = loader(
-            SingleChannels(recordings, train), batch, config.run.seed, workers, **world
-        )
-        validation = (
-            loader(SingleChannels(recordings, val), batch, None, workers, **world)
-            if len(val)
-            else None
-        )
-        fit_module(trainer, module, training, validation)
+        tested = SingleChannels(recordings, val) if len(val) else None
+        learned = SingleChannels(recordings, train)
+        fit_backbone(config, trainer, module, learned, tested, config.run.seed)
         # Results: the averaged weights of the student, without the maps.
         if trainer.is_global_zero:
             student = module.ema.ema_model.backbone.float().eval()

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from eegdm import artifacts
 from eegdm.config import Config
 from eegdm.console import say
-from eegdm.data.batches import Denoising, DenoisingBatch, generator, loader
+from eegdm.data.batches import Denoising, DenoisingBatch, generator
 from eegdm.data.montage import TCP
 from eegdm.data.recordings import Recordings
 from eegdm.effects import finished_line
@@ -24,15 +24,13 @@ from eegdm.layout import content_config, destination
 from eegdm.models.backbone import SSMDP
 from eegdm.models.diffusion import NoiseSchedule, sample
 from eegdm.opening import make_backbone, make_schedule, open_recordings, resolve
-from eegdm.pretraining import thin, views, write_backbone
+from eegdm.pretraining import fit_backbone, thin, views, write_backbone
 from eegdm.processes import own_random_state
 from eegdm.training import (
     DenoisingModule,
     TimeEstimate,
-    fit_module,
     forget_checkpoints,
     make_trainer,
-    rank_and_world,
     training_folder,
 )
 
@@ -84,28 +82,12 @@ def run(config: Config) -> Path:
         trainer = make_trainer(
             config, folder, config.pretrain.epochs, config.pretrain.grad_clip, [*drawing, estimate]
         )
-        batch, seed, workers = config.pretrain.batch_size, config.run.seed, config.run.workers
+        n_steps, seed = schedule.n_steps, config.run.seed
         # The published code keeps the order of files (docs/deviations.md, item 2)
         order = None if config.run.compat == "published" else seed
-        training = loader(
-            Denoising(recordings, train, schedule.n_steps, seed),
-            batch,
-            order,
-            workers,
-            **rank_and_world(trainer),
-        )
-        validation = (
-            loader(
-                _Validation(recordings, val, schedule.n_steps, seed),
-                batch,
-                None,
-                workers,
-                **rank_and_world(trainer),
-            )
-            if len(val)
-            else None
-        )
-        fit_module(trainer, module, training, validation)
+        learned = Denoising(recordings, train, n_steps, seed)
+        tested = _Validation(recordings, val, n_steps, seed) if len(val) else None
+        fit_backbone(config, trainer, module, learned, tested, order)
         # Results: the averaged weights, and windows that they generate.
         if trainer.is_global_zero:
             _write_trained(folder, config, module.ema.ema_model, schedule, recordings, train)
