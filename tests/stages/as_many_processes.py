@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegdm import training
+from eegdm import pretraining, training
 from eegdm.console import run_main
-from eegdm.stages import distill, finetune, pretrain, run_stage
+from eegdm.stages import finetune, run_stage
 
 KEPT, STAGE, *WORDS = sys.argv[1:]
 
@@ -47,6 +47,6 @@ def keep_logits(path: Path) -> Any:
     return scores
 
 
-for stage in (pretrain, distill, finetune):
-    stage.fit_module = train  # type: ignore[attr-defined]
+for caller in (pretraining, finetune):
+    caller.fit_module = train  # type: ignore[attr-defined]
 run_main(lambda: run_stage(STAGE, WORDS))
