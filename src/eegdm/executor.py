@@ -191,10 +191,25 @@ def _on_cluster(
             f"run.cluster={cluster}: no dask scheduler answers there ({one_line(error)})"
         ) from error
     with client:
+        suspects = []
         # Not pure: the scheduler would give back results of an earlier run with equal arguments
         futures = {client.submit(function, item, pure=False): item for item in items}
         for future in completed(futures):
-            fault = future.exception()
-            if isinstance(fault, KilledWorker):
-                fault = UserError(KILLED)
-            yield futures[future], future.result() if fault is None else fault
+            # Given up once read: a result left on a worker is computed again when that is killed
+            item, result = futures.pop(future), _outcome(future)
+            if isinstance(result, KilledWorker):
+                suspects.append(item)
+            else:
+                yield item, result
+        for item in suspects:
+            # The scheduler blames a killed worker's whole queue: alone, it is this item
+            result = _outcome(client.submit(function, item, pure=False))
+            yield item, UserError(KILLED) if isinstance(result, KilledWorker) else result
+
+
+def _outcome(future: Any) -> Any:
+    """Return the result, or the exception in its place."""
+    try:
+        return future.result()
+    except Exception as fault:
+        return fault

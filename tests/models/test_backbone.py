@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Iterator
 
 import jaxtyping
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from eegdm.errors import UserError
 from eegdm.models import backbone as module
+from eegdm.models import residual
 from eegdm.models.backbone import SSMDP, Block, step_embedding
 
 SMALL = {"d_model": 8, "n_blocks": 3, "d_state": 8, "d_cond": 12, "d_embed": 16}
@@ -194,25 +196,43 @@ def test_tokens_do_not_depend_on_chunks_or_gradients(monkeypatch: pytest.MonkeyP
             assert scaled_error(model.tokens(x, [8, 9]), with_gradients.detach()) < 1e-6
 
 
-def test_tokens_take_few_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, sizes = made(), []
-    model.blocks[0].register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_tokens_take_few_rows_at_once(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes, read = made(), [], residual.read
+    monkeypatch.setattr(residual, "read", lambda x, *args: sizes.append(len(x)) or read(x, *args))
     monkeypatch.setattr(module, "_SAMPLES_AT_ONCE", {"cpu": 4000})
     with torch.no_grad():
         model.tokens(noise(5, 2, 1000), [0, 1])
-    assert sizes == [4, 4, 2]
+    # Each group goes through all blocks before the next one begins
+    assert sizes == [4] * 3 + [4] * 3 + [2] * 3
 
 
-def test_blocks_beyond_the_range_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_beyond_the_range_are_not_computed(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, x = made(), noise(1, 2, 1000)
     with torch.no_grad():
         every = model.tokens(x, [0, 1])
         assert torch.equal(model.tokens(x, [0, 1], blocks=slice(1, None)), every[:, 1:])
-        calls = []
-        for block in model.blocks:
-            block.register_forward_hook(lambda block, *_: calls.append(block))
+        calls, read = [], residual.read
+        monkeypatch.setattr(residual, "read", lambda x, *a: calls.append(a[2]) or read(x, *a))
         assert torch.equal(model.tokens(x, [0, 1], blocks=slice(0, 2)), every[:, :2])
-    assert calls == list(model.blocks[:2])
+    # The last one read leads nowhere
+    assert calls == [model.blocks[0].next, None]
+    recorded = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda block, *_: recorded.append(block))
+        if block.next is not None:
+            block.next.register_forward_hook(lambda next_, *_: recorded.append(next_))
+    model.tokens(x, [0, 1], blocks=slice(0, 2))
+    assert recorded == [model.blocks[0].next, model.blocks[0], model.blocks[1]]
 
 
 def test_tokens_read_neither_skips_nor_the_head() -> None:
@@ -302,10 +322,7 @@ def test_blocks_norm_is_not_affected_by_scale() -> None:
     block = Block(8, 8, 12, last=True)
     x = noise(1, 50, 8) * 100
     with torch.no_grad():
-        one, other = (
-            block(scale * x, torch.zeros(1, 12), 1.0, lambda found: found.gate.clone(), False)[0]
-            for scale in (1, 10)
-        )
+        one, other = (block(scale * x, torch.zeros(1, 12), 1.0)[0].gate for scale in (1, 10))
     assert scaled_error(one, other) < 1e-4
 
 

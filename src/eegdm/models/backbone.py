@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 from eegdm.errors import UserError
@@ -21,14 +21,16 @@ from eegdm.models.pooling import PART, POOLS, SFREQ, parts, pool
 from eegdm.models.pretrained import Pretrained
 from eegdm.models.residual import Activities
 from eegdm.models.s4d import S4D
+from eegdm.models.threads import over_rows
 
 QUERIES = ("gate", "filter", "inter")
 Compat = Literal["published"] | None
 
-_SAMPLES_AT_ONCE = {"cpu": 24_000}
+_SAMPLES_AT_ONCE = {"cpu": 12_000}
 _SAMPLES_AT_ONCE_ELSEWHERE = 512_000
-"""Samples, over all rows, that `SSMDP.tokens` leads through all blocks at once without gradients: a
-window of 22 channels, whose stream stays in a CPU's last cache; what fills an accelerator.
+"""Samples, over all rows, that a thread leads through all blocks at once without gradients: a
+window of 22 channels on two threads, whose stream stays in a CPU's last cache; what fills an
+accelerator.
 """
 
 
@@ -54,54 +56,37 @@ class Block(nn.Module):
         x: Float[Tensor, "batch time feature"],
         condition: Float[Tensor, "batch cond"],
         rate: float,
-        read_activities: Callable[[Activities], Tensor],
-        compute_next: bool,
-    ) -> tuple[Float[Tensor, "batch ..."], Float[Tensor, "batch time feature"]]:
-        """Return what ``read_activities`` makes of the activities, and the next block's input:
-        ``x`` itself without ``compute_next``, ``x`` changed in place without gradients.
+        compute_next: bool = True,
+    ) -> tuple[Activities, Float[Tensor, "batch time feature"]]:
+        """Return the activities and the next block's input: ``x`` itself without ``compute_next``.
+
+        In plain modules, for autograd; what need not be recorded goes through
+        :mod:`eegdm.models.residual`.
 
         Args:
             x: the stream.
             condition: of step and channel.
             rate: factor of dt, see :class:`S4D`.
-            read_activities: makes what the caller wants of the activities of some rows.
             compute_next: whether a later block is wanted.
         """
-        lead = self.next if compute_next else None
-        # Without gradients a few rows at a time stay in cache and activities never exist whole;
-        # autograd would have to keep all of them, so that plain modules are as good with gradients
-        if not torch.is_grad_enabled():
-            folded = self.folded(condition, x.shape[1], rate)
-            return residual.read(x.mT, folded, read_activities, lead), x
         h = self.norm(x) + self.condition(condition)[:, None]
         gate, filtered = self.ssm(self.widen(h), rate).chunk(2, dim=-1)
         gate, filtered = gate.sigmoid(), filtered.tanh()
         inter = gate * filtered
-        next_input = x if lead is None else x + lead(inter)
-        return read_activities(Activities(gate, filtered, inter)), next_input
+        next_input = x + self.next(inter) if compute_next and self.next is not None else x
+        return Activities(gate, filtered, inter), next_input
 
-    def advance(
-        self,
-        x: Float[Tensor, "batch time feature"],
-        skips: Float[Tensor, "batch time feature"],
-        condition: Float[Tensor, "batch cond"],
-        rate: float,
-    ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "batch time feature"]]:
-        """Return the next block's input (``x`` after the last) and ``skips`` with this block's
-        added, keeping no activities.
+    def lead(self) -> residual.Lead:
+        """Return the weights to [next stream, skips] stacked: one product with both reads the
+        activities once.
         """
         leads = [self.skip] if self.next is None else [self.next, self.skip]
-        # One product with both weights stacked reads the activities once
-        out, bias = (
-            torch.cat([getattr(lead, name) for lead in leads]) for name in ("weight", "bias")
+        return residual.Lead(
+            *(torch.cat([getattr(lead, name) for lead in leads]) for name in ("weight", "bias"))
         )
-        stream, skips = residual.advance(
-            x.mT, skips.mT, self.folded(condition, x.shape[1], rate), out, bias
-        )
-        return x if stream is None else stream.mT, skips.mT
 
     def folded(
-        self, condition: Float[Tensor, "batch cond"], length: int, rate: float
+        self, condition: Float[Tensor, "batch cond"], spectrum: Complex[Tensor, "wide bin"]
     ) -> residual.Folded:
         """Return the weights up to the gates, with all that does not depend on the stream folded
         in.
@@ -113,9 +98,7 @@ class Block(nn.Module):
         double = torch.ones_like(self.widen.bias)
         double[len(double) // 2 :] = 2
         return residual.Folded(
-            constant * double,
-            self.widen.weight * self.norm.weight * double[:, None],
-            self.ssm.spectrum(length, rate),
+            constant * double, self.widen.weight * self.norm.weight * double[:, None], spectrum
         )
 
 
@@ -194,11 +177,13 @@ class SSMDP(Pretrained, nn.Module):
         Returns:
             The predicted velocity of each signal, in model units.
         """
-        stream, condition = self._enter(x, step, channel)
-        rate, skips = _rate(sfreq, compat or self.compat), torch.zeros_like(stream)
-        for block in self._blocks:
-            stream, skips = block.advance(stream, skips, condition, rate)
-        return self.head(skips).mT
+        x, rate = self._checked(x), _rate(sfreq, compat or self.compat)
+        condition = self._condition(step, channel)
+        blocks = [
+            (block.folded(condition, block.ssm.spectrum(x.shape[2], rate)), block.lead())
+            for block in self._blocks
+        ]
+        return self.head(residual.sum_of_skips(self._lifted(x), blocks).mT).mT
 
     def activations(
         self,
@@ -225,8 +210,7 @@ class SSMDP(Pretrained, nn.Module):
         def queried(activities: Activities) -> Float[Tensor, "row time feature"]:
             return getattr(activities, query)
 
-        of_blocks = self._walk(x, step, channel, rate, everywhere, queried)
-        return torch.stack(list(of_blocks), dim=1)
+        return self._walk(x, step, channel, rate, everywhere, queried)
 
     def tokens(
         self,
@@ -310,58 +294,65 @@ class SSMDP(Pretrained, nn.Module):
                 [pool(getattr(activities, query), bounds, kind) for query, kind in reads], dim=2
             )
 
-        # Autograd keeps every row's activities whatever the group; without it, a group that stays
-        # in cache goes through all blocks before the next one begins
-        at_once = len(rows)
-        if not torch.is_grad_enabled():
-            samples = _SAMPLES_AT_ONCE.get(rows.device.type, _SAMPLES_AT_ONCE_ELSEWHERE)
-            at_once = max(1, samples // rows.shape[-1])
-        of_groups = []
-        for group, group_ids in zip(rows.split(at_once), ids.split(at_once), strict=True):
-            steps = torch.full_like(group_ids, step)
-            of_blocks = self._walk(group, steps, group_ids, rate, chosen, pooled)
-            of_groups.append(torch.stack(list(of_blocks), dim=1))
-        return torch.cat(of_groups)
+        steps = torch.full_like(ids, step)
+        return self._walk(rows, steps, ids, rate, chosen, pooled)
 
     def _walk(
         self,
-        x: Float[Tensor, "batch 1 time"],
-        step: Int[Tensor, " batch"],
-        channel: Int[Tensor, " batch"],
+        x: Float[Tensor, "row 1 time"],
+        step: Int[Tensor, " row"],
+        channel: Int[Tensor, " row"],
         rate: float,
         chosen: range,
         read_activities: Callable[[Activities], Tensor],
-    ) -> Iterator[Float[Tensor, "batch ..."]]:
-        """Yield what ``read_activities`` makes of each chosen block's activities; what comes after
+    ) -> Float[Tensor, "row block ..."]:
+        """Return what ``read_activities`` makes of each chosen block's activities; what comes after
         the last of them is not computed.
         """
-        stream, condition = self._enter(x, step, channel)
-        for index, block in enumerate(islice(self._blocks, chosen.stop)):
-            compute_next = index + 1 < chosen.stop
-            values, stream = block(stream, condition, rate, read_activities, compute_next)
-            if index in chosen:
-                yield values
-
-    def _enter(
-        self,
-        x: Float[Tensor, "batch 1 time"],
-        step: Int[Tensor, " batch"],
-        channel: Int[Tensor, " batch"],
-    ) -> tuple[Float[Tensor, "batch time feature"], Float[Tensor, "batch cond"]]:
-        """Return the first block's input, and the condition."""
         x = self._checked(x)
-        if x.ndim != 3 or x.shape[1] != 1:
-            raise UserError(
-                f"x has shape {tuple(x.shape)}; the backbone takes (batch, 1, time), one channel"
-                " a row"
-            )
-        condition = self.step_mlp(
-            step_embedding(step, self.channel_embed.embedding_dim).to(x.dtype)
-        )
-        condition = condition + self.channel_mlp(self.channel_embed(channel))
-        # Lift as a broadcast product: its (batch, feature, time) layout is what the blocks keep,
-        # where nn.Linear would need x transposed
-        return (x * self.lift.weight + self.lift.bias[:, None]).relu().mT, condition
+        condition = self._condition(step, channel)
+        blocks = list(islice(self._blocks, chosen.stop))
+        if torch.is_grad_enabled():
+            # Autograd keeps all activities anyway, so that plain modules are as good
+            values, stream = [], self._lifted(x).mT
+            for index, block in enumerate(blocks):
+                activities, stream = block(stream, condition, rate, index + 1 < len(blocks))
+                if index in chosen:
+                    values.append(read_activities(activities))
+            return torch.stack(values, dim=1)
+        # Before the rows are divided: kernels are not a matter of rows
+        spectra = [block.ssm.spectrum(x.shape[2], rate) for block in blocks]
+
+        def work_on(rows: slice) -> Float[Tensor, "row block ..."]:
+            return torch.cat([through_blocks(group) for group in _groups(rows, x)])
+
+        def through_blocks(group: slice) -> Float[Tensor, "row block ..."]:
+            stream, values = self._lifted(x[group]), []
+            for index, (block, spectrum) in enumerate(zip(blocks, spectra, strict=True)):
+                value = residual.read(
+                    stream,
+                    block.folded(condition[group], spectrum),
+                    read_activities if index in chosen else None,
+                    block.next if index + 1 < len(blocks) else None,
+                )
+                if value is not None:
+                    values.append(value)
+            return torch.stack(values, dim=1)
+
+        return torch.cat(over_rows(x, work_on))
+
+    def _condition(
+        self, step: Int[Tensor, " row"], channel: Int[Tensor, " row"]
+    ) -> Float[Tensor, "row cond"]:
+        precision = self.lift.weight.dtype
+        embedded = step_embedding(step, self.channel_embed.embedding_dim).to(precision)
+        condition = self.step_mlp(embedded) + self.channel_mlp(self.channel_embed(channel))
+        return condition.to(precision)
+
+    def _lifted(self, x: Float[Tensor, "row 1 time"]) -> Float[Tensor, "row feature time"]:
+        """Return the first block's stream."""
+        # A broadcast product: nn.Linear would need x transposed
+        return (x * self.lift.weight + self.lift.bias[:, None]).relu()
 
     def _checked(self, x: Float[Tensor, "batch 1 time"]) -> Float[Tensor, "batch 1 time"]:
         """Return ``x`` in the precision of the weights; refuse what gives no or wrong numbers."""
@@ -370,6 +361,11 @@ class SSMDP(Pretrained, nn.Module):
             raise UserError(
                 "torch.jit.trace can't record the backbone, whose loops depend on the signal's"
                 " shape; trace or export eegdm.braindecode.EEGDM, where it is one operation"
+            )
+        if x.ndim != 3 or x.shape[1] != 1:
+            raise UserError(
+                f"x has shape {tuple(x.shape)}; the backbone takes (batch, 1, time), one channel"
+                " a row"
             )
         precision = self.lift.weight.dtype
         if precision not in (torch.float32, torch.float64):
@@ -434,6 +430,15 @@ def _head(d_model: int) -> nn.Sequential:
     nn.init.zeros_(velocity.weight)
     nn.init.zeros_(velocity.bias)
     return nn.Sequential(hidden, nn.ReLU(), velocity)
+
+
+def _groups(rows: slice, x: Float[Tensor, "row 1 time"]) -> Iterator[slice]:
+    """Yield the rows that go through all blocks together before the next begin."""
+    samples = _SAMPLES_AT_ONCE.get(x.device.type, _SAMPLES_AT_ONCE_ELSEWHERE)
+    # Each thread has a part of the cache
+    step = max(1, samples * torch.get_num_threads() // x.shape[-1])
+    for start in range(rows.start, rows.stop, step):
+        yield slice(start, min(start + step, rows.stop))
 
 
 def _rate(sfreq: float, compat: Compat) -> float:

@@ -1,10 +1,11 @@
 """Rows divided among threads that do not wait for each other before all rows are done.
 
 An operation that torch divides among threads ends when its slowest thread does. A block of the
-backbone has some 350 of them a window, each of a fraction of a millisecond; where
-another process keeps a core busy, each waits for a thread that is not running, and a window takes
-many times as long. Here each thread takes its rows through all operations by itself, and there is
-one wait.
+backbone has some 350 of them a window, each of a fraction of a millisecond; where another process
+keeps a core busy, each waits for a thread that is not running, and a window takes many times as
+long. Also, torch's threads wait for the next such operation by spinning, which keeps a core from
+ours for about a millisecond after each. Here each thread takes its rows through all operations of
+all blocks by itself, and there is one wait.
 """
 
 from __future__ import annotations
@@ -29,13 +30,19 @@ def over_rows(rows: Tensor, work: Callable[[slice], Result]) -> list[Result]:
     """Return what ``work`` returns for consecutive slices that make up ``rows``, in order.
 
     As many threads take part as torch uses for an operation, and each of their operations stays on
-    its thread. The grad and inference modes of the caller hold in all of them; ``work`` must not
-    record operations for autograd, nor depend on how rows are divided.
+    its thread. The grad and inference modes of the caller hold in all of them, and autocast in
+    none; ``work`` must not record operations for autograd, nor depend on how rows are divided.
     """
     n_rows, n_threads = len(rows), torch.get_num_threads()
     n_threads = min(n_rows, n_threads)
+
+    def in_full_precision(part: slice) -> Result:
+        # Autocast belongs to a thread; and its half precision is too coarse for the kernels
+        with torch.autocast(rows.device.type, enabled=False):
+            return work(part)
+
     if n_threads < 2 or not _divisible(rows, n_threads):
-        return [work(slice(0, n_rows))]
+        return [in_full_precision(slice(0, n_rows))]
     # At least a row for each, and sizes that differ by one at most
     bounds = [n_rows * i // n_threads for i in range(n_threads + 1)]
     first, *others = (slice(*ends) for ends in zip(bounds, bounds[1:], strict=False))
@@ -45,12 +52,12 @@ def over_rows(rows: Tensor, work: Callable[[slice], Result]) -> list[Result]:
         # OpenMP's setting and torch's modes are each thread's own: a new one has the defaults
         torch.set_num_threads(1)
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
-            return work(part)
+            return in_full_precision(part)
 
     # The threads last as long as the call: a process that is forked later would not have them
     with _undivided_operations(), ThreadPoolExecutor(len(others)) as pool:
         pending = [pool.submit(work_alone, part) for part in others]
-        return [work(first), *(each.result() for each in pending)]
+        return [in_full_precision(first), *(each.result() for each in pending)]
 
 
 def _divisible(rows: Tensor, n_threads: int) -> bool:
