@@ -74,3 +74,7 @@ def test_a_classifier_is_loaded_without_what_only_stages_need(tmp_path: Path) ->
     found = loaded(f"import eegdm; eegdm.load({str(tmp_path)!r})")
     assert "torch" in found
     assert not found & set(NOT_FOR_MODELS)
+
+
+def test_a_stage_that_trains_nothing_does_not_load_what_trains() -> None:
+    assert "lightning" not in loaded("import eegdm.stages.cache, eegdm.stages.report")

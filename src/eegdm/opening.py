@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning as L
 import numpy as np
 import pandas as pd
 from torch import Tensor
@@ -54,7 +53,7 @@ from eegdm.models.diffusion import NoiseSchedule
 from eegdm.models.eegdm import EEGDM, backbone_of
 from eegdm.models.latents import TokenSpec
 from eegdm.models.pretrained import weights_fingerprint
-from eegdm.processes import own_random_state
+from eegdm.processes import initial_weights
 
 READS = {
     "preprocess": (),
@@ -330,20 +329,19 @@ def token_spec(config: Config, blocks: bool = True) -> TokenSpec:
     )
 
 
-@own_random_state()
 def _open_backbone(config: Config, fingerprints: Mapping[str, str]) -> tuple[Config, SSMDP, str]:
     """The backbone that this run reads and what identifies it: its folder's fingerprint, or that
     of its weights.
     """
     chosen = config.run.backbone
     if chosen == "random":
-        # One backbone for all seeds of the classifier, as a pretrained one is.
-        L.seed_everything(0, verbose=False)
         content = content_config(config, "backbone")
         identity = content["backbone"]
         if config.latents.forward != "none":  # only then does the noise schedule reach the tokens
             identity = identity | {"diffusion": content["diffusion"]}
-        return config, make_backbone(config), f"random, {artifacts.fingerprint(identity)}"
+        # One backbone for all seeds of the classifier, as a pretrained one is
+        with initial_weights(seed=0):
+            return config, make_backbone(config), f"random, {artifacts.fingerprint(identity)}"
     if chosen is None or artifacts.is_finished(Path(chosen)):
         config, made = open_input(config, "backbone", fingerprints if chosen is None else None)
         return config, SSMDP.from_pretrained(made.path), made.fingerprint

@@ -31,6 +31,19 @@ def rank() -> int:
 
 
 @contextmanager
+def initial_weights(seed: int) -> Iterator[None]:
+    """Let the weights of models that are built inside follow from the seed, and put torch's
+    generator back.
+    """
+    import torch
+
+    # Not torch.manual_seed, which reaches the generators of devices too
+    with torch.random.fork_rng(devices=()):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def own_random_state() -> Iterator[None]:
     """Let what is inside seed the generators of Python, NumPy and torch, and put them back."""
     from lightning.pytorch.utilities.seed import isolate_rng

@@ -17,15 +17,12 @@ def random_twin(model: SSMDP | EEGDM | str | Path, seed: int) -> SSMDP | EEGDM:
     """Return the same network as before its training: other weights, drawn by the seed, and all
     else alike.
     """
-    import torch
-
     from eegdm.checkpoints.load import load_backbone, load_model
-    from eegdm.processes import own_random_state
+    from eegdm.processes import initial_weights
 
     twin = copy.deepcopy(load_model(model))
     backbone = load_backbone(twin)
-    with own_random_state():
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         untrained = type(backbone)(**backbone.config)
     backbone.load_state_dict(untrained.state_dict())
     return twin
