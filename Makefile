@@ -36,13 +36,17 @@ test-lowest:  ## the lowest of these; TORCH=2.4.0 takes the lowest torch too, wh
 	$(call IN,lowest) tests/versions/smoke.py braindecode
 	rm -rf .versions/lowest
 
-test-newest:  ## the newest of these, the package as its wheel, with the torch of requirements.lock or TORCH=VERSION
+test-newest:  ## the newest of these, the package as its wheel, with the torch of requirements.lock or TORCH=VERSION; then scoreboards
 	$(PYTHON) -m venv --clear .versions/newest
 	$(call INSTALL,newest) torch==$(TORCH)
 	$(call IN,newest) -m pip wheel -q --disable-pip-version-check --no-deps -w .versions/newest/wheel .
 	$(call INSTALL,newest) 'torchaudio<=$(TORCH)' "$$(echo .versions/newest/wheel/eegdm-*.whl)[braindecode,dask,slurm,tensorboard,wandb]"
 	$(call TORCHAUDIO,.versions/newest)
 	$(call IN,newest) tests/versions/smoke.py core installed braindecode
+	# the scoreboards' own code, some of whose dependencies are older than the newest
+	$(call INSTALL,newest) torch==$(TORCH) moabb==1.7.2 open-eeg-bench==0.6.0
+	$(call IN,newest) -W ignore examples/moabb/run.py
+	$(call IN,newest) -W ignore examples/openeegbench.py
 	rm -rf .versions/newest
 
 test-faults: $(READY)  ## hours: every stage killed a hundred times, at random and inside every kind of write
@@ -61,7 +65,7 @@ release: $(READY)  ## wheel, sdist and their list of materials (CycloneDX), into
 	.versions/release/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/eegdm.cdx.json requirements.lock
 	cd dist && sha256sum * | tee SHA256SUMS
 
-bench: $(READY)  ## every stage against a plain implementation and this machine's floor (about 20 minutes)
+bench: $(READY)  ## every stage against a plain implementation and this machine's floor (about 25 minutes)
 	PYTHONPATH=. $(BIN)/python -m benchmarks --out runs/benchmarks
 
 bench-smoke: $(READY)  ## the same on tiny models: does everything run and agree?
@@ -77,6 +81,8 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	# says that it needs Python 3.12, and runs with 3.11
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --ignore-requires-python szcore-evaluation==0.0.7
 	$(call TORCHAUDIO,$(VENV))
 	@touch $(READY)
 

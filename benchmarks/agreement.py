@@ -1,9 +1,9 @@
 """Agreement with golden numbers and with the plain implementation, on this device.
 
-The error is the largest difference in units of the largest magnitude, of gradients against the plain
-ones in double precision. In float32 (without TF32)
-more than the limit ends the run: nothing is worth timing that computes something else. In bf16 the
-limit is that of `run.precision=bf16-mixed`, whose blocks stay in float32.
+The error is the largest difference in units of the largest magnitude; gradients are compared with
+the plain ones in double precision. In float32 (without TF32) more than the limit ends the run:
+nothing is worth timing that computes something else. In bf16 the limit is that of
+`run.precision=bf16-mixed`, whose blocks stay in float32.
 """
 
 from __future__ import annotations

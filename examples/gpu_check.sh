@@ -30,7 +30,7 @@ step benchmarks python -m benchmarks --device "$device" --only latents,pretraini
 
 # The stages at full size on little data, in both precisions; then what a user does with the result
 words=(corpus=synthetic recipe=base pretrain.max_windows=64 pretrain.epochs=2 finetune.epochs=2)
-[ -z "$smoke" ] || words+=(backbone.n_blocks=2 backbone.d_model=8 backbone.d_state=4 pretrain.max_windows=4 diffusion.n_steps=10)
+[ -z "$smoke" ] || words+=(backbone.n_blocks=2 backbone.d_model=8 backbone.d_state=4 pretrain.max_windows=4 diffusion.n_steps=10 corpus.n_train=5 corpus.n_eval=2 corpus.minutes=1.2)
 words+=("device=$device")
 for stage in preprocess pretrain cache finetune report; do
   step "$stage" eegdm $stage "${words[@]}" "root=$out/runs"
