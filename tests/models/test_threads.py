@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from eegdm.models import convolution, residual
 from eegdm.models.backbone import SSMDP
 from eegdm.models.threads import over_rows
 
@@ -64,6 +67,27 @@ def test_a_failure_in_any_thread_is_raised_and_leaves_nothing_behind(two_threads
         with pytest.raises(ValueError, match=rf"slice\({failing}"):
             over_rows(torch.zeros(4, 1), fail)
         assert torch.get_num_threads() == 2 and threading.active_count() == others
+
+
+def test_an_interrupted_pass_ends_with_the_chunks_under_way(
+    two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, began, gates = [], threading.Event(), residual._Work.gates
+
+    def interrupted(self: residual._Work, *args: Any, **settings: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            began.wait(30)
+            raise KeyboardInterrupt
+        taken.append(self)
+        began.set()
+        time.sleep(0.05)
+        return gates(self, *args, **settings)
+
+    monkeypatch.setattr(residual._Work, "gates", interrupted)
+    monkeypatch.setattr(convolution, "at_once", lambda device: 1)  # one row at a time
+    with torch.no_grad(), pytest.raises(KeyboardInterrupt):
+        made().tokens(noise(1, 20, 1000), range(20))
+    assert 1 <= len(taken) <= 3  # of ten rows in three blocks
 
 
 @pytest.mark.parametrize("n_rows", [1, 3])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from eegdm.models.convolution import Tile, bin_weights, fft_length
-from eegdm.models.threads import over_rows
+from eegdm.models.threads import check_wanted, over_rows
 
 EPS = 1e-5
 """LayerNorm's, as published."""
@@ -267,8 +267,9 @@ def _chunks(
     n_fft = fft_length(x.shape[2])
     tile = Tile.of(rows.stop - rows.start, len(folded.widen), n_fft, x.device)
     work = _Work(tile, n_fft, folded, x)
-    starts = range(rows.start, rows.stop, tile.rows)
-    return ((slice(start, min(start + tile.rows, rows.stop)), work) for start in starts)
+    for start in range(rows.start, rows.stop, tile.rows):
+        check_wanted()
+        yield slice(start, min(start + tile.rows, rows.stop)), work
 
 
 def _normalised(

@@ -10,6 +10,7 @@ all blocks by itself, and there is one wait.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,13 @@ import torch
 from torch import Tensor
 
 Result = TypeVar("Result")
+
+_own = threading.local()
+
+
+class _StoppedError(Exception):
+    """Ends a thread whose results nobody waits for."""
+
 
 _MAX_WASTE = 1.25
 """Rows are whole: three rows on two threads take as long as four. Where they would take longer than
@@ -47,8 +55,10 @@ def over_rows(rows: Tensor, work: Callable[[slice], Result]) -> list[Result]:
     bounds = [n_rows * i // n_threads for i in range(n_threads + 1)]
     first, *others = (slice(*ends) for ends in zip(bounds, bounds[1:], strict=False))
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    stop = threading.Event()
 
     def work_alone(part: slice) -> Result:
+        _own.stop = stop
         # OpenMP's setting and torch's modes are each thread's own: a new one has the defaults
         torch.set_num_threads(1)
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
@@ -57,7 +67,20 @@ def over_rows(rows: Tensor, work: Callable[[slice], Result]) -> list[Result]:
     # The threads last as long as the call: a process that is forked later would not have them
     with _undivided_operations(), ThreadPoolExecutor(len(others)) as pool:
         pending = [pool.submit(work_alone, part) for part in others]
-        return [in_full_precision(first), *(each.result() for each in pending)]
+        try:
+            return [in_full_precision(first), *(each.result() for each in pending)]
+        except BaseException:
+            stop.set()
+            raise
+
+
+def check_wanted() -> None:
+    """End this thread's part if the caller's has failed or was interrupted: a pass may take many
+    seconds. ``work`` calls it where a part can end.
+    """
+    stop = getattr(_own, "stop", None)
+    if stop is not None and stop.is_set():
+        raise _StoppedError
 
 
 def _divisible(rows: Tensor, n_threads: int) -> bool:
