@@ -376,11 +376,14 @@ def test_half_the_rate_is_every_second_sample_of_what_has_no_fast_waves() -> Non
 
 @pytest.mark.ci
 @pytest.mark.timeout(1200)
-def test_lite_models_are_compared(tmp_path: Path) -> None:
+def test_lite_models_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = ["backbone.d_state=4", "backbone.d_cond=8", "backbone.d_embed=8", "fusion.depth=1"]
     corpus = ["corpus.n_train=6", "corpus.n_eval=2", "corpus.minutes=1"]
     few = ["pretrain.epochs=1", "pretrain.max_windows=2", "finetune.epochs=1"]
-    script("lite.py", "make", "--root", "r", *corpus, *sizes, *few, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for passes in ("FUSION_EPOCHS", "WHOLE_EPOCHS", "PATCH_EPOCHS"):
+        monkeypatch.setattr(lite, passes, 1)
+    lite.make(lite.Place(Path("r"), [*corpus, *sizes, *few]))
     predictions = snapshot(tmp_path / "r" / "predictions")
     assert len(predictions) == 2 * 12
     script("lite.py", "make", "--root", "r", *corpus, *sizes, *few, cwd=tmp_path)
