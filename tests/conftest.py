@@ -47,3 +47,22 @@ def golden_folder(name: str) -> Path:
     """The golden set ``name``: beside the checkout if there, else the copy kept with the tests."""
     beside = ROOT.parent / "shared" / "golden" / name
     return beside if beside.is_dir() else Path(__file__).parent / "golden" / name
+
+
+def _threads(number: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def on_one_thread() -> Iterator[None]:
+    yield from _threads(1)
+
+
+@pytest.fixture
+def on_two_threads() -> Iterator[None]:
+    yield from _threads(2)

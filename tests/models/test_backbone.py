@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator
 
 import jaxtyping
 import numpy as np
@@ -196,15 +195,7 @@ def test_tokens_do_not_depend_on_chunks_or_gradients(monkeypatch: pytest.MonkeyP
             assert scaled_error(model.tokens(x, [8, 9]), with_gradients.detach()) < 1e-6
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_tokens_take_few_rows_at_once(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_take_few_rows_at_once(on_one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model, sizes, read = made(), [], residual.read
     monkeypatch.setattr(residual, "read", lambda x, *args: sizes.append(len(x)) or read(x, *args))
     monkeypatch.setattr(module, "_SAMPLES_AT_ONCE", {"cpu": 4000})
@@ -215,7 +206,7 @@ def test_tokens_take_few_rows_at_once(one_thread: None, monkeypatch: pytest.Monk
 
 
 def test_blocks_beyond_the_range_are_not_computed(
-    one_thread: None, monkeypatch: pytest.MonkeyPatch
+    on_one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x = made(), noise(1, 2, 1000)
     with torch.no_grad():

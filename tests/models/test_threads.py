@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,14 +13,6 @@ from torch import Tensor
 from eegdm.models import convolution, residual
 from eegdm.models.backbone import SSMDP
 from eegdm.models.threads import over_rows
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def made() -> SSMDP:
@@ -39,7 +30,7 @@ def noise(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_each_thread_takes_its_rows_in_the_mode_of_the_caller(
-    two_threads: None, mode: type
+    on_two_threads: None, mode: type
 ) -> None:
     others = threading.active_count()
     meeting = threading.Barrier(2, timeout=30)  # passed only by two threads at once
@@ -56,7 +47,7 @@ def test_each_thread_takes_its_rows_in_the_mode_of_the_caller(
     assert torch.get_num_threads() == 2 and threading.active_count() == others
 
 
-def test_a_failure_in_any_thread_is_raised_and_leaves_nothing_behind(two_threads: None) -> None:
+def test_a_failure_in_any_thread_is_raised_and_leaves_nothing_behind(on_two_threads: None) -> None:
     others = threading.active_count()
     for failing in (0, 2):
 
@@ -70,7 +61,7 @@ def test_a_failure_in_any_thread_is_raised_and_leaves_nothing_behind(two_threads
 
 
 def test_an_interrupted_pass_ends_with_the_chunks_under_way(
-    two_threads: None, monkeypatch: pytest.MonkeyPatch
+    on_two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken, began, gates = [], threading.Event(), residual._Work.gates
 
@@ -92,14 +83,16 @@ def test_an_interrupted_pass_ends_with_the_chunks_under_way(
 
 @pytest.mark.parametrize("n_rows", [1, 3])
 def test_rows_that_would_leave_a_thread_without_work_stay_together(
-    two_threads: None, n_rows: int
+    on_two_threads: None, n_rows: int
 ) -> None:
     found = over_rows(torch.zeros(n_rows, 1), lambda rows: (rows, torch.get_num_threads()))
     assert found == [(slice(0, n_rows), 2)]
 
 
 @pytest.mark.parametrize("n_channels", [1, 3, 4, 22])
-def test_tokens_and_velocities_are_those_of_one_thread(two_threads: None, n_channels: int) -> None:
+def test_tokens_and_velocities_are_those_of_one_thread(
+    on_two_threads: None, n_channels: int
+) -> None:
     model, x = made(), noise(2, n_channels, 1000)
     rows = (
         x.flatten(0, 1)[:, None, :300],
@@ -114,7 +107,7 @@ def test_tokens_and_velocities_are_those_of_one_thread(two_threads: None, n_chan
         assert (one - other).abs().max() <= 1e-6 * other.abs().max()
 
 
-def test_gradients_are_those_of_one_thread_and_repeat_bit_for_bit(two_threads: None) -> None:
+def test_gradients_are_those_of_one_thread_and_repeat_bit_for_bit(on_two_threads: None) -> None:
     model, x, index = made(), noise(6, 1, 300), torch.arange(6)
 
     def gradients() -> list[Tensor]:

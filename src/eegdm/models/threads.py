@@ -21,7 +21,8 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 
-_own = threading.local()
+_this_thread = threading.local()
+"""``stop``: the event by which the caller of :func:`over_rows` calls a thread off."""
 
 
 class _StoppedError(Exception):
@@ -58,7 +59,7 @@ def over_rows(rows: Tensor, work: Callable[[slice], Result]) -> list[Result]:
     stop = threading.Event()
 
     def work_alone(part: slice) -> Result:
-        _own.stop = stop
+        _this_thread.stop = stop
         # OpenMP's setting and torch's modes are each thread's own: a new one has the defaults
         torch.set_num_threads(1)
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
@@ -78,7 +79,7 @@ def check_wanted() -> None:
     """End this thread's part if the caller's has failed or was interrupted: a pass may take many
     seconds. ``work`` calls it where a part can end.
     """
-    stop = getattr(_own, "stop", None)
+    stop = getattr(_this_thread, "stop", None)
     if stop is not None and stop.is_set():
         raise _StoppedError
 
